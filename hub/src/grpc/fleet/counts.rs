@@ -3,7 +3,8 @@
 //! time. Few units are counted for each request.
 //!
 //! What was counted before a plan of its app is never shown after it: a new target would seem to be applied where the
-//! former one is. So shared counts may be late only in what clusters told within [`LATEST`].
+//! former one is. So shared counts may be late only in what clusters told within [`LATEST`]; who watches is woken once
+//! more after that.
 
 use std::{
     collections::HashMap,
@@ -22,7 +23,7 @@ const MANY: u64 = 1000;
 /// Counts older than this are made anew.
 const FRESH: Duration = Duration::from_secs(1);
 /// Counts older than this are not shown any more.
-const LATEST: Duration = Duration::from_secs(2);
+pub const LATEST: Duration = Duration::from_secs(2);
 /// Counts that nobody asked for within this time are let go of.
 const KEPT: Duration = Duration::from_secs(60);
 
@@ -30,6 +31,8 @@ const KEPT: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub struct Counts {
     store: Store,
+    fresh: Duration,
+    latest: Duration,
     by_app: Arc<Mutex<HashMap<Uuid, Counted>>>,
     /// Held by the one who counts many.
     turn: Arc<tokio::sync::Mutex<()>>,
@@ -48,10 +51,6 @@ impl Counted {
     fn units(&self) -> u64 {
         self.alike.iter().map(|alike| alike.units).sum()
     }
-
-    fn is_of(&self, plan: &PlanShown) -> bool {
-        self.plan == plan.version && self.at.elapsed() <= LATEST
-    }
 }
 
 /// What is to be counted for a request.
@@ -60,15 +59,22 @@ struct Missing {
     now: Vec<Uuid>,
     /// Those of which something can, that is to be made anew.
     soon: Vec<Uuid>,
-    /// Many units are concerned.
-    are_many: bool,
+    /// Others may ask for the same: many units are concerned, or it is not known how many.
+    is_shared: bool,
 }
 
 impl Counts {
     /// Nothing is counted yet.
     pub fn new(store: Store) -> Self {
+        Self::lasting(store, FRESH, LATEST)
+    }
+
+    /// Counts of other ages: made anew after `fresh`, and not shown after `latest`.
+    pub fn lasting(store: Store, fresh: Duration, latest: Duration) -> Self {
         Self {
             store,
+            fresh,
+            latest,
             by_app: Arc::default(),
             turn: Arc::default(),
         }
@@ -76,13 +82,14 @@ impl Counts {
 
     /// What is known of these apps, by uid. One that is gone is not among them.
     pub async fn facts(&self, apps: &[Uuid]) -> Result<HashMap<Uuid, AppFacts>> {
+        let asked = Instant::now();
         let mut plans = self.store.app_plans_shown(apps).await?;
-        let mut missing = self.missing(&plans);
-        if missing.are_many && !missing.now.is_empty() {
+        let mut missing = self.missing(&plans, asked);
+        if missing.is_shared && !missing.now.is_empty() {
             let turn = self.turn.clone().lock_owned().await;
             // Whoever had the turn may have counted these, of the plans there are by now.
             plans = self.store.app_plans_shown(apps).await?;
-            missing = self.missing(&plans);
+            missing = self.missing(&plans, asked);
             self.count(&plans, &missing.now).await?;
             drop(turn);
         } else if !missing.now.is_empty() {
@@ -92,37 +99,56 @@ impl Counts {
         {
             self.count_beside(plans.clone(), missing.soon, turn);
         }
+        Ok(self.counted(plans))
+    }
+
+    /// The same, with all units counted now, which whoever asks next is shown too.
+    pub async fn facts_now(&self, apps: &[Uuid]) -> Result<HashMap<Uuid, AppFacts>> {
+        let plans = self.store.app_plans_shown(apps).await?;
+        self.count(&plans, apps).await?;
+        Ok(self.counted(plans))
+    }
+
+    /// Tells whether what is shown may be late.
+    pub fn may_be_late(&self) -> bool {
+        self.lock().values().map(Counted::units).sum::<u64>() >= MANY
+    }
+
+    fn counted(&self, plans: HashMap<Uuid, PlanShown>) -> HashMap<Uuid, AppFacts> {
         let by_app = self.lock();
         let facts = plans.into_iter().map(|(app, plan)| {
             let units = by_app.get(&app).map(|counted| counted.alike.clone());
             let units = units.unwrap_or_default();
             (app, AppFacts { units, ..plan.facts })
         });
-        Ok(facts.collect())
+        facts.collect()
     }
 
-    fn missing(&self, plans: &HashMap<Uuid, PlanShown>) -> Missing {
+    fn missing(&self, plans: &HashMap<Uuid, PlanShown>, asked: Instant) -> Missing {
         let mut by_app = self.lock();
-        let (mut now, mut soon, mut units) = (Vec::new(), Vec::new(), 0);
-        for (app, plan) in plans {
-            let Some(counted) = by_app.get_mut(app) else {
-                now.push(*app);
-                continue;
-            };
-            counted.asked = Instant::now();
-            units += counted.units();
-            if !counted.is_of(plan) {
-                now.push(*app);
-            } else if counted.at.elapsed() > FRESH {
-                soon.push(*app);
+        for app in plans.keys() {
+            if let Some(counted) = by_app.get_mut(app) {
+                counted.asked = asked;
             }
         }
+        let known: Vec<Option<&Counted>> = plans.keys().map(|app| by_app.get(app)).collect();
+        let units: u64 = known.iter().flatten().map(|counted| counted.units()).sum();
         let are_many = units >= MANY;
-        if !are_many {
-            now = plans.keys().copied().collect();
-            soon = Vec::new();
+        let is_shared = are_many || known.iter().any(Option::is_none);
+        let (mut now, mut soon) = (Vec::new(), Vec::new());
+        for ((app, plan), counted) in plans.iter().zip(known) {
+            match counted.filter(|counted| counted.plan == plan.version) {
+                // Since this was asked, however long it took.
+                Some(counted) if counted.at >= asked => {}
+                Some(counted) if are_many && counted.at.elapsed() <= self.latest => {
+                    if counted.at.elapsed() > self.fresh {
+                        soon.push(*app);
+                    }
+                }
+                _ => now.push(*app),
+            }
         }
-        Missing { now, soon, are_many }
+        Missing { now, soon, is_shared }
     }
 
     /// Counts after the plans were read: what a later plan changes is counted again.

@@ -11,7 +11,7 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 use flotilla_core::fleet::selector::Selector;
 use flotilla_proto::fleet::v1::{self as wire, fleet_service_server::FleetService};
 use futures::Stream;
-use tokio::sync::broadcast;
+use tokio::{sync::broadcast, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
@@ -64,6 +64,52 @@ pub struct Fleet {
     pub counts: Counts,
     /// The rendering engine, for `version`.
     pub engine: String,
+}
+
+/// Where a watch stands.
+struct Watched {
+    fleet: Fleet,
+    topics: broadcast::Receiver<Topic>,
+    principal: Principal,
+    seq: i64,
+    /// What was told last, and when it is told once more: a list fetched before may have shown late counts.
+    late: Option<(Topic, Instant)>,
+}
+
+impl Watched {
+    async fn next(mut self) -> Result<Option<(wire::WatchEvent, Self)>, Status> {
+        let told = match self.late {
+            None => self.topics.recv().await,
+            Some((topic, at)) => match tokio::time::timeout_at(at, self.topics.recv()).await {
+                Ok(told) => told,
+                Err(_) => {
+                    self.late = None;
+                    return Ok(Some(self.event(topic)));
+                }
+            },
+        };
+        let topic = match told {
+            Ok(topic) => topic,
+            // A slow watcher that lost some is told once: it lists again either way.
+            Err(broadcast::error::RecvError::Lagged(_)) => Topic::Resource,
+            Err(broadcast::error::RecvError::Closed) => return Ok(None),
+        };
+        if topic == Topic::Credential {
+            still_valid(&self.fleet.store, &self.principal).await?;
+        }
+        let is_late = self.fleet.counts.may_be_late();
+        self.late = is_late.then(|| (topic, Instant::now() + counts::LATEST));
+        Ok(Some(self.event(topic)))
+    }
+
+    fn event(mut self, topic: Topic) -> (wire::WatchEvent, Self) {
+        let event = wire::WatchEvent {
+            topic: topic.as_str().to_owned(),
+            seq: self.seq,
+        };
+        self.seq += 1;
+        (event, self)
+    }
 }
 
 /// Who calls, as the gate before this service found.
@@ -282,23 +328,14 @@ impl FleetService for Fleet {
         request: Request<wire::WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         let principal = principal(&request)?;
-        let state = (self.topics.subscribe(), self.store.clone(), principal, 0_i64);
-        // A slow watcher that lost some is told once: it lists again either way.
-        let stream = futures::stream::try_unfold(state, |(mut topics, store, principal, seq)| async move {
-            let topic = match topics.recv().await {
-                Ok(topic) => topic,
-                Err(broadcast::error::RecvError::Lagged(_)) => Topic::Resource,
-                Err(broadcast::error::RecvError::Closed) => return Ok(None),
-            };
-            if topic == Topic::Credential {
-                still_valid(&store, &principal).await?;
-            }
-            let event = wire::WatchEvent {
-                topic: topic.as_str().to_owned(),
-                seq,
-            };
-            Ok(Some((event, (topics, store, principal, seq + 1))))
-        });
+        let watched = Watched {
+            fleet: self.clone(),
+            topics: self.topics.subscribe(),
+            principal,
+            seq: 0,
+            late: None,
+        };
+        let stream = futures::stream::try_unfold(watched, Watched::next);
         Ok(Response::new(Box::pin(stream)))
     }
 

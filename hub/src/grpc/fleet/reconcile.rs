@@ -210,7 +210,9 @@ impl<'a> Following<'a> {
             let facts = status::source_facts(store, &row).await.map_err(from_store)?;
             source_progress(&facts, handling.handled)
         } else if row.is_app() {
-            let mut facts = store.app_facts(&[row.uid]).await.map_err(from_store)?;
+            // Whoever looks after the end sees no less.
+            let counts = &self.fleet.counts;
+            let mut facts = counts.facts_now(&[row.uid]).await.map_err(from_store)?;
             let facts: AppFacts = facts.remove(&row.uid).ok_or_else(gone)?;
             let followed = Followed {
                 handled: handling.handled,
