@@ -29,6 +29,8 @@ CREATE TABLE rollout (
     finished_at timestamptz
 );
 CREATE INDEX rollout_app ON rollout (app_uid, id);
+-- What is removed is looked for in its successors.
+CREATE INDEX rollout_parent ON rollout (parent);
 CREATE INDEX rollout_content ON rollout (content);
 CREATE INDEX rollout_revision ON rollout (revision_id);
 CREATE INDEX rollout_progressing ON rollout (id) WHERE state = 'Progressing';

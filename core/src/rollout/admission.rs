@@ -93,7 +93,7 @@ impl Turn {
 pub enum End {
     /// Every cluster has applied it.
     Complete,
-    /// Some cluster was let go of before it had applied it. It goes on if that is chosen again.
+    /// Some cluster was let go of before it had applied it. It goes on if that is chosen again within a day.
     Withdrawn,
     /// Some cluster was given something newer before it had applied it.
     Superseded,

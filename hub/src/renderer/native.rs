@@ -112,7 +112,7 @@ async fn ended_within(
                 tracing::error!(
                     path,
                     seconds,
-                    "the engine does not stop, as in other renderings before; this place is lost until the hub is started again"
+                    "the engine does not stop, as in other renderings before; this place is lost until its thread ends"
                 );
             }
             Err(RenderFailure::Build(format!(

@@ -64,7 +64,11 @@ impl Store {
         .fetch_all(self.pool())
         .await?;
         let rollouts = sqlx::query!(
-            r#"SELECT count(*) AS "count!", min(created_at) AS oldest FROM rollout WHERE state = 'Progressing'"#
+            // One that waits for suspended clusters alone stands still because somebody wants it to.
+            r#"SELECT count(*) AS "count!", min(r.created_at) AS oldest FROM rollout r
+               WHERE r.state = 'Progressing' AND EXISTS (
+                 SELECT FROM admission a JOIN unit u ON u.app_uid = r.app_uid AND u.cluster_id = a.cluster_id
+                 WHERE a.rollout_id = r.id AND a.state = 'Admitted' AND u.state <> 'Suspended')"#
         )
         .fetch_one(self.pool())
         .await?;

@@ -54,7 +54,8 @@ impl Store {
             "WITH reached AS (
                SELECT a.rollout_id, a.cluster_id FROM unit u
                JOIN unit_status s ON s.unit_id = u.id AND (s.applied_version, s.applied) = (u.version, u.target)
-               JOIN rollout r ON r.id = u.rollout_id AND r.state = 'Progressing'
+               -- Of one that has ended without this cluster: it may be chosen again.
+               JOIN rollout r ON r.id = u.rollout_id AND r.state IN ('Progressing', 'Withdrawn')
                JOIN admission a ON (a.rollout_id, a.cluster_id) = (u.rollout_id, u.cluster_id) AND a.state = ANY ($2)
                WHERE u.id = ANY ($1)
                ORDER BY a.cluster_id, a.rollout_id FOR UPDATE OF a)

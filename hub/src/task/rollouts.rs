@@ -22,9 +22,13 @@ const APART: Duration = Duration::from_secs(60);
 pub(super) async fn when_asked(context: &Context, asked: &Notify) -> Infallible {
     loop {
         asked.notified().await;
-        // What another hub looks at now it may have begun before there was what this one is to find.
-        while !take(context).await {
+        // What another hub looks at now it may have begun before there was what this one is to find. Of two looks the second
+        // began later.
+        if !take(context).await {
             tokio::time::sleep(APART).await;
+            if !take(context).await {
+                continue;
+            }
         }
         if let Err(error) = look(context).await {
             warn!(%error, "looking for rollouts that have ended failed; it is done at the next look");
