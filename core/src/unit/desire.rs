@@ -41,7 +41,7 @@ impl State {
             self.enforced = Some(self.entry.clone());
         }
         self.desire(evaluation, !failed, now, actions);
-        self.begin_pass();
+        self.begin_pass(now.mono);
     }
 
     /// Takes in what is enforced while the offered entry waits for others.
@@ -53,7 +53,7 @@ impl State {
         self.is_evaluated = true;
         if let Some(evaluation) = evaluation {
             self.desire(evaluation, false, now, actions);
-            self.begin_pass();
+            self.begin_pass(now.mono);
         }
     }
 

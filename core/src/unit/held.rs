@@ -10,15 +10,15 @@ use crate::health::{Health, State as HealthState};
 const FIRST_WORDS: Duration = Duration::from_secs(10);
 /// How often other words are told at most, and how long an object that was done has to be on its way until that counts.
 const LASTS: Duration = Duration::from_secs(60);
-/// For so long after a unit's target was applied, each object of it that is on its way counts at once: whoever waits
-/// for the target to be healthy, and to stay so, waits for just that.
+/// For so long after a unit's target was first tried, and after it was applied, each object of it that is on its way
+/// counts at once: whoever waits for the target to be healthy, and to stay so, waits for just that.
 pub(super) const PROVING: Duration = Duration::from_secs(600);
 
 /// When something is observed, and of what unit.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Moment {
     pub(super) now: Mono,
-    /// The unit's target was applied [`PROVING`] ago.
+    /// No target was first tried, or applied, within [`PROVING`], and none that is not applied is under way.
     pub(super) is_proven: bool,
 }
 

@@ -33,7 +33,7 @@ const NAMED: usize = 3;
 /// A pass under way.
 #[derive(Debug)]
 pub(super) struct Pass {
-    target: Attained,
+    pub(super) target: Attained,
     revision: String,
     stages: VecDeque<StagePlan>,
     /// What of the present stage is not handed out yet; `None` before it begins.
@@ -78,7 +78,7 @@ impl Pass {
 
 impl State {
     /// Plans what is to be written.
-    pub(super) fn begin_pass(&mut self) {
+    pub(super) fn begin_pass(&mut self, now: Mono) {
         let Some(entry) = self.enforced.clone() else {
             return;
         };
@@ -86,10 +86,14 @@ impl State {
             version: entry.version,
             target: entry.target,
         };
+        let is_again = self.tried.replace(target) == Some(target);
+        if !is_again && self.record.applied != Some(target) {
+            self.begin_proving(now);
+        }
         let stages = plan(&self.index.to_write, &self.index.awaited);
         // A second try of the same says what it met anew, object by object, and until then the first one's word stands.
         let mut kept = BTreeSet::new();
-        if self.tried.replace(target) == Some(target) {
+        if is_again {
             kept.extend(stages.iter().flat_map(|stage| stage.writes.iter().cloned()));
         }
         let problems: Vec<_> = self
@@ -125,6 +129,12 @@ impl State {
             retry: None,
         });
         self.retry = None;
+    }
+
+    /// Begins with another target, by what is true of its objects: it is tried for the first time, or was applied.
+    fn begin_proving(&mut self, now: Mono) {
+        self.release_turns(now);
+        self.proven_from = now + PROVING;
     }
 
     /// Goes on with the pass: hands out the next objects, waits, or ends.
@@ -308,7 +318,7 @@ impl State {
             }
             if !again && is_offered && self.record.applied != Some(pass.target) {
                 self.record.applied = Some(pass.target);
-                self.proven_from = now.mono + PROVING;
+                self.begin_proving(now.mono);
                 let took = now.wall.since(self.accepted_at).as_millis();
                 self.record.apply_ms = u64::try_from(took).unwrap_or(u64::MAX);
             }

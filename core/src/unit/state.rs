@@ -381,11 +381,13 @@ impl State {
         }
     }
 
-    /// What it means for the unit that something is observed now.
+    /// What it means for the unit that something is observed now. What is enforced counts, whatever else is offered.
     pub(super) fn moment(&self, now: Mono) -> Moment {
+        let pass = self.pass.as_ref();
+        let is_on_its_way = pass.is_some_and(|pass| Some(pass.target) != self.record.applied);
         Moment {
             now,
-            is_proven: self.record.applied == Some(self.offered()) && self.proven_from <= now,
+            is_proven: !is_on_its_way && self.proven_from <= now,
         }
     }
 

@@ -106,6 +106,9 @@ impl State {
         self.digest = accepted.digest;
         self.accepted_at = accepted.at;
         self.dirty_unit = true;
+        if retargeted {
+            self.release_turns(now.mono);
+        }
         if !self.is_active() {
             self.cancel(actions);
             self.pass = None;
@@ -121,7 +124,6 @@ impl State {
             self.cancel(actions);
         }
         if retargeted {
-            self.release_turns(now.mono);
             self.failures = 0;
             self.unserved_since = None;
             self.health_deadline = None;
@@ -380,7 +382,7 @@ impl State {
                     self.evaluate_due = true;
                     continue;
                 }
-                self.begin_pass();
+                self.begin_pass(now.mono);
             }
             self.proceed(now, actions);
             let is_due = self.to_evaluate().is_some() || self.retry.is_some_and(|at| at <= now.mono);

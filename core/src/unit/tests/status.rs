@@ -150,6 +150,60 @@ fn another_target_is_not_healthy_by_what_was_not_told_of_the_one_before() {
     sim.assert_quiet();
 }
 
+/// It runs on as it is, and somebody goes on scaling it.
+#[test]
+fn workload_that_is_scaled_is_not_told_of_either_while_what_is_offered_is_not_enforced() {
+    let (a, b) = (key("Deployment", "a"), config("b"));
+    let (one, two) = (content(&[(&a, "1"), (&b, "1")]), content(&[(&a, "1"), (&b, "2")]));
+    for case in ["lacks content", "waits", "fails", "is suspended"] {
+        let mut sim = Sim::ready(&one);
+        match case {
+            "lacks content" => sim.offer_lacking(&two),
+            "waits" => {
+                sim.edge = true;
+                sim.send(not_ready());
+                sim.offer(&two);
+            }
+            "fails" => {
+                sim.world.faults.insert(b.clone(), Fault::Refused);
+                sim.offer(&two);
+            }
+            _ => {
+                sim.set_state(UnitState::Suspended);
+                sim.offer(&two);
+            }
+        }
+        sim.run();
+        let record = sim.state.record();
+        assert_ne!(record.applied, Some(sim.state.offered()), "{case}");
+        sim.sleep(PROVEN);
+        sim.state.take_dirty();
+        for health in [HealthState::InProgress, HealthState::Current] {
+            sim.world.edit(&a, |live| live.health = health);
+            sim.run();
+            assert!(!sim.state.take_dirty().0.contains(&a), "{case}: {health:?}");
+        }
+    }
+}
+
+#[test]
+fn target_that_came_while_the_unit_was_suspended_is_not_healthy_by_what_was_not_told() {
+    let (a, b) = (key("Deployment", "a"), config("b"));
+    let mut sim = Sim::ready(&content(&[(&a, "1"), (&b, "1")]));
+    sim.sleep(PROVEN);
+    sim.world.edit(&a, |live| live.health = HealthState::InProgress);
+    sim.run();
+    assert_eq!(sim.ready_word(), Ready::True);
+    sim.set_state(UnitState::Suspended);
+    sim.offer(&content(&[(&a, "1"), (&b, "2")]));
+    sim.set_state(UnitState::Active);
+    sim.run();
+    let record = sim.state.record();
+    assert_eq!(record.applied.map(|applied| applied.version), Some(2));
+    assert_eq!(record.healthy.map(|healthy| healthy.version), Some(1));
+    assert_eq!(sim.ready_word(), Ready::Unknown);
+}
+
 /// AG-B8.
 #[test]
 fn failure_of_health_is_told_once_per_set_of_objects_and_has_no_running_clock() {
