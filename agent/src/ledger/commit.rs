@@ -205,8 +205,9 @@ impl Shared {
         match writer.check().await {
             // It is the only writer all the same.
             Err(LedgerError::Damaged(why)) if writer.damage().is_none() => {
-                self.recover(&mut writer, why).await;
+                // What is scheduled waits for the writer, and comes also when whoever asks goes away.
                 self.schedule(&mut self.queue(), BATCH);
+                self.recover(&mut writer, why).await;
             }
             checked => checked?,
         }

@@ -41,6 +41,8 @@ impl Shared {
     /// or let go of, since that state, and are back where the cluster was put back with it. They are stored with what is
     /// written anew.
     pub(super) async fn recover(self: &Arc<Self>, writer: &mut Writer, why: String) {
+        // Before anything is waited for: the writer is at the earlier head already, and whoever asked may go away.
+        self.note_repair(why);
         let bytes = writer.take_earlier();
         match blocking::run(move || rows(&bytes)).await {
             Ok(rows) => self.take_back(rows),
@@ -48,7 +50,6 @@ impl Shared {
                 tracing::error!("what the earlier state of the ledger knows of objects is lost: {error}")
             }
         }
-        self.note_repair(why);
     }
 
     fn take_back(&self, rows: Rows) {

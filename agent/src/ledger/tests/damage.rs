@@ -1,5 +1,7 @@
 //! Heads and segments that are not what was written.
 
+use futures::FutureExt as _;
+
 use super::*;
 
 /// A ledger with a unit and an object, in segments and tail.
@@ -404,6 +406,17 @@ async fn a_crash_while_storage_that_was_put_back_is_repaired_leaves_the_earlier_
         let expected: &[&str] = if done { &["x", "y", "z"] } else { &["x"] };
         assert_eq!(names(&again), expected, "after {writes} writes");
     }
+}
+
+/// What it was put back to is read in steps; whoever asked may go away before the last.
+#[tokio::test(start_paused = true)]
+async fn a_look_that_is_broken_off_after_storage_was_put_back_leaves_all_to_be_written_anew() {
+    let cells = Memory::default();
+    let (ledger, snapshot) = with_snapshot(&cells).await;
+    cells.restore(&snapshot);
+    let _ = ledger.check_writer().now_or_never();
+    ledger.append(vec![item("z")]).await.expect("it repairs itself");
+    assert_eq!(names(&open(&cells).await), ["x", "y", "z"]);
 }
 
 #[tokio::test(start_paused = true)]
