@@ -289,11 +289,16 @@ impl Session<'_> {
             largest = names,
             "what this cluster is to be offered is more than {limit} MiB; nothing is sent"
         );
+        // What is kept of each unit is the same with each publication, whichever entries were read for it.
         let why = format!(
-            "what this cluster is to be offered at once is more than {limit} MiB, which its agent does not take; the \
-             largest are {names}: give it less by inline variables, or fewer apps"
+            "what this cluster is to be offered at once is more than {limit} MiB, which its agent does not take: give \
+             it less by inline variables, or fewer apps"
         );
-        let text = format!("generation {}, {} MiB: {why}", head.generation, bytes >> 20);
+        let text = format!(
+            "generation {}, {} MiB, the largest are {names}: {why}",
+            head.generation,
+            bytes >> 20
+        );
         self.tell_refusal("StateTooLarge", why, (head.generation, text));
     }
 
