@@ -15,6 +15,7 @@ use flotilla_core::digest::Digest;
 use flotilla_proto::agent::v1::{Chunk, ContentKind, Encoding, FetchRequest};
 use tokio::sync::mpsc;
 use tonic::Status;
+use tracing::warn;
 use uuid::Uuid;
 
 use super::status::from_store;
@@ -22,7 +23,7 @@ use crate::{
     auth::seal::Seal,
     store::{
         Store, StoreError,
-        content::{Found, Stored},
+        content::{Found, Frame, Frames, Stored},
         publish::{Named, Reachable},
     },
 };
@@ -100,7 +101,7 @@ impl Fetcher {
         let mut items = Items::new();
         let mut whole = Vec::new();
         for want in wants {
-            match self.delta(want).await? {
+            match self.delta(want).await {
                 Some(delta) => drop(items.insert((want.kind as i32, want.digest), delta.into())),
                 None => whole.push(*want),
             }
@@ -118,35 +119,50 @@ impl Fetcher {
         Ok(items)
     }
 
-    /// What is wanted, as a patch of its base; `None` when the base is not here or the patch is no smaller. It is made
-    /// once, of what one statement reads.
-    async fn delta(&self, want: &Wanted) -> Result<Option<Delta>, StoreError> {
+    /// What is wanted, as a patch of its base. It is made once; where it is not, for whatever reason, the item is sent
+    /// whole.
+    async fn delta(&self, want: &Wanted) -> Option<Delta> {
         let Wanted { kind, digest, base } = *want;
-        let Some(base) = base else { return Ok(None) };
-        let make = async || {
-            let mut found = self.stored(kind, &[base.as_bytes(), digest.as_bytes()]).await?;
-            let mut frame = |digest: Digest| match found.remove(digest.as_bytes()) {
-                Some(Stored::Zstd { frame, decoded_size }) => Some((frame, decoded_size)),
-                // Secrets share no compression context.
-                Some(Stored::Secret(_)) | None => None,
-            };
-            let Some((old, new)) = frame(base).zip(frame(digest)) else {
-                return Ok(None);
-            };
-            if old.1 > MAX_DELTA_BASE {
-                return Ok(None);
+        let base = base?;
+        let make = async || self.made(kind, base, digest).await;
+        match self.deltas.get((kind, base, digest), make).await {
+            Ok(delta) => delta,
+            Err(Unmade::NotHere) => None,
+            Err(Unmade::Failed(error)) => {
+                warn!(%error, item = %digest, "no patch is made; the item is sent whole");
+                None
             }
-            let made = tokio::task::spawn_blocking(move || {
-                let ((old_frame, old_size), (frame, decoded_size)) = (old, new);
-                let old = Stored::plain(&old_frame, old_size)?;
-                let new = Stored::plain(&frame, decoded_size)?;
-                let made = patch(&old, &new).ok().filter(|patch| patch.len() < frame.len());
-                let of = |patch| Delta::new(patch, decoded_size);
-                Ok::<_, StoreError>(made.map(of))
-            });
-            Ok(made.await.ok().transpose()?.flatten())
+        }
+    }
+
+    /// A patch, of what one statement reads; `None`: there is none of these two.
+    async fn made(&self, kind: ContentKind, base: Digest, digest: Digest) -> Result<Option<Delta>, Unmade> {
+        let mut found = self.frames(kind, &[base.as_bytes(), digest.as_bytes()]).await?;
+        let old = found.remove(base.as_bytes()).ok_or(Unmade::NotHere)?;
+        let new = found.remove(digest.as_bytes()).ok_or(Unmade::NotHere)?;
+        // Secrets share no compression context.
+        let Some((old, new)) = old.zip(new) else {
+            return Ok(None);
         };
-        self.deltas.get((base, digest), make).await
+        if old.decoded_size > MAX_DELTA_BASE {
+            return Ok(None);
+        }
+        let made = tokio::task::spawn_blocking(move || between(&old, &new)).await;
+        // Another try would read the same.
+        Ok(made.unwrap_or_else(|e| Err(e.to_string())).unwrap_or_else(|why| {
+            warn!(why, item = %digest, base = %base, "no patch is made; the item is sent whole");
+            None
+        }))
+    }
+
+    /// The frames of items as they lie there: nothing of a Secret is opened.
+    async fn frames(&self, kind: ContentKind, digests: &[&[u8]]) -> Result<Frames, StoreError> {
+        match kind {
+            ContentKind::Content => self.store.content_frames(digests).await,
+            ContentKind::Object => self.store.object_frames(digests).await,
+            ContentKind::Config => self.store.config_frames(digests).await,
+            ContentKind::Unspecified => Ok(Frames::new()),
+        }
     }
 
     async fn stored(&self, kind: ContentKind, digests: &[&[u8]]) -> Result<Found, StoreError> {
@@ -176,6 +192,27 @@ impl Fetcher {
         };
         self.store.reachable(cluster, &named).await
     }
+}
+
+/// Why there is no patch now; the next one who asks tries again.
+enum Unmade {
+    /// One of the two is not here.
+    NotHere,
+    Failed(StoreError),
+}
+
+impl From<StoreError> for Unmade {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// The patch from one item to another; `None`: it is no smaller than the item.
+fn between(old: &Frame, new: &Frame) -> Result<Option<Delta>, String> {
+    let plain = |frame: &Frame| Stored::plain(&frame.bytes, frame.decoded_size).map_err(|e| e.to_string());
+    let patch = patch(&plain(old)?, &plain(new)?).map_err(|e| e.to_string())?;
+    let is_smaller = patch.len() < new.bytes.len();
+    Ok(is_smaller.then(|| Delta::new(patch, new.decoded_size)))
 }
 
 type Items = HashMap<(i32, Digest), Item>;

@@ -65,28 +65,71 @@ impl Stored {
 /// What was found, by digest. What is not there is left out.
 pub type Found = HashMap<[u8; 32], Stored>;
 
+/// Items as they lie there, by digest; `None`: a Secret's, which is not opened.
+pub type Frames = HashMap<[u8; 32], Option<Frame>>;
+
+/// The zstd frame of an item that is no Secret's.
+pub struct Frame {
+    /// The frame.
+    pub bytes: Vec<u8>,
+    /// Bytes after decoding.
+    pub decoded_size: u64,
+}
+
+/// An item as it lies there.
+struct Row {
+    digest: Vec<u8>,
+    bytes: Vec<u8>,
+    decoded_size: i32,
+    secret: bool,
+}
+
+impl Row {
+    fn frame(self) -> Result<([u8; 32], Option<Frame>)> {
+        let frame = Frame {
+            bytes: self.bytes,
+            decoded_size: u64::from(self.decoded_size.unsigned_abs()),
+        };
+        Ok((key(&self.digest)?, (!self.secret).then_some(frame)))
+    }
+
+    fn open(self, table: &str, seal: &Seal) -> Result<([u8; 32], Stored)> {
+        let stored = if self.secret {
+            let place = place(table, &self.digest);
+            let plain = seal
+                .open(&place, &self.bytes)
+                .map_err(|e| StoreError::corrupt(place, e))?;
+            Stored::Secret(plain)
+        } else {
+            Stored::Zstd {
+                frame: self.bytes,
+                decoded_size: u64::from(self.decoded_size.unsigned_abs()),
+            }
+        };
+        Ok((key(&self.digest)?, stored))
+    }
+}
+
 impl Store {
     /// Reads objects, each once.
     pub async fn objects(&self, digests: &[&[u8]], seal: &Seal) -> Result<Found> {
-        let rows = sqlx::query!(
+        let rows = self.object_rows(digests).await?;
+        rows.into_iter().map(|row| row.open("object", seal)).collect()
+    }
+
+    /// Reads the frames of objects, each once.
+    pub async fn object_frames(&self, digests: &[&[u8]]) -> Result<Frames> {
+        let rows = self.object_rows(digests).await?;
+        rows.into_iter().map(Row::frame).collect()
+    }
+
+    async fn object_rows(&self, digests: &[&[u8]]) -> Result<Vec<Row>> {
+        let rows = sqlx::query_as!(
+            Row,
             "SELECT digest, bytes, decoded_size, secret FROM object WHERE digest = ANY($1)",
             digests as &[&[u8]]
-        )
-        .fetch_all(self.pool())
-        .await?;
-        rows.into_iter()
-            .map(|row| {
-                let stored = stored(
-                    "object",
-                    &row.digest,
-                    row.bytes,
-                    row.decoded_size,
-                    row.secret,
-                    seal,
-                )?;
-                Ok((key(&row.digest)?, stored))
-            })
-            .collect()
+        );
+        Ok(rows.fetch_all(self.pool()).await?)
     }
 
     /// Reads content manifests, each once.
@@ -108,27 +151,43 @@ impl Store {
             .collect()
     }
 
+    /// Reads the frames of content manifests, each once.
+    pub async fn content_frames(&self, digests: &[&[u8]]) -> Result<Frames> {
+        let found = self.contents(digests).await?;
+        let frames = found.into_iter().map(|(digest, stored)| match stored {
+            Stored::Zstd { frame, decoded_size } => {
+                let frame = Frame {
+                    bytes: frame,
+                    decoded_size,
+                };
+                (digest, Some(frame))
+            }
+            Stored::Secret(_) => (digest, None),
+        });
+        Ok(frames.collect())
+    }
+
     /// Reads the values of variable layers, each once.
     pub async fn config_values(&self, digests: &[&[u8]], seal: &Seal) -> Result<Found> {
-        let rows = sqlx::query!(
+        let rows = self.config_rows(digests).await?;
+        rows.into_iter()
+            .map(|row| row.open("config_value", seal))
+            .collect()
+    }
+
+    /// Reads the frames of such values, each once.
+    pub async fn config_frames(&self, digests: &[&[u8]]) -> Result<Frames> {
+        let rows = self.config_rows(digests).await?;
+        rows.into_iter().map(Row::frame).collect()
+    }
+
+    async fn config_rows(&self, digests: &[&[u8]]) -> Result<Vec<Row>> {
+        let rows = sqlx::query_as!(
+            Row,
             "SELECT digest, bytes, decoded_size, secret FROM config_value WHERE digest = ANY($1)",
             digests as &[&[u8]]
-        )
-        .fetch_all(self.pool())
-        .await?;
-        rows.into_iter()
-            .map(|row| {
-                let stored = stored(
-                    "config_value",
-                    &row.digest,
-                    row.bytes,
-                    row.decoded_size,
-                    row.secret,
-                    seal,
-                )?;
-                Ok((key(&row.digest)?, stored))
-            })
-            .collect()
+        );
+        Ok(rows.fetch_all(self.pool()).await?)
     }
 }
 
@@ -163,28 +222,6 @@ impl Store {
                 })
             })
         }))
-    }
-}
-
-fn stored(
-    table: &str,
-    digest: &[u8],
-    bytes: Vec<u8>,
-    size: i32,
-    secret: bool,
-    seal: &Seal,
-) -> Result<Stored> {
-    if secret {
-        let place = place(table, digest);
-        let plain = seal
-            .open(&place, &bytes)
-            .map_err(|e| StoreError::corrupt(place, e))?;
-        Ok(Stored::Secret(plain))
-    } else {
-        Ok(Stored::Zstd {
-            frame: bytes,
-            decoded_size: u64::from(size.unsigned_abs()),
-        })
     }
 }
 

@@ -530,6 +530,52 @@ async fn whole_items_and_patches_decode_to_bytes_with_the_wanted_digest() {
 }
 
 #[tokio::test]
+async fn an_item_comes_whole_where_its_base_is_unreadable_and_as_a_patch_whoever_asked_wrongly_before() {
+    let hub = Hub::start().await;
+    let agent = hub.enrol("c1").await;
+    let app = hub.world.app("a").await;
+    let objects = |word: &str| {
+        let secret = format!("stringData: {{password: {word}}}");
+        [
+            config("x", &lines(word)),
+            config("y", &lines(word)),
+            Object::new("Secret", "s", &secret),
+        ]
+    };
+    let (old, new) = (objects("old"), objects("new"));
+    for (revision, objects) in [("r1", &old), ("r2", &new)] {
+        let content = hub.world.render(app, revision, objects).await;
+        hub.world.roll_out(app, &[agent.cluster], &content).await;
+    }
+    let patched = |kind, n: usize| want(kind, new[n].digest(), Some(old[n].digest()));
+    // Under another kind there is no such item.
+    let wants = vec![
+        patched(ContentKind::Unspecified, 0),
+        patched(ContentKind::Object, 0),
+    ];
+    let chunks = fetch(&hub, &agent, wants).await;
+    assert!(chunks[0].missing);
+    assert_eq!(chunks[1].encoding(), Encoding::ZstdDelta);
+    for base in &old[1..] {
+        let damage = format!(
+            "UPDATE object SET bytes = '\\x00' WHERE digest = '\\x{}'",
+            base.digest()
+        );
+        hub.world.execute(&damage).await;
+    }
+    let wants = vec![patched(ContentKind::Object, 1), patched(ContentKind::Object, 2)];
+    let chunks = fetch(&hub, &agent, wants).await;
+    let encodings: Vec<Encoding> = chunks.iter().map(Chunk::encoding).collect();
+    assert_eq!(encodings, [Encoding::Zstd, Encoding::Identity]);
+    assert_eq!(
+        zstd::decode_all(&chunks[0].data[..]).expect("a frame"),
+        new[1].bytes
+    );
+    assert_eq!(chunks[1].data, new[2].bytes);
+    hub.world.is_quiet().await;
+}
+
+#[tokio::test]
 async fn of_a_base_that_was_another_clusters_a_patch_tells_nothing() {
     let hub = Hub::start().await;
     let (one, two) = (hub.enrol("c1").await, hub.enrol("c2").await);
@@ -764,6 +810,9 @@ async fn a_state_that_no_agent_takes_is_not_sent_and_named_and_the_next_that_fit
     assert_eq!(names[..2], ["a", "b"], "{message}");
     let refused = "SELECT count(*) FROM unit_refused WHERE reason = 'StateTooLarge'";
     assert_eq!(hub.world.count(refused).await, 2, "its apps say so");
+    // The largest may be others with the next publication, and what is said of each app is then written again.
+    let names = "SELECT count(*) FROM unit_refused WHERE message LIKE '%largest%'";
+    assert_eq!(hub.world.count(names).await, 0, "they name no other app");
     // What fits is sent with the next publication, whole.
     hub.world
         .execute("UPDATE desired_entry e SET bytes = k.bytes FROM kept k WHERE k.unit_id = e.unit_id; DROP TABLE kept")

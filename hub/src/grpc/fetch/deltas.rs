@@ -8,6 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use flotilla_core::digest::Digest;
+use flotilla_proto::agent::v1::ContentKind;
 use tokio::sync::OnceCell;
 use zeroize::Zeroizing;
 
@@ -33,8 +34,8 @@ impl Delta {
     }
 }
 
-/// Of what, and to what, it leads.
-pub(super) type Way = (Digest, Digest);
+/// Of what, and to what, it leads, and what they are: under another kind there is nothing.
+pub(super) type Way = (ContentKind, Digest, Digest);
 
 /// Deltas by the way they lead, bounded in bytes: the oldest is forgotten first. Whoever asks for one while it is made
 /// waits for it: ten thousand agents that go the same way at once cost one.
@@ -152,7 +153,8 @@ mod tests {
     async fn a_delta_that_a_thousand_ask_for_at_once_is_made_once() {
         let deltas = Deltas::default();
         let made = AtomicUsize::new(0);
-        let way = (Digest::of("content", b"old"), Digest::of("content", b"new"));
+        let (old, new) = (Digest::of("content", b"old"), Digest::of("content", b"new"));
+        let way = (ContentKind::Content, old, new);
         let ask = async || {
             deltas
                 .get(way, async || {
@@ -170,7 +172,7 @@ mod tests {
         );
         assert_eq!(made.load(Ordering::SeqCst), 1);
         // What fails is made again by the next.
-        let other = (way.1, way.0);
+        let other = (ContentKind::Content, new, old);
         let failed = deltas.get(other, async || Err("away")).await;
         assert_eq!(failed, Err("away"));
         let again = deltas.get(other, async || Ok::<_, Infallible>(None)).await;
@@ -181,7 +183,10 @@ mod tests {
     async fn deltas_are_bounded_in_bytes_and_the_oldest_is_forgotten() {
         let deltas = Deltas::default();
         let large = Delta::new(vec![0; CACHED / 4], 9);
-        let way = |number: u8| (Digest::of("a", &[number]), Digest::of("b", &[number]));
+        let way = |number: u8| {
+            let (old, new) = (Digest::of("a", &[number]), Digest::of("b", &[number]));
+            (ContentKind::Object, old, new)
+        };
         for number in 0..5 {
             let made = deltas.get(way(number), async || Ok::<_, Infallible>(Some(large.clone())));
             made.await.expect("made");
