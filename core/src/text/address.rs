@@ -1,7 +1,8 @@
 //! Addresses that somebody wrote, as messages show them.
 
 /// Returns an address with its scheme, host and path. Userinfo, query and fragment are left out: they carry secrets.
-/// Of an address in which it is not plain where these end, only the scheme is told.
+/// Of an address in which it is not plain where these end, only the scheme is told; of a path that holds an `@`, what
+/// is above it.
 ///
 /// Takes what `git clone` takes too: `git@host:path`, `git::https://host/path`, `host/path`.
 pub fn shown_address(address: &str) -> String {
@@ -19,12 +20,23 @@ pub fn shown_address(address: &str) -> String {
     };
     let (authority, behind) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     let host = authority.rsplit('@').next().unwrap_or(authority);
-    // A password that is not escaped may hold any of the signs by which an address is cut.
-    if behind.contains('@') || !is_host(host, !scheme.is_empty()) {
+    // A password that is not escaped may hold any of the signs by which an address is cut. It stands behind a colon:
+    // none begins where all of the authority is a name with dots.
+    let is_plain = authority.contains('.') && !authority.contains([':', '@']);
+    if (behind.contains('@') && !is_plain) || !is_host(host, !scheme.is_empty()) {
         return format!("{forced}{scheme}…");
     }
     let path = behind.split(['?', '#']).next().unwrap_or_default();
-    format!("{forced}{scheme}{host}{path}")
+    match path.find('@') {
+        None => format!("{forced}{scheme}{host}{path}"),
+        Some(at) => format!("{forced}{scheme}{host}{}…", above(&path[..at])),
+    }
+}
+
+/// Returns the folders of the beginning of a path. An address within it is left out, which may hold secrets too.
+fn above(path: &str) -> &str {
+    let plain = path.split(':').next().unwrap_or_default();
+    &plain[..plain.rfind('/').map_or(0, |slash| slash + 1)]
 }
 
 /// Tells whether a text is a host, perhaps with a port, or else with the path that follows it without a slash.
@@ -60,6 +72,17 @@ mod tests {
             ("git::u:hunter2@x.example/y", "git::x.example/y"),
             ("git@github.com:a/b.git", "github.com:a/b.git"),
             ("github.com/a/b?ref=v1", "github.com/a/b"),
+            ("github.com/a/b@v1", "github.com/a/…"),
+            ("https://x.example/y?of=a@b.example", "https://x.example/y"),
+            (
+                "https://cdn.jsdelivr.net/npm/crds@1.2.3/all.yaml",
+                "https://cdn.jsdelivr.net/npm/…",
+            ),
+            (
+                "https://x.example/https://u:hunter2@y.example/z",
+                "https://x.example/…",
+            ),
+            ("https://x.example/hunter2@y.example/z", "https://x.example/…"),
             ("ssh://git@[::1]:22/a", "ssh://[::1]:22/a"),
             ("", ""),
         ] {

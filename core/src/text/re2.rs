@@ -18,6 +18,8 @@ use size::Size;
 
 /// The most levels of groups inside each other.
 const MAX_NESTING: u32 = 250;
+/// The same as Rust's crate counts them: a part that has flags is written as a group.
+const NEST_LIMIT: u32 = 2 * MAX_NESTING;
 
 /// An expression that Go refuses, or that is too large here. The text is Go's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,7 +112,7 @@ pub fn compile(pattern: &str, size_limit: usize) -> Result<Compiled, SyntaxError
     let built = RegexBuilder::new(&translated)
         .size_limit(size_limit)
         .dfa_size_limit(size_limit)
-        .nest_limit(MAX_NESTING * 2)
+        .nest_limit(NEST_LIMIT)
         .build();
     match built {
         Ok(regex) => {

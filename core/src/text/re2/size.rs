@@ -1,8 +1,10 @@
 //! How large an expression is: what compiling it takes, and what a match takes for each character where no cache of
 //! states helps.
 
+use regex_syntax::ParserBuilder;
 use regex_syntax::hir::{Class, Hir, HirKind};
-use regex_syntax::parse;
+
+use super::NEST_LIMIT;
 
 /// What is counted; all that repeats, as often as it may.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -21,7 +23,8 @@ impl Size {
             ranges: usize::MAX,
         };
         // The crate that compiles expressions reads them by the same parser, which bounds their depth.
-        parse(pattern).map_or(all, |hir| Size::of_part(&hir))
+        let parsed = ParserBuilder::new().nest_limit(NEST_LIMIT).build().parse(pattern);
+        parsed.map_or(all, |hir| Size::of_part(&hir))
     }
 
     fn of_part(hir: &Hir) -> Size {
@@ -65,6 +68,13 @@ impl Size {
 #[cfg(test)]
 mod tests {
     use super::Size;
+
+    #[test]
+    fn groups_within_each_other_are_counted_as_deep_as_they_compile() {
+        let nested = |depth: usize| format!("{}ab{}", "(?:".repeat(depth), ")".repeat(depth));
+        assert_eq!(Size::of(&nested(400)).states, 2);
+        assert_eq!(Size::of(&nested(600)).states, usize::MAX);
+    }
 
     #[test]
     fn states_and_ranges_are_counted_as_often_as_they_repeat() {
