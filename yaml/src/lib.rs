@@ -25,7 +25,7 @@ mod write;
 
 pub use encoding::decode;
 pub use place::{Place, places};
-pub use read::{Limits, Meaningless, ReadError, read, read_all, read_fields};
+pub use read::{EXPANDED, Limits, Meaningless, NODES, ReadError, read, read_all, read_fields};
 pub use value::{Map, Value, from_float};
 pub use write::{MAX_WRITE_DEPTH, WriteError, push_json, write, write_indented};
 

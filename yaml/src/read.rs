@@ -51,6 +51,11 @@ impl Default for Limits {
     }
 }
 
+/// How [`ReadError::Limit`] names [`Limits::nodes`].
+pub const NODES: &str = "number of nodes, aliases expanded,";
+/// How it names [`Limits::expanded`].
+pub const EXPANDED: &str = "bytes of text, aliases expanded,";
+
 /// Why a text is no YAML that Kubernetes would take. Lines count from 1.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
@@ -432,8 +437,8 @@ fn has_tag(scalar: &Scalar<'_>, wanted: &str) -> bool {
 
 fn over(over: Over, line: usize) -> ReadError {
     let (limit, allowed) = match over {
-        Over::Nodes(allowed) => ("number of nodes, aliases expanded,", allowed),
-        Over::Bytes(allowed) => ("bytes of text, aliases expanded,", allowed),
+        Over::Nodes(allowed) => (NODES, allowed),
+        Over::Bytes(allowed) => (EXPANDED, allowed),
     };
     ReadError::Limit { line, limit, allowed }
 }

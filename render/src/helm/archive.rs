@@ -137,7 +137,7 @@ impl Budget {
             limits,
             bytes: limits.unpacked_bytes,
             entries: limits.entries,
-            growth: Growth::default(),
+            growth: Growth::of_chart(),
         }
     }
 

@@ -75,7 +75,7 @@ impl Sources {
     pub fn merge(&self, read: &mut ReadFile<'_>) -> Result<Map, ValuesError> {
         let mut values = Map::new();
         // All files together may grow to what one may.
-        let mut growth = Growth::default();
+        let mut growth = Growth::of_values();
         for (name, text) in &self.files {
             let layer = load_within(text, &mut growth).map_err(|source| ValuesError::File {
                 name: name.clone(),
@@ -130,7 +130,7 @@ fn set_json(text: &str, values: &mut Map) -> Result<(), ValuesError> {
 
 /// Reads a values file: the documents in it, merged in their order.
 pub fn load(bytes: &[u8]) -> Result<Map, ValuesError> {
-    load_within(bytes, &mut Growth::default())
+    load_within(bytes, &mut Growth::of_values())
 }
 
 /// Reads a values file whose documents take what they grow to from what is left.

@@ -119,7 +119,7 @@ pub fn compose<'o>(
     let mut values = Map::new();
     let mut shared = Shared::default();
     // All of them together may grow to what one may.
-    let mut growth = Growth::default();
+    let mut growth = Growth::of_values();
     for reference in references {
         let Some(bytes) = text(reference, &find)? else {
             continue;
