@@ -126,13 +126,16 @@ fn a_caller_stops_a_build_between_expressions_of_one_target() {
 }
 
 #[test]
-fn expressions_that_are_kept_are_counted() {
-    let build_with = |pattern: &str, output: usize| {
+fn expressions_that_are_kept_are_counted_as_long_as_they_are() {
+    let build_with = |pattern: &str, targets: usize, output: usize| {
         let rejects = listed(40, |at| format!("{{name: '{pattern}b{at}'}}"));
+        let targets = listed(targets, |_| {
+            format!(
+                "{{select: {{kind: ConfigMap}}, reject: [{rejects}], fieldPaths: [data.x], options: {{create: true}}}}"
+            )
+        });
         let tree = tree(
-            &format!(
-                "replacements:\n- sourceValue: x\n  targets: [{{select: {{kind: ConfigMap}}, reject: [{rejects}], fieldPaths: [data.x], options: {{create: true}}}}]\n"
-            ),
+            &format!("replacements:\n- sourceValue: x\n  targets: [{targets}]\n"),
             OBJECT,
         );
         let budget = Budget {
@@ -142,9 +145,11 @@ fn expressions_that_are_kept_are_counted() {
         build(&RenderInput::new(&tree, "", &budget)).map(|rendered| rendered.objects.len())
     };
     // Letters of all scripts, so often: half a megabyte each, which 40 do not fit into 8.
-    let error = build_with("\\pL{9}", 8 << 20).expect_err("they are large");
+    let error = build_with("\\pL{9}", 1, 8 << 20).expect_err("they are large");
     assert!(error.to_string().contains("bytes of text"), "{error}");
-    assert_eq!(build_with("[a-z]+", 8 << 20), Ok(1));
+    assert_eq!(build_with("[a-z]+", 1, 8 << 20), Ok(1));
+    // A megabyte for each target, whose rejects go before the next one's are compiled.
+    assert_eq!(build_with("[a-z]+", 10, 8 << 20), Ok(1));
 }
 
 #[test]

@@ -262,8 +262,9 @@ fn walk(
         // A link is taken for what it leads to when that is a file, and is not descended into otherwise.
         let (target, entry) = match files.resolve(&path) {
             Ok(found) => found,
-            // A link that leads nowhere, or what is neither file nor folder: nothing of it would be built.
-            Err(_) if !is_manifest => continue,
+            // A link that leads nowhere, or what is neither file nor folder: nothing of it would be built. One in the
+            // place of a kustomization says what is to be built, and all manifests are not it.
+            Err(_) if !is_manifest && !KUSTOMIZATION_FILES.contains(&name.as_str()) => continue,
             Err(error) => return Err(error.into()),
         };
         match entry {
@@ -433,6 +434,28 @@ mod tests {
             error.to_string(),
             "failed to decode Kubernetes YAML from app/values.yaml"
         );
+    }
+
+    #[test]
+    fn a_link_to_nothing_in_the_place_of_a_kustomization_is_an_error_and_another_is_passed_over() {
+        for folder in ["app", "app/sub"] {
+            for target in ["none/kustomization.yaml", "../../../x"] {
+                let generated = |name: &str| {
+                    let mut tree: MemoryTree = [("app/a.yaml", OBJECT), ("app/sub/b.yaml", OBJECT)]
+                        .into_iter()
+                        .collect();
+                    tree.insert_link(&format!("{folder}/{name}"), target);
+                    let budget = Budget::default();
+                    let input = RenderInput::new(&tree, "app", &budget);
+                    generate(&input, &Options::default()).map(|generated| generated.text)
+                };
+                assert!(generated("Notes").is_ok_and(|text| text.contains("./sub/b.yaml")));
+                for name in KUSTOMIZATION_FILES {
+                    let error = generated(name).expect_err(name).to_string();
+                    assert!(error.contains(&format!("'{folder}/{name}'")), "{error}");
+                }
+            }
+        }
     }
 
     #[test]

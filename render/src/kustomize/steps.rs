@@ -54,6 +54,16 @@ impl<'a> Steps<'a> {
         self.spend_text(bytes)
     }
 
+    /// Returns how many bytes may still be made.
+    pub(crate) fn bytes_left(&self) -> usize {
+        self.bytes.get()
+    }
+
+    /// Gives back the bytes of what is no longer there.
+    pub(crate) fn give_back(&self, bytes: usize) {
+        self.bytes.set(self.bytes.get().saturating_add(bytes));
+    }
+
     /// Returns the failure of a build that has no bytes left.
     pub(crate) fn out_of_bytes(&self) -> Box<Error> {
         too_large(format!(

@@ -196,11 +196,13 @@ fn write(map: &mut ResMap, value: &Node, target: &Target, steps: &Steps<'_>) -> 
         return Err(invalid("target must specify resources to select"));
     };
     let select = Matcher::new(selector, steps)?;
+    let before = steps.bytes_left();
     let rejects: Vec<(&Selector, Matcher)> = target
         .reject
         .iter()
         .map(|r| Ok((r, Matcher::kept(r, steps)?)))
         .collect::<Result<_>>()?;
+    let kept = before.saturating_sub(steps.bytes_left());
     let default = ["metadata.name".to_string()];
     let paths = if target.field_paths.is_empty() {
         &default[..]
@@ -248,6 +250,9 @@ fn write(map: &mut ResMap, value: &Node, target: &Target, steps: &Steps<'_>) -> 
             map.rekey(position, keys);
         }
     }
+    // They are there for one target; a build whose target fails is over.
+    drop(rejects);
+    steps.give_back(kept);
     Ok(())
 }
 
