@@ -172,11 +172,12 @@ fn rank(kind: &str) -> (usize, String) {
 /// A line that merely begins with `---` separates, and what follows the dashes belongs to the next document:
 /// charts in the wild depend on it.
 pub fn split(text: &str) -> impl Iterator<Item = &str> {
-    let mut rest = Some(text.trim_start());
+    let mut rest = Some((text.trim_start(), 0));
     let pieces = std::iter::from_fn(move || {
-        let text = rest?;
-        let (piece, after) = cut(text);
-        rest = after;
+        let (text, from) = rest?;
+        let (piece, after) = cut(text, from);
+        // The line of one separator holds no other.
+        rest = after.map(|after| (after, next_line(after, 0)));
         Some(piece)
     });
     pieces
@@ -184,17 +185,23 @@ pub fn split(text: &str) -> impl Iterator<Item = &str> {
         .filter(|document| !document.is_empty())
 }
 
-/// Cuts a text at the first line that separates, and returns what is before it and what is behind the dashes.
-fn cut(text: &str) -> (&str, Option<&str>) {
-    let mut at = 0;
+/// Cuts a text at the first line that separates, of those that begin at a byte or behind it, and returns what is before
+/// it and what is behind the dashes.
+fn cut(text: &str, from: usize) -> (&str, Option<&str>) {
+    let mut at = from;
     while at < text.len() {
         if let Some(after) = text[at..].strip_prefix("---") {
             let after = after.trim_start_matches([' ', '\t']);
             return (&text[..at], Some(after));
         }
-        at = text[at..].find('\n').map_or(text.len(), |end| at + end + 1);
+        at = next_line(text, at);
     }
     (text, None)
+}
+
+/// Returns where the line behind that of a byte begins; the end of the text when there is none.
+fn next_line(text: &str, at: usize) -> usize {
+    text[at..].find('\n').map_or(text.len(), |end| at + end + 1)
 }
 
 /// Adds to what is wrong with a document where in the text it stands: lines are those of the document.
@@ -264,5 +271,26 @@ impl Head {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::split;
+
+    #[test]
+    fn a_line_of_dashes_separates_once() {
+        for (text, documents) in [
+            ("a: 1", &["a: 1"][..]),
+            ("", &[]),
+            ("---\n---\n", &[]),
+            ("a\n---b: 1", &["a\n", "b: 1"]),
+            ("---\na: 1\n---\n\n---\nb: 1\n", &["a: 1\n", "b: 1\n"]),
+            ("------\na: 1", &["---\na: 1"]),
+            ("--- ---\na: 1\n---", &["---\na: 1\n"]),
+            ("a: 1\n------\nb: 1", &["a: 1\n", "---\nb: 1"]),
+        ] {
+            assert_eq!(split(text).collect::<Vec<_>>(), documents, "{text:?}");
+        }
     }
 }
