@@ -294,20 +294,21 @@ fn take_notes(files: &mut BTreeMap<String, Vec<u8>>, chart: &str, with_subcharts
 }
 
 impl Rendered {
+    /// Returns the definitions below `crds/` that are printed: none unless they are wanted.
+    pub fn printed_crds(&self, output: &Output) -> Result<&[Crd], PrintError> {
+        if !output.include_crds {
+            return Ok(&[]);
+        }
+        let lengths = self.crds.iter().map(|one| one.data.len());
+        match lengths.fold(0, usize::saturating_add) > MAX_CRDS {
+            true => Err(PrintError::TooLarge),
+            false => Ok(&self.crds[..]),
+        }
+    }
+
     /// Returns the text that `helm template` prints.
     pub fn text(&self, output: &Output) -> Result<String, PrintError> {
-        let crds = match output.include_crds {
-            true => &self.crds[..],
-            false => &[],
-        };
-        if crds
-            .iter()
-            .map(|one| one.data.len())
-            .fold(0, usize::saturating_add)
-            > MAX_CRDS
-        {
-            return Err(PrintError::TooLarge);
-        }
+        let crds = self.printed_crds(output)?;
         let sizes = self
             .manifests
             .iter()
@@ -373,4 +374,34 @@ fn source_below_chart(document: &str) -> Option<&str> {
         let (chart, path) = source.split_once('/')?;
         (!chart.is_empty() && !path.is_empty()).then_some(path)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn definitions_are_printed_where_they_are_wanted_and_not_too_long() {
+        let data: Arc<[u8]> = vec![b'a'; MAX_CRDS / 4].into();
+        let printed = |count: usize, include_crds: bool| {
+            let one = Crd {
+                path: "c/crds/a.yaml".into(),
+                data: data.clone(),
+            };
+            let rendered = Rendered {
+                crds: vec![one; count],
+                ..Rendered::default()
+            };
+            let output = Output {
+                include_crds,
+                ..Output::default()
+            };
+            rendered.printed_crds(&output).map(<[Crd]>::len)
+        };
+        assert_eq!(printed(4, true), Ok(4));
+        assert_eq!(printed(5, true), Err(PrintError::TooLarge));
+        assert_eq!(printed(5, false), Ok(0));
+    }
 }

@@ -25,10 +25,8 @@ pub(super) fn write(
     };
     let of_release =
         |source: &str| release.map_or_else(|| source.to_owned(), |release| format!("{release}/{source}"));
-    if output.include_crds {
-        for one in &rendered.crds {
-            files.document(&one.path, &one.path, &one.text())?;
-        }
+    for one in rendered.printed_crds(output)? {
+        files.document(&one.path, &one.path, &one.text())?;
     }
     for manifest in &rendered.manifests {
         files.document(&of_release(&manifest.source), &manifest.source, &manifest.content)?;
