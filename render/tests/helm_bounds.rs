@@ -901,8 +901,8 @@ fn templates_of_a_chart_under_many_names_are_parsed_within_the_steps() {
     assert!(asked.get() > 10, "the caller is asked meanwhile: {}", asked.get());
 }
 
-/// A chart that stands below another under so many names, with a partial.
-fn under_many_names(count: usize, partial: &str, limits: Limits) -> Result<String, String> {
+/// A chart with a template, below which another stands under so many names, with a partial.
+fn under_many_names(count: usize, partial: &str, own: &str, limits: Limits) -> Result<String, String> {
     let names: String = (0..count)
         .map(|at| format!("- {{name: below, version: 1.0.0, alias: a{at}}}\n"))
         .collect();
@@ -914,7 +914,7 @@ fn under_many_names(count: usize, partial: &str, limits: Limits) -> Result<Strin
             "apiVersion: v2\nname: below\nversion: 1.0.0\n",
         ),
         ("charts/below/templates/_h.tpl", partial),
-        ("templates/a.yaml", "a: 1"),
+        ("templates/a.yaml", own),
     ];
     let files = files.map(|(name, text)| File::new(name, text.as_bytes()));
     let chart = Chart::from_directory(files.to_vec(), ChartLimits::default()).expect("it is a chart");
@@ -941,15 +941,19 @@ fn what_templates_of_many_names_take_is_counted_as_they_take_it() {
     );
     let dense = format!("{{{{ if . }}}}{}{{{{ end }}}}", "{{.}}".repeat(2000));
     for legal in [&comments, &calls] {
-        let rendered = under_many_names(50, legal, limits);
+        let rendered = under_many_names(50, legal, "a: 1", limits);
         assert!(rendered.is_ok(), "{rendered:?}");
     }
-    let error = under_many_names(50, &dense, limits).expect_err("they take 20 million bytes");
+    let error = under_many_names(50, &dense, "a: 1", limits).expect_err("they take 20 million bytes");
     assert!(
         error.contains("_h.tpl) is not parsed: more than 8388608 bytes of parsed templates"),
         "{error}"
     );
     assert!(!error.contains("parse error"), "{error}");
+    // They take nothing of the room of output and values, which together are 5 million bytes here.
+    let long = r#"a: {{ repeat 2500000 "x" }}"#;
+    let rendered = under_many_names(15, &dense, long, limits).map(|text| text.len());
+    assert!(rendered.is_ok(), "{rendered:?}");
 }
 
 #[test]

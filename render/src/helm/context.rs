@@ -22,7 +22,8 @@ pub struct Limits {
     /// Steps: nodes, calls and rounds of a loop, and the work of functions. They bound the time too: a million
     /// take well under a second.
     pub steps: u64,
-    /// Bytes of output, and of all values that functions make.
+    /// Bytes of output, of all values that functions make, and of what `tpl` parses; and so many again of what the
+    /// templates of the chart are parsed to.
     pub bytes: usize,
 }
 
@@ -64,7 +65,7 @@ impl Context {
         format!("more than {} steps", self.limits.steps)
     }
 
-    /// Fails where parsed templates take so many bytes that there is no room for them.
+    /// Fails where the parsed templates of a chart take so many bytes that there is no room for them.
     pub(super) fn room_for_templates(&self, bytes: usize) -> Result<(), String> {
         match bytes > self.limits.bytes {
             true => Err(format!(
@@ -78,6 +79,11 @@ impl Context {
     /// Says that there is no room for more.
     pub(super) fn no_more_bytes(&self) -> String {
         format!("more than {} bytes of output and values", self.limits.bytes)
+    }
+
+    /// Says the same where templates that `tpl` parsed take some of it.
+    pub(super) fn no_more_bytes_with_trees(&self) -> String {
+        format!("{}, parsed templates of tpl included", self.no_more_bytes())
     }
 }
 

@@ -32,7 +32,7 @@ const ASK_EVERY: u64 = 4096;
 pub(super) struct Set {
     pub(super) outer: Option<Rc<Set>>,
     pub(super) trees: HashMap<Rc<str>, Rc<Tree>>,
-    /// What its trees take, where that is counted while it is there.
+    /// What its trees take, where that is counted while it is there: those of a text, and not of the chart.
     pub(super) taken: Option<Taken>,
 }
 
@@ -85,7 +85,7 @@ pub(super) struct Interp<'c> {
     pub(super) parsed: HashMap<Rc<str>, Rc<Set>>,
     /// What it takes: the texts, and what they were parsed to.
     pub(super) parsed_bytes: usize,
-    /// What all trees take that are there: those of the chart, and those of texts that are kept or run.
+    /// What the trees of texts take that are kept or run. Those of the chart have a bound of their own.
     trees: Rc<Cell<usize>>,
     pub(super) fuel: u64,
     /// Steps until the caller is asked whether to stop.
@@ -295,14 +295,26 @@ impl<'c> Interp<'c> {
         self.room(0)
     }
 
+    /// Makes sure that there is room for so many bytes more, which the trees of a text are going to take.
+    pub(super) fn room_for_trees(&self, bytes: usize) -> Outcome<()> {
+        match self.is_over(bytes) {
+            true => Err(ExecError::plain(self.context.no_more_bytes_with_trees())),
+            false => Ok(()),
+        }
+    }
+
     /// Returns why so many bytes more are more than output and values may take.
     fn has_room(&self, bytes: usize) -> Result<(), String> {
-        let counted = [self.out.len(), self.made, self.trees.get(), bytes];
-        let taken = counted.into_iter().fold(0, usize::saturating_add);
-        match taken > self.context.limits.bytes {
+        match self.is_over(bytes) {
+            true if self.trees.get() > 0 => Err(self.context.no_more_bytes_with_trees()),
             true => Err(self.context.no_more_bytes()),
             false => Ok(()),
         }
+    }
+
+    fn is_over(&self, bytes: usize) -> bool {
+        let counted = [self.out.len(), self.made, self.trees.get(), bytes];
+        counted.into_iter().fold(0, usize::saturating_add) > self.context.limits.bytes
     }
 
     fn steps(&mut self, frame: &Frame<'_>, count: u64) -> Outcome<()> {

@@ -121,7 +121,6 @@ fn parsed<'c, 't>(
         parsed += trees.iter().map(Tree::bytes).sum::<usize>();
         trees.into_iter().for_each(|tree| set.add(tree));
     }
-    set.taken = Some(interp.take_trees(parsed));
     interp.set = Rc::new(set);
     Ok(interp)
 }

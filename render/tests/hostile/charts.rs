@@ -6,9 +6,6 @@ use flotilla_render::helm::context::Limits;
 
 use super::{Hostile, chart_with, rendered};
 
-/// What a template refuses for lack of room says so.
-const BYTES: &str = "bytes of output and values";
-
 pub(crate) const INPUTS: &[Hostile] = &[
     (
         "errors-of-a-text-within-itself",
@@ -26,7 +23,7 @@ pub(crate) const INPUTS: &[Hostile] = &[
     ("parsed-texts-kept", "builds", parsed_texts_kept),
     (
         "parsed-texts-within-each-other",
-        BYTES,
+        "parsed templates",
         parsed_texts_within_each_other,
     ),
     (

@@ -42,10 +42,10 @@ fn tpl(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<ExecError>> {
             interp.charge(1 + source.len() as u64 / BYTES_PER_STEP)?;
             let room = parse::room(source);
             // What is kept makes room first: nothing but steps is lost by it.
-            if interp.room(room).is_err() {
+            if interp.room_for_trees(room).is_err() {
                 forget_parsed(interp);
             }
-            interp.room(room)?;
+            interp.room_for_trees(room)?;
             let (set, bytes) = parsed(interp, source, &outer)?;
             // What is kept is bounded: a template may make one text after another.
             if interp.parsed_bytes + bytes > MAX_PARSED {
