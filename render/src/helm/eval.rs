@@ -33,7 +33,7 @@ pub(super) struct Set {
     pub(super) outer: Option<Rc<Set>>,
     pub(super) trees: HashMap<Rc<str>, Rc<Tree>>,
     /// What its trees take, where that is counted while it is there: those of a text, and not of the chart.
-    pub(super) taken: Option<Taken>,
+    pub(super) _taken: Option<Taken>,
 }
 
 /// Bytes of memory that are counted until this is dropped.

@@ -97,7 +97,7 @@ fn parsed(
     let mut set = Set {
         outer: Some(outer.clone()),
         // The text itself is counted where it was made.
-        taken: Some(interp.take_trees(bytes)),
+        _taken: Some(interp.take_trees(bytes)),
         ..Set::default()
     };
     trees.into_iter().for_each(|tree| set.add(tree));
