@@ -57,6 +57,11 @@ impl Statement {
         asked.iter().any(|words| self.words.starts_with(words))
     }
 
+    /// Reads what the hub is woken for.
+    pub(crate) fn reads_wakeups(&self) -> bool {
+        self.words.starts_with("SELECT o.seq")
+    }
+
     fn is_of_the_hub(&self) -> bool {
         !self.words.starts_with("SELECT set_config") && !self.words.starts_with(OWN)
     }
