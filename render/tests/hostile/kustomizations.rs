@@ -83,7 +83,8 @@ pub(super) const INPUTS: &[Hostile] = &[
         )
     }),
     ("definitions-of-aliases", "bytes of text", || {
-        many_files("crds", str::to_owned, grown())
+        let within = grown().replace('\n', "\n  ");
+        many_files("crds", str::to_owned, format!("d:\n  {within}"))
     }),
     ("notes-of-a-transformer-of-a-long-name", "bytes of text", || {
         kustomize(&[
