@@ -131,6 +131,8 @@ CREATE TABLE event (
 ) PARTITION BY RANGE (at);
 CREATE INDEX event_resource ON event (resource_uid, id);
 CREATE INDEX event_cluster ON event (cluster_id, id);
+-- What an agent tells again is known by its time.
+CREATE INDEX event_told ON event (cluster_id, at);
 CREATE INDEX event_cluster_itself ON event (cluster_id, id) WHERE resource_uid IS NULL;
 CREATE INDEX event_warning ON event (id) WHERE warning;
 

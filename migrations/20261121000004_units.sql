@@ -167,8 +167,26 @@ CREATE TABLE desired_entry (
     PRIMARY KEY (cluster_id, unit_id)
 );
 CREATE INDEX desired_entry_released ON desired_entry (cluster_id) WHERE released;
-CREATE INDEX desired_entry_content ON desired_entry (content);
+CREATE INDEX desired_entry_content ON desired_entry (content, cluster_id);
 CREATE INDEX desired_entry_since ON desired_entry (cluster_id, since_generation);
+
+-- What of this a cluster's published entries name. Each digest is looked up once: of a cluster of many units, all would be
+-- read for each question.
+CREATE FUNCTION reachable(cluster uuid, contents bytea[], objects bytea[], configs bytea[]) RETURNS SETOF bytea
+    LANGUAGE sql STABLE
+    BEGIN ATOMIC
+    SELECT v FROM unnest(contents) AS v CROSS JOIN LATERAL (
+        SELECT FROM desired_entry e WHERE e.content = v AND e.cluster_id = cluster LIMIT 1) AS one
+    UNION ALL
+    SELECT v FROM unnest(objects) AS v CROSS JOIN LATERAL (
+        SELECT FROM (SELECT part FROM part_object WHERE object = v OFFSET 0) AS o
+        CROSS JOIN LATERAL (SELECT content FROM content_part p WHERE p.part = o.part OFFSET 0) AS c
+        CROSS JOIN LATERAL (SELECT FROM desired_entry e WHERE e.content = c.content AND e.cluster_id = cluster LIMIT 1) AS e
+        LIMIT 1) AS one
+    UNION ALL
+    SELECT c FROM desired_entry e, unnest(e.configs) AS c
+    WHERE e.cluster_id = cluster AND cardinality(reachable.configs) > 0 AND c = ANY (reachable.configs);
+    END;
 
 CREATE TABLE unit_status (
     unit_id     uuid PRIMARY KEY REFERENCES unit (id) ON DELETE CASCADE,

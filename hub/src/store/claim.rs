@@ -153,9 +153,11 @@ async fn others<'e>(
     // First the sets, then who has them: there are few sets, and many units of one.
     let rows = sqlx::query!(
         r#"WITH asked AS MATERIALIZED (
-             SELECT k.* FROM keyset_key k
-             JOIN unnest($3::text[], $4::text[], $5::text[], $6::text[]) AS v(g, kind, ns, n)
-               ON (k.name, k.namespace, k.kind, k.api_group) = (v.n, v.ns, v.kind, v.g)
+             -- Each key is looked up once, however many there are.
+             SELECT k.* FROM unnest($3::text[], $4::text[], $5::text[], $6::text[]) AS v(g, kind, ns, n)
+             CROSS JOIN LATERAL (
+               SELECT * FROM keyset_key k
+               WHERE (k.name, k.namespace, k.kind, k.api_group) = (v.n, v.ns, v.kind, v.g) OFFSET 0) AS k
            ), other AS MATERIALIZED (
              SELECT u.id, u.cluster_id, t.keyset, u.withheld,
                     object_name(r.kind, r.namespace, r.name) AS owner

@@ -19,7 +19,9 @@ const ACQUIRED: Duration = Duration::from_secs(10);
 /// How long a statement, a wait for a lock, and a transaction in which nothing is asked may last. The server keeps
 /// them, so that a hub which was stopped or cut off inside a transaction holds up others for seconds only. The last
 /// four end connections whose hub is gone without a word.
-const BOUNDS: [(&str, &str); 7] = [
+const SETTINGS: [(&str, &str); 8] = [
+    // What takes milliseconds is not worth being compiled.
+    ("jit", "off"),
     ("statement_timeout", "30s"),
     ("lock_timeout", "10s"),
     ("idle_in_transaction_session_timeout", "4s"),
@@ -29,13 +31,27 @@ const BOUNDS: [(&str, &str); 7] = [
     ("tcp_user_timeout", "20s"),
 ];
 
+/// How those who plan ask: the same few statements for each app, of a few rows each. Each is planned once, for all values
+/// and for tables of any size: by indexes, since one that is small today is not tomorrow. No commit waits for the disk:
+/// what a server that ends without a word may lose is the newest, all together, and is found due when it is back; what is
+/// published is written with all that went before.
+pub(super) const PLANNING: [(&str, &str); 3] = [
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("synchronous_commit", "off"),
+];
+
 /// Named for who looks at the server's connections.
 pub(super) fn named(options: PgConnectOptions) -> PgConnectOptions {
     options.application_name("flotilla-hub")
 }
 
-/// At most so many connections.
-pub(super) fn pool(connections: u32, answers: Duration) -> PgPoolOptions {
+/// At most so many connections, with these settings beside those of all.
+pub(super) fn pool(
+    connections: u32,
+    answers: Duration,
+    settings: &'static [(&'static str, &'static str)],
+) -> PgPoolOptions {
     PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(ACQUIRED)
@@ -43,16 +59,15 @@ pub(super) fn pool(connections: u32, answers: Duration) -> PgPoolOptions {
         .test_before_acquire(false)
         .before_acquire(move |connection, _| Box::pin(answering(connection, answers)))
         .after_release(move |connection, _| Box::pin(answering(connection, answers)))
-        .after_connect(|connection, _| Box::pin(bound(connection)))
+        .after_connect(move |connection, _| Box::pin(bound(connection, settings)))
 }
 
 async fn answering(connection: &mut PgConnection, within: Duration) -> sqlx::Result<bool> {
     answered(connection.ping(), within).await.map(|()| true)
 }
 
-async fn bound(connection: &mut PgConnection) -> sqlx::Result<()> {
-    let names: Vec<&str> = BOUNDS.iter().map(|(name, _)| *name).collect();
-    let values: Vec<&str> = BOUNDS.iter().map(|(_, value)| *value).collect();
+async fn bound(connection: &mut PgConnection, settings: &[(&str, &str)]) -> sqlx::Result<()> {
+    let (names, values): (Vec<&str>, Vec<&str>) = SETTINGS.iter().chain(settings).copied().unzip();
     sqlx::query(
         "SELECT set_config(name, value, false) FROM unnest($1::text[], $2::text[]) AS bound (name, value)",
     )

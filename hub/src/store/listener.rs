@@ -87,9 +87,9 @@ impl Listener {
 
     async fn connect(&mut self) -> Result<PgListener> {
         self.has_name = false;
-        let options = self.store.pool.connect_options().as_ref().clone();
+        let options = self.store.warm.options();
         // A pool of its own: what becomes of a connection that is given up holds up nobody who waits for one.
-        let pool = connect::pool(1, connect::ANSWERS)
+        let pool = connect::pool(1, connect::ANSWERS, &[])
             .max_lifetime(None)
             .idle_timeout(None)
             .connect_lazy_with(options);

@@ -34,12 +34,14 @@ mod silence;
 pub mod source;
 pub mod status;
 pub mod trace;
+mod warm;
 pub mod work;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use sqlx::{Connection as _, PgConnection, PgPool, postgres::PgConnectOptions};
+use sqlx::{Connection as _, PgConnection, postgres::PgConnectOptions};
 use uuid::Uuid;
+use warm::Warm;
 
 pub(crate) use due::{Wakes, wake, wake_apps};
 pub(crate) use silence::{Connection, Pool};
@@ -54,7 +56,10 @@ static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate::Migrator {
 /// A handle on the hub's database. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
-    pool: PgPool,
+    warm: Arc<Warm>,
+    /// Connections of those who plan.
+    planning: Arc<Warm>,
+    known: Arc<publish::Known>,
     writer: i64,
     silent: Duration,
 }
@@ -120,15 +125,17 @@ impl StoreError {
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
 impl Store {
-    /// Connects and brings the schema up to date.
+    /// Connects and brings the schema up to date. Half of the connections are for those who plan.
     pub async fn open(options: PgConnectOptions, connections: u32) -> Result<Self> {
+        let planning = (connections / 2).max(1);
+        let connections = [connections.saturating_sub(planning).max(1), planning];
         Self::open_within(options, connections, silence::SILENT, connect::ANSWERS).await
     }
 
     /// With other bounds of a statement's silence, and of a connection's that nothing was asked.
     async fn open_within(
         options: PgConnectOptions,
-        connections: u32,
+        [connections, planning]: [u32; 2],
         silent: Duration,
         answers: Duration,
     ) -> Result<Self> {
@@ -137,9 +144,13 @@ impl Store {
         let mut connection = PgConnection::connect_with(&options).await?;
         MIGRATOR.run_direct(None, &mut connection, false).await?;
         connection.close().await?;
-        let pool = connect::pool(connections, answers).connect_with(options).await?;
+        let planning =
+            connect::pool(planning, answers, &connect::PLANNING).connect_lazy_with(options.clone());
+        let pool = connect::pool(connections, answers, &[]).connect_with(options);
         Ok(Self {
-            pool,
+            warm: Arc::new(Warm::new(pool.await?, answers)),
+            planning: Arc::new(Warm::new(planning, answers)),
+            known: Arc::default(),
             writer: replica::WRITER,
             silent,
         })
@@ -149,6 +160,15 @@ impl Store {
     #[must_use]
     pub fn with_writer(self, writer: i64) -> Self {
         Self { writer, ..self }
+    }
+
+    /// This handle for those who plan: see [`connect::PLANNING`].
+    #[must_use]
+    pub fn for_planning(&self) -> Self {
+        Self {
+            warm: self.planning.clone(),
+            ..self.clone()
+        }
     }
 
     /// Wakes whoever works at these.
@@ -174,12 +194,12 @@ impl Store {
 
     /// Closes all connections, once whoever holds one gives it back.
     pub async fn close(&self) {
-        self.pool.close().await;
+        futures::join!(self.warm.close(), self.planning.close());
     }
 
     pub(crate) fn pool(&self) -> Pool<'_> {
         Pool {
-            pool: &self.pool,
+            warm: &self.warm,
             silent: self.silent,
         }
     }

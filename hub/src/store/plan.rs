@@ -196,6 +196,8 @@ impl Store {
             claim::lock(&mut tx, commit.app_uid, commit.claims).await?;
         }
         if !bump(&mut tx, commit, self.writer).await? {
+            // Whose it is is asked on another connection: of these there are few.
+            tx.rollback().await?;
             return Err(self.not_ours("the app's plan").await);
         }
         put_config_values(&mut tx, &configs).await?;
@@ -260,10 +262,12 @@ async fn bump(tx: &mut Connection, commit: &Commit<'_>, writer: i64) -> Result<b
                held_at = CASE WHEN (p.waiting = '[]') = ($3 = '[]'::jsonb) THEN p.held_at ELSE now() END
              WHERE p.version = $2 AND p.observed_generation <= $4
              RETURNING app_uid),
-           seen AS (DELETE FROM due USING bumped WHERE topic = 'app' AND key = app_uid AND change = $6),
+           seen AS (
+             DELETE FROM due WHERE topic = 'app' AND key = $1 AND change = $6 AND EXISTS (SELECT FROM bumped)),
            -- With the mark: nobody would look again to say so.
            handled AS (
-             UPDATE resource SET handled_at = $7 FROM bumped WHERE uid = app_uid AND handled_at <> $7)
+             UPDATE resource SET handled_at = $7
+             WHERE uid = $1 AND handled_at <> $7 AND EXISTS (SELECT FROM bumped))
            SELECT true AS "bumped!" FROM bumped"#,
         commit.app_uid,
         signed(commit.recorded.version),

@@ -1,15 +1,21 @@
 //! The publisher: one transaction for many clusters takes the units that changed, and raises a cluster's generation only
 //! if its root differs. Index and streams read nothing but what is committed here.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+mod known;
+mod reachable;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use flotilla_core::{
     digest::{Digest, canonical_json},
     id::{ResourceUid, UnitId},
     unit::{AppRef, Entry, VariableLayer, root},
 };
+pub(super) use known::Known;
+pub use reachable::{Named, Reachable};
 use uuid::Uuid;
 
+use self::known::Entries;
 use super::{
     Connection, Result, Store, StoreError, Topic, nudge, plan::parse_state, replica::WRITER, session::signed,
 };
@@ -54,32 +60,6 @@ pub struct EntryRow {
     pub released: bool,
 }
 
-/// What an agent asks for, and what it says that it has, by kind. Digests of different kinds never meet.
-#[derive(Debug, Clone, Default)]
-pub struct Named {
-    /// Contents asked for.
-    pub contents: Vec<Vec<u8>>,
-    /// Objects asked for.
-    pub objects: Vec<Vec<u8>>,
-    /// Values asked for.
-    pub configs: Vec<Vec<u8>>,
-    /// Contents it has.
-    pub base_contents: Vec<Vec<u8>>,
-    /// Objects it has.
-    pub base_objects: Vec<Vec<u8>>,
-    /// Values it has.
-    pub base_configs: Vec<Vec<u8>>,
-}
-
-/// What of that it may have, and what may be a base.
-#[derive(Debug, Clone, Default)]
-pub struct Reachable {
-    /// It may have these.
-    pub wanted: HashSet<Digest>,
-    /// These it was given before.
-    pub bases: HashSet<Digest>,
-}
-
 /// A publication that changed something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Published {
@@ -103,13 +83,14 @@ impl Store {
         let former = locked.iter().filter(|(_, state)| state.former).map(|(id, _)| *id);
         let mut touched: BTreeSet<Uuid> = former.collect();
         if changed.is_empty() && touched.is_empty() {
+            tx.rollback().await?;
             return Ok(Vec::new());
         }
         let concerned = changed
             .iter()
             .map(|one| one.cluster)
             .chain(touched.iter().copied());
-        let mut entries = digests(&mut tx, concerned.collect()).await?;
+        let mut entries = self.entries(&mut tx, concerned.collect(), &locked).await?;
         let mut written: Vec<&Changed> = Vec::new();
         for one in &changed {
             let known = entries.entry(one.cluster).or_default();
@@ -153,7 +134,33 @@ impl Store {
         let clusters: Vec<Uuid> = published.keys().copied().collect();
         nudge(&mut tx, Topic::Desired, &clusters).await?;
         tx.commit().await?;
+        for (cluster, _, root) in roots {
+            if let Some(entries) = entries.remove(&cluster) {
+                self.known.keep(cluster, root, entries);
+            }
+        }
         Ok(published.into_values().collect())
+    }
+
+    /// What the states of these clusters hold: those that are known are not read.
+    async fn entries(
+        &self,
+        tx: &mut Connection,
+        clusters: BTreeSet<Uuid>,
+        locked: &BTreeMap<Uuid, Locked>,
+    ) -> Result<HashMap<Uuid, Entries>> {
+        let (mut entries, mut unknown) = (HashMap::new(), Vec::new());
+        for cluster in clusters {
+            let root = locked.get(&cluster).map(|state| &state.root);
+            match root.and_then(|root| self.known.take(cluster, root)) {
+                Some(known) => drop(entries.insert(cluster, known)),
+                None => unknown.push(cluster),
+            }
+        }
+        if !unknown.is_empty() {
+            entries.extend(digests(tx, &unknown).await?);
+        }
+        Ok(entries)
     }
 
     /// Lets go of a unit: with the next state its agent forgets it, and leaves in the cluster what it has written. `false`:
@@ -243,51 +250,6 @@ impl Store {
         }
         Ok(all)
     }
-
-    /// Which of what a cluster's agent names is reachable from the cluster's published entries, and which of its bases
-    /// units of the cluster have, or had: of a content that was never the cluster's, a patch would tell.
-    pub async fn reachable(&self, cluster_id: Uuid, named: &Named) -> Result<Reachable> {
-        let rows = sqlx::query!(
-            r#"SELECT content AS "digest!", false AS "base!" FROM desired_entry
-               WHERE cluster_id = $1 AND content = ANY($2)
-               UNION
-               SELECT o.object, false FROM content_object o JOIN desired_entry e ON e.content = o.content
-               WHERE e.cluster_id = $1 AND o.object = ANY($3)
-               UNION
-               SELECT c, false FROM desired_entry e, unnest(e.configs) AS c
-               WHERE e.cluster_id = $1 AND cardinality($4::bytea[]) > 0 AND c = ANY($4)
-               UNION
-               SELECT t.content, true FROM target t JOIN history h ON h.target = t.digest
-               WHERE h.cluster_id = $1 AND t.content = ANY($5)
-               UNION
-               SELECT o.object, true FROM content_object o JOIN target t ON t.content = o.content
-                 JOIN history h ON h.target = t.digest
-               WHERE h.cluster_id = $1 AND o.object = ANY($6)
-               UNION
-               SELECT c, true FROM history h JOIN target t ON t.digest = h.target, unnest(t.configs) AS c
-               WHERE h.cluster_id = $1 AND cardinality($7::bytea[]) > 0 AND c = ANY($7)"#,
-            cluster_id,
-            &named.contents,
-            &named.objects,
-            &named.configs,
-            &named.base_contents,
-            &named.base_objects,
-            &named.base_configs
-        )
-        .fetch_all(self.pool())
-        .await?;
-        let mut reachable = Reachable::default();
-        for row in rows {
-            let Ok(digest) = Digest::try_from_slice(&row.digest) else {
-                continue;
-            };
-            match row.base {
-                true => reachable.bases.insert(digest),
-                false => reachable.wanted.insert(digest),
-            };
-        }
-        Ok(reachable)
-    }
 }
 
 /// A unit that changed, with its entry.
@@ -304,6 +266,7 @@ struct Changed {
 /// A state that is locked.
 struct Locked {
     generation: i64,
+    root: Digest,
     /// It was published under a former incarnation.
     former: bool,
 }
@@ -335,20 +298,25 @@ async fn lock(
         return Err(StoreError::Superseded);
     }
     let rows = sqlx::query!(
-        r#"SELECT cluster_id, generation, incarnation < $2 AS "former!" FROM desired
+        r#"SELECT cluster_id, generation, root, incarnation < $2 AS "former!" FROM desired
            WHERE cluster_id = ANY($1) AND incarnation <= $2 ORDER BY cluster_id FOR UPDATE"#,
         clusters,
         signed(incarnation)
     )
     .fetch_all(&mut *tx)
     .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| {
-            let (generation, former) = (row.generation, row.former);
-            (row.cluster_id, Locked { generation, former })
-        })
-        .collect())
+    let locked = rows.into_iter().map(|row| {
+        let root = Digest::try_from_slice(&row.root)
+            .map_err(|e| StoreError::corrupt(format!("desired of {}", row.cluster_id), e))?;
+        let (generation, former) = (row.generation, row.former);
+        let state = Locked {
+            generation,
+            root,
+            former,
+        };
+        Ok((row.cluster_id, state))
+    });
+    locked.collect()
 }
 
 /// Takes the units that changed since they were last published, and makes their entries.
@@ -429,18 +397,14 @@ fn written(entry: &Entry, writer: i64) -> Result<Vec<u8>> {
 }
 
 /// The digests of all entries of these clusters, but for those that were let go of.
-async fn digests(
-    tx: &mut Connection,
-    clusters: BTreeSet<Uuid>,
-) -> Result<HashMap<Uuid, BTreeMap<UnitId, Digest>>> {
-    let clusters: Vec<Uuid> = clusters.into_iter().collect();
+async fn digests(tx: &mut Connection, clusters: &[Uuid]) -> Result<HashMap<Uuid, Entries>> {
     let rows = sqlx::query!(
         "SELECT cluster_id, unit_id, digest FROM desired_entry WHERE cluster_id = ANY($1) AND NOT released",
-        &clusters
+        clusters
     )
     .fetch_all(tx)
     .await?;
-    let mut all: HashMap<Uuid, BTreeMap<UnitId, Digest>> = HashMap::new();
+    let mut all: HashMap<Uuid, Entries> = HashMap::new();
     for row in rows {
         let digest = Digest::try_from_slice(&row.digest)
             .map_err(|e| StoreError::corrupt(format!("desired of {}", row.cluster_id), e))?;

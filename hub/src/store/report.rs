@@ -552,11 +552,12 @@ async fn write_events(tx: &mut Connection, reports: &[&Report], changed: &mut BT
              SELECT v.at, v.warning, v.reason, v.message, v.object, u.app_uid, v.cluster
              FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::boolean[], $5::text[], $6::text[], $7::text[])
                  AS v(cluster, unit_id, at, warning, reason, message, object)
-             LEFT JOIN unit u ON u.id = v.unit_id AND u.cluster_id = v.cluster
+             LEFT JOIN LATERAL (
+               SELECT * FROM unit WHERE id = v.unit_id AND cluster_id = v.cluster OFFSET 0) AS u ON true
              WHERE (v.unit_id IS NULL OR u.id IS NOT NULL)
                -- One that was told before, and whose acknowledgement was lost.
-               AND NOT EXISTS (SELECT 1 FROM event e WHERE e.cluster_id = v.cluster AND e.at = v.at
-                                 AND e.reason = v.reason AND e.message = v.message AND e.object = v.object)
+               AND (SELECT true FROM event e WHERE e.cluster_id = v.cluster AND e.at = v.at
+                      AND e.reason = v.reason AND e.message = v.message AND e.object = v.object LIMIT 1) IS NULL
              RETURNING coalesce(resource_uid, cluster_id)",
             &clusters,
             &units as &[Option<Uuid>],

@@ -148,15 +148,15 @@ impl Store {
         .await?)
     }
 
-    /// The placements that name an app, ordered by identity.
+    /// The placements that name an app, ordered by identity, without the others that they name: those may be thousands.
     pub async fn placements_of(&self, app: &ResourceRow) -> Result<Vec<ResourceRow>> {
         Ok(sqlx::query_as!(
             ResourceRow,
             r#"SELECT r.uid, r.scope, scope_name(r.scope) AS "cluster!", r.api_group, r.kind, r.namespace, r.name, r.api_version, r.generation, r.labels,
-                    r.annotations || r.overlay AS "annotations!", r.spec, r.suspended, r.requested_at, r.handled_at, r.payload_digest, r.not_supported,
+                    r.annotations || r.overlay AS "annotations!", r.spec || '{"apps": []}' AS "spec!", r.suspended, r.requested_at, r.handled_at, r.payload_digest, r.not_supported,
                     r.created_at
-             FROM reference f JOIN resource r ON r.uid = f.referrer AND r.kind = 'Placement'
-             WHERE f.kind = $1 AND f.scope = $2 AND f.namespace = $3 AND f.name = $4
+             FROM reference f CROSS JOIN LATERAL (SELECT * FROM resource WHERE uid = f.referrer OFFSET 0) AS r
+             WHERE f.kind = $1 AND f.scope = $2 AND f.namespace = $3 AND f.name = $4 AND r.kind = 'Placement'
              ORDER BY r.scope, r.namespace, r.name"#,
             app.kind,
             app.scope,

@@ -4,19 +4,23 @@
 use std::{
     io,
     ops::{Deref, DerefMut},
+    sync::Arc,
     time::Duration,
 };
 
 use futures::{
-    StreamExt as _,
+    StreamExt as _, TryFutureExt as _, TryStreamExt as _,
     future::BoxFuture,
     stream::{self, BoxStream},
 };
 use sqlx::{
-    Describe, Either, Execute, Executor, PgConnection, PgPool, Postgres, SqlStr,
+    Describe, Either, Execute, Executor, PgConnection, Postgres, SqlStr,
+    pool::PoolConnection,
     postgres::{PgQueryResult, PgRow, PgStatement, PgTypeInfo},
 };
 use tokio::time::timeout;
+
+use super::warm::Warm;
 
 /// Above the bounds that the server keeps: one that is alive ends a statement itself before.
 pub(super) const SILENT: Duration = Duration::from_secs(45);
@@ -24,41 +28,97 @@ pub(super) const SILENT: Duration = Duration::from_secs(45);
 /// A pool each of whose statements is given up after a silence.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pool<'p> {
-    pub(super) pool: &'p PgPool,
+    pub(super) warm: &'p Arc<Warm>,
     pub(super) silent: Duration,
 }
 
 /// A connection inside a transaction, each of whose statements is given up after a silence.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    inner: sqlx::Transaction<'static, Postgres>,
+    inner: PoolConnection<Postgres>,
     silent: Duration,
 }
 
 /// A transaction; one that is not committed is rolled back.
 #[derive(Debug)]
-pub(crate) struct Transaction(Connection);
+pub(crate) struct Transaction {
+    /// Until it has ended.
+    open: Option<Connection>,
+    warm: Arc<Warm>,
+}
 
-impl Pool<'_> {
+const OPEN: &str = "a transaction that has ended is gone";
+
+impl<'p> Pool<'p> {
     /// Begins a transaction.
     pub(crate) async fn begin(self) -> sqlx::Result<Transaction> {
-        let silent = self.silent;
-        let inner = answered(self.pool.begin(), silent).await?;
-        Ok(Transaction(Connection { inner, silent }))
+        let inner = self.warm.take().await?;
+        let mut tx = Transaction {
+            open: Some(Connection {
+                inner,
+                silent: self.silent,
+            }),
+            warm: self.warm.clone(),
+        };
+        // Whatever becomes of it: a transaction that may have begun is rolled back.
+        tx.say("BEGIN").await?;
+        Ok(tx)
+    }
+
+    /// What is asked is asked on a connection that is ready for the next once it has ended well.
+    async fn ask<T>(self, asked: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>) -> sqlx::Result<T> {
+        let mut connection = self.warm.take().await?;
+        let answer = asked(&mut connection).await?;
+        self.warm.give(connection);
+        Ok(answer)
     }
 }
 
 impl Transaction {
     /// Commits. Where the answer does not come, nobody knows whether it is committed: as when a connection ends.
-    pub(crate) async fn commit(self) -> sqlx::Result<()> {
-        let Connection { inner, silent } = self.0;
-        answered(inner.commit(), silent).await
+    pub(crate) async fn commit(mut self) -> sqlx::Result<()> {
+        self.end("COMMIT").await
     }
 
     /// Takes back what was done.
-    pub(crate) async fn rollback(self) -> sqlx::Result<()> {
-        let Connection { inner, silent } = self.0;
-        answered(inner.rollback(), silent).await
+    pub(crate) async fn rollback(mut self) -> sqlx::Result<()> {
+        self.end("ROLLBACK").await
+    }
+
+    async fn end(&mut self, word: &'static str) -> sqlx::Result<()> {
+        self.say(word).await?;
+        if let Some(connection) = self.open.take() {
+            self.warm.give(connection.inner);
+        }
+        Ok(())
+    }
+
+    async fn say(&mut self, word: &'static str) -> sqlx::Result<()> {
+        sqlx::raw_sql(word).execute(&mut **self).await.map(drop)
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        let Some(mut connection) = self.open.take() else {
+            return;
+        };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => {
+                let answers = self.warm.answers();
+                let rollback = async move {
+                    let asked = sqlx::raw_sql("ROLLBACK").execute(&mut connection);
+                    match answered(asked, answers).await {
+                        Ok(_) => drop(connection),
+                        // It does not come back with a transaction that may be open.
+                        Err(_) => drop(connection.inner.detach()),
+                    }
+                };
+                drop(runtime.spawn(rollback));
+            }
+            // The server takes back what a connection that ends has left open.
+            Err(_) => drop(connection.inner.leak()),
+        }
     }
 }
 
@@ -66,13 +126,13 @@ impl Deref for Transaction {
     type Target = Connection;
 
     fn deref(&self) -> &Connection {
-        &self.0
+        self.open.as_ref().expect(OPEN)
     }
 }
 
 impl DerefMut for Transaction {
     fn deref_mut(&mut self) -> &mut Connection {
-        &mut self.0
+        self.open.as_mut().expect(OPEN)
     }
 }
 
@@ -112,12 +172,20 @@ type Answer = Either<PgQueryResult, PgRow>;
 impl<'c> Executor<'c> for Pool<'c> {
     type Database = Postgres;
 
+    /// All rows together: the connection is given back before they are looked at.
     fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, sqlx::Result<Answer>>
     where
         'c: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        rows(self.pool.fetch_many(query), self.silent)
+        let silent = self.silent;
+        let asked = self.ask(async move |connection| {
+            rows(connection.fetch_many(query), silent)
+                .try_collect::<Vec<Answer>>()
+                .await
+        });
+        let answer = asked.map_ok(|all| stream::iter(all).map(Ok));
+        answer.try_flatten_stream().boxed()
     }
 
     fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, sqlx::Result<Option<PgRow>>>
@@ -125,7 +193,8 @@ impl<'c> Executor<'c> for Pool<'c> {
         'c: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        Box::pin(answered(self.pool.fetch_optional(query), self.silent))
+        let silent = self.silent;
+        Box::pin(self.ask(async move |connection| answered(connection.fetch_optional(query), silent).await))
     }
 
     fn prepare_with<'e>(
@@ -136,14 +205,20 @@ impl<'c> Executor<'c> for Pool<'c> {
     where
         'c: 'e,
     {
-        Box::pin(answered(self.pool.prepare_with(sql, parameters), self.silent))
+        let silent = self.silent;
+        Box::pin(
+            self.ask(async move |connection| {
+                answered(connection.prepare_with(sql, parameters), silent).await
+            }),
+        )
     }
 
     fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, sqlx::Result<Describe<Postgres>>>
     where
         'c: 'e,
     {
-        Box::pin(answered(self.pool.describe(sql), self.silent))
+        let silent = self.silent;
+        Box::pin(self.ask(async move |connection| answered(connection.describe(sql), silent).await))
     }
 }
 
@@ -242,7 +317,9 @@ mod tests {
     async fn whatever_is_asked_of_a_database_that_has_gone_silent_is_given_up_and_its_place_is_free_again() {
         let db = TestDb::create().await.expect("a database");
         let options = PgConnectOptions::from_str(db.url()).expect("a URL");
-        let store = Store::open_within(options, 3, SOON, SOON).await.expect("opened");
+        let store = Store::open_within(options, [3, 1], SOON, SOON)
+            .await
+            .expect("opened");
         let mut open = store.pool().begin().await.expect("begun");
         let mut held = store.pool().begin().await.expect("begun");
         let silent = Silent::new([
@@ -270,7 +347,7 @@ mod tests {
     async fn idle_connections_that_have_gone_silent_are_replaced() {
         let db = TestDb::create().await.expect("a database");
         let options = PgConnectOptions::from_str(db.url()).expect("a URL");
-        let store = Store::open_within(options, 3, 20 * SOON, SOON)
+        let store = Store::open_within(options, [3, 1], 20 * SOON, SOON)
             .await
             .expect("opened");
         let mut held = Vec::new();
@@ -284,6 +361,8 @@ mod tests {
         for tx in held {
             tx.commit().await.expect("committed");
         }
+        // As after a while.
+        drop(store.warm.all());
         let silent = Silent::new(backends);
         let began = Instant::now();
         store.ping().await.expect("it answers");
@@ -295,7 +374,9 @@ mod tests {
     async fn a_listener_that_has_gone_silent_is_replaced_and_what_was_told_meanwhile_is_read() {
         let db = TestDb::create().await.expect("a database");
         let options = PgConnectOptions::from_str(db.url()).expect("a URL");
-        let store = Store::open_within(options, 3, SOON, SOON).await.expect("opened");
+        let store = Store::open_within(options, [3, 1], SOON, SOON)
+            .await
+            .expect("opened");
         let mut listener = store.listen("one").await.expect("it listens");
         let mut reader = store.outbox_end().await.expect("a reader");
         let told = async |listener: &mut Listener| listener.wait(10 * SOON).await.expect("it listens");

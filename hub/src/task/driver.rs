@@ -69,7 +69,10 @@ impl Driver {
         workers: usize,
     ) -> Self {
         let source_context = context.clone();
-        let app_context = context.clone();
+        let app_context = Context {
+            store: context.store.for_planning(),
+            ..context.clone()
+        };
         let cluster_context = context.clone();
         let sources = Queue::start("source", workers.max(8), SOURCE_DEADLINE, move |key| {
             let context = source_context.clone();

@@ -1,15 +1,26 @@
 //! Publishes clusters' units, many clusters together: generation and root move only where something differs.
 
+use std::time::Duration;
+
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Context, queue::Outcome};
 use crate::trace::{self, Past};
 
+/// Before a cluster's next state is published: what changes meanwhile goes with it. A state by itself is one turn of the
+/// database, the stream, the agent and its ledger, whatever it holds.
+const REST: Duration = Duration::from_millis(100);
+
 /// Reconciles the desired states of clusters.
 pub async fn reconcile(context: &Context, clusters: &[Uuid]) -> anyhow::Result<Outcome> {
     let began = OffsetDateTime::now_utc();
-    for published in context.store.publish(clusters, context.incarnation).await? {
+    let all = context.store.publish(clusters, context.incarnation).await?;
+    let outcome = match all.is_empty() {
+        true => Outcome::Done,
+        false => Outcome::Rest(REST),
+    };
+    for published in all {
         tracing::debug!(cluster.id = %published.cluster, generation = published.generation, "desired state published");
         if trace::is_exported() {
             let ended = OffsetDateTime::now_utc();
@@ -25,5 +36,5 @@ pub async fn reconcile(context: &Context, clusters: &[Uuid]) -> anyhow::Result<O
             }
         }
     }
-    Ok(Outcome::Done)
+    Ok(outcome)
 }

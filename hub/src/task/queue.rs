@@ -40,6 +40,8 @@ const FAILED: Duration = Duration::from_millis(50);
 pub enum Outcome {
     /// Nothing more to do until something changes.
     Done,
+    /// Nothing more to do until something changes; what changes within this time is taken together, at its end.
+    Rest(Duration),
     /// Look again after this long, whatever happens meanwhile.
     After(Duration),
     /// Somebody else was faster: gather again at once.
@@ -89,7 +91,7 @@ impl Times {
     fn end(&self, began: Instant, outcome: &Result<Outcome, ()>) {
         self.lasted.observe(began.elapsed().as_secs_f64());
         match outcome {
-            Ok(Outcome::Done) => &self.success,
+            Ok(Outcome::Done | Outcome::Rest(_)) => &self.success,
             Ok(Outcome::After(_) | Outcome::Again) => &self.requeued,
             Err(()) => &self.error,
         }
@@ -127,6 +129,10 @@ struct State {
     /// When a key is due by itself; the earliest wins.
     due: BTreeSet<(Instant, Uuid)>,
     due_of: HashMap<Uuid, Instant>,
+    /// Until when a key rests.
+    resting: HashMap<Uuid, Instant>,
+    /// In the order in which they began to.
+    rests: VecDeque<(Instant, Uuid)>,
 }
 
 impl Queue {
@@ -302,6 +308,11 @@ impl State {
                 state.failures.remove(&key);
                 state.alone.remove(&key);
             }
+            Ok(Outcome::Rest(time)) => {
+                state.failures.remove(&key);
+                state.alone.remove(&key);
+                state.rest(key, time);
+            }
             Ok(Outcome::After(delay)) => {
                 state.failures.remove(&key);
                 state.alone.remove(&key);
@@ -322,17 +333,41 @@ impl State {
     }
 
     fn push(&mut self, key: Uuid) {
+        let now = Instant::now();
         if self.running.contains(&key) {
             self.again.insert(key);
+        } else if let Some(until) = self.resting.get(&key).copied().filter(|until| *until > now) {
+            self.schedule_at(key, until);
         } else if self.queued.insert(key) {
-            self.ready.push_back((key, Instant::now()));
+            self.ready.push_back((key, now));
         }
     }
 
     fn schedule(&mut self, key: Uuid, delay: Duration) {
-        let at = Instant::now() + delay;
+        self.schedule_at(key, Instant::now() + delay);
+    }
+
+    /// At `at`, unless it is due before.
+    fn schedule_at(&mut self, key: Uuid, at: Instant) {
+        match self.due_of.get(&key).copied() {
+            Some(before) if before <= at => return,
+            Some(later) => drop(self.due.remove(&(later, key))),
+            None => {}
+        }
         self.due.insert((at, key));
         self.due_of.insert(key, at);
+    }
+
+    fn rest(&mut self, key: Uuid, time: Duration) {
+        let now = Instant::now();
+        while let Some((until, over)) = self.rests.front().copied().filter(|(until, _)| *until <= now) {
+            self.rests.pop_front();
+            if self.resting.get(&over) == Some(&until) {
+                self.resting.remove(&over);
+            }
+        }
+        self.resting.insert(key, now + time);
+        self.rests.push_back((now + time, key));
     }
 }
 
@@ -531,6 +566,48 @@ mod tests {
         let due = ran_rx.recv().await.expect("due");
         assert_eq!((due - before).as_secs(), 10);
         assert!(ran_rx.try_recv().is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_that_rests_is_done_at_once_after_a_while_and_its_nudges_together() {
+        const REST: Duration = Duration::from_millis(100);
+        let (ran_tx, mut ran_rx) = mpsc::unbounded_channel();
+        let queue = Queue::start("test", 1, DEADLINE, move |key: Uuid| {
+            let ran_tx = ran_tx.clone();
+            async move {
+                let _ = ran_tx.send((key.as_u128(), Instant::now()));
+                Ok(Outcome::Rest(REST))
+            }
+        });
+        let start = Instant::now();
+        queue.push(key(1));
+        assert_eq!(
+            ran_rx.recv().await,
+            Some((1, start)),
+            "the first waits for nothing"
+        );
+        for _ in 0..3 {
+            tokio::time::sleep(REST / 10).await;
+            queue.push_all([key(1), key(2)]);
+        }
+        assert_eq!(
+            ran_rx.recv().await,
+            Some((2, start + REST / 10)),
+            "nor another key"
+        );
+        assert_eq!(ran_rx.recv().await, Some((1, start + REST)));
+        assert_eq!(ran_rx.recv().await, Some((2, start + REST + REST / 10)));
+        tokio::time::sleep(2 * REST).await;
+        assert!(ran_rx.try_recv().is_err(), "three nudges were one run more");
+        let later = Instant::now();
+        queue.push(key(1));
+        assert_eq!(ran_rx.recv().await, Some((1, later)));
+        let state = queue.shared.lock();
+        assert_eq!(
+            state.rests.len(),
+            state.resting.len(),
+            "what is over is forgotten"
+        );
     }
 
     #[tokio::test(start_paused = true)]

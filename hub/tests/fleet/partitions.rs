@@ -216,6 +216,8 @@ async fn read(world: &World) -> i64 {
             .await
             .expect("asked");
         if ended == 0 {
+            // What the store has kept of them is noticed when it is asked.
+            while world.store.ping().await.is_err() {}
             let rows = "SELECT coalesce(sum(seq_tup_read + coalesce(idx_tup_fetch, 0)), 0)::bigint
                         FROM pg_stat_user_tables WHERE relname LIKE 'event%'";
             return sqlx::query_scalar(rows).fetch_one(own).await.expect("asked");

@@ -36,7 +36,8 @@ use crate::{
     world::{INCARNATION, Object, World, applied},
 };
 
-/// A statement, as sqlx logs it: its first words, and the rows that it wrote or gave. `BEGIN` is not logged.
+/// A statement, as sqlx logs it: its first words, and the rows that it wrote or gave. `BEGIN` does not count, nor
+/// `ROLLBACK`: they ask nothing of tables.
 #[derive(Debug, Default)]
 pub(crate) struct Statement {
     pub(crate) words: String,
@@ -63,7 +64,9 @@ impl Statement {
     }
 
     fn is_of_the_hub(&self) -> bool {
-        !self.words.starts_with("SELECT set_config") && !self.words.starts_with(OWN)
+        !self.words.starts_with("SELECT set_config")
+            && !self.words.starts_with(OWN)
+            && !matches!(&*self.words, "BEGIN" | "ROLLBACK")
     }
 }
 
