@@ -82,6 +82,11 @@ impl<'c> Copies<'c> {
         let left = self.steps.get().checked_sub(steps);
         let left = left.ok_or_else(|| CoalesceError::TooLarge(self.context.no_more_steps()))?;
         self.steps.set(left);
+        self.go_on()
+    }
+
+    /// Lets the caller stop in work whose steps are taken.
+    pub(crate) fn go_on(&self) -> Result<(), CoalesceError> {
         self.context.go_on().map_err(CoalesceError::TooLarge)
     }
 
