@@ -121,6 +121,7 @@ fn check_one(schema: &[u8], values: &Table, copies: &Copies<'_>) -> Result<(), R
     }
     // They are compiled twice at most, and gone through to look which are large.
     copies.spend(VALUES_PER_RANGE * ranges)?;
+    copies.room_for_json(values)?;
     let values = json(values);
     cost::check(&schema, &values, copies)?;
     let prepared = prepared::prepare(schema, copies)?;
