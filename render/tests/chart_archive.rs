@@ -42,7 +42,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 fn refused(packed: &[u8]) -> String {
-    match read(packed, &mut Budget::new(Limits::default())) {
+    match read(packed, &mut Budget::from(Limits::default())) {
         Ok(files) => panic!(
             "accepted: {:?}",
             files.iter().map(|file| &file.name).collect::<Vec<_>>()
@@ -181,7 +181,7 @@ fn what_is_too_large_is_refused_by_its_limit() {
         ("archive", "65536 bytes", vec![0; (1 << 16) + 1]),
         ("entry count", "50 files and folders", packed(&many)),
     ] {
-        let error = read(&chart, &mut Budget::new(small)).expect_err(name);
+        let error = read(&chart, &mut Budget::from(small)).expect_err(name);
         let is_over = matches!(error, ArchiveError::OverLimit { .. });
         assert!(
             is_over && error.to_string().ends_with(&format!("over the limit of {limit}")),
@@ -197,7 +197,7 @@ fn what_is_too_large_is_refused_by_its_limit() {
     assert!(
         read(
             &packed(&[(&deep, EntryType::Regular, b"")]),
-            &mut Budget::new(narrow)
+            &mut Budget::from(narrow)
         )
         .is_err()
     );
@@ -260,7 +260,7 @@ fn truncated_and_foreign_bytes_are_unreadable() {
         assert!(!refused(bytes).is_empty());
     }
     assert!(matches!(
-        read(&gzip(&[0; 1024]), &mut Budget::new(Limits::default())),
+        read(&gzip(&[0; 1024]), &mut Budget::from(Limits::default())),
         Err(ArchiveError::Empty)
     ));
 }

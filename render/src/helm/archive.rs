@@ -3,6 +3,7 @@
 //! Only regular files and directories are allowed, below one top directory whose name does not matter. It
 //! reads from memory into memory and never touches a file system.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::io::Read;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use flate2::read::MultiGzDecoder;
 use tar::{Archive, Entry, EntryType};
 
+use super::context::Stop;
 use super::growth::Growth;
 
 /// What every gzipped file begins with.
@@ -118,26 +120,50 @@ pub enum ArchiveError {
     /// There is no file in the archive.
     #[error("no files in chart archive")]
     Empty,
+    /// The caller asked to stop.
+    #[error("the loading of the chart was stopped")]
+    Stopped,
 }
 
 /// What is left of the [`Limits`], counted over a chart and its subcharts.
 #[derive(Debug)]
-pub struct Budget {
+pub struct Budget<'s> {
     limits: Limits,
     bytes: u64,
     entries: usize,
     /// What its YAML may still grow to.
     pub(super) growth: Growth,
+    stop: Option<&'s Stop>,
 }
 
-impl Budget {
-    /// Returns the whole budget.
-    pub fn new(limits: Limits) -> Self {
+impl From<Limits> for Budget<'_> {
+    fn from(limits: Limits) -> Self {
         Self {
             limits,
             bytes: limits.unpacked_bytes,
             entries: limits.entries,
             growth: Growth::of_chart(),
+            stop: None,
+        }
+    }
+}
+
+impl<'s> Budget<'s> {
+    /// This budget, of which nothing more is taken once the caller wants to stop: it is asked between the pieces of an
+    /// archive and between files.
+    #[must_use]
+    pub fn until(self, stop: &'s Stop) -> Self {
+        Self {
+            stop: Some(stop),
+            ..self
+        }
+    }
+
+    /// Fails when the caller wants the loading to stop.
+    pub fn go_on(&self) -> Result<(), ArchiveError> {
+        match self.stop {
+            Some(stop) if stop.is_wanted() => Err(ArchiveError::Stopped),
+            _ => Ok(()),
         }
     }
 
@@ -181,8 +207,37 @@ pub fn size(bytes: u64) -> String {
     }
 }
 
+/// What is unpacked, of which no more comes once the caller wants to stop.
+struct Unpacked<'s, R> {
+    stream: R,
+    stop: Option<&'s Stop>,
+    /// What fails then may be told as anything.
+    stopped: &'s Cell<bool>,
+}
+
+impl<R: Read> Read for Unpacked<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        match self.stop {
+            Some(stop) if stop.is_wanted() => {
+                self.stopped.set(true);
+                Err(std::io::ErrorKind::Other.into())
+            }
+            _ => self.stream.read(buffer),
+        }
+    }
+}
+
 /// Returns the files of a packed chart in the order of the archive.
-pub fn read(packed: &[u8], budget: &mut Budget) -> Result<Vec<File>, ArchiveError> {
+pub fn read(packed: &[u8], budget: &mut Budget<'_>) -> Result<Vec<File>, ArchiveError> {
+    let stopped = Cell::new(false);
+    let files = unpack(packed, budget, &stopped);
+    match stopped.get() {
+        true => Err(ArchiveError::Stopped),
+        false => files,
+    }
+}
+
+fn unpack(packed: &[u8], budget: &mut Budget<'_>, stopped: &Cell<bool>) -> Result<Vec<File>, ArchiveError> {
     let limits = *budget.limits();
     if packed.len() as u64 > limits.archive_bytes {
         return Err(over("archive".to_owned(), size(limits.archive_bytes)));
@@ -194,8 +249,11 @@ pub fn read(packed: &[u8], budget: &mut Budget) -> Result<Vec<File>, ArchiveErro
     }
     // Directories and headers cost nothing of the byte budget, so the stream itself is bounded too.
     let stream_limit = limits.unpacked_bytes.saturating_mul(2).saturating_add(1 << 20);
-    let unpacked = MultiGzDecoder::new(packed).take(stream_limit);
-    let mut archive = Archive::new(unpacked);
+    let mut archive = Archive::new(Unpacked {
+        stream: MultiGzDecoder::new(packed).take(stream_limit),
+        stop: budget.stop,
+        stopped,
+    });
     let mut files = Vec::new();
     let mut names = BTreeSet::new();
     for entry in archive.entries().map_err(ArchiveError::Unreadable)? {

@@ -11,7 +11,7 @@ mod size;
 
 pub use metadata::{Dependency, Maintainer, Metadata};
 
-use super::archive::{self, ArchiveError, Budget, File, Limits};
+use super::archive::{self, ArchiveError, Budget, File};
 use super::growth::Growth;
 use super::ignore::{self, IgnoreError};
 use super::time::Time;
@@ -90,24 +90,24 @@ pub enum ChartError {
 }
 
 impl Chart {
-    /// Loads a packed chart (`.tgz`).
-    pub fn from_archive(packed: &[u8], limits: Limits) -> Result<Self, ChartError> {
-        let mut budget = Budget::new(limits);
+    /// Loads a packed chart (`.tgz`), within limits or what is left of them.
+    pub fn from_archive<'s>(packed: &[u8], budget: impl Into<Budget<'s>>) -> Result<Self, ChartError> {
+        let mut budget = budget.into();
         let files = archive::read(packed, &mut budget)?;
         Self::from_root_files(files, &mut budget)
     }
 
     /// Loads the files of a chart's directory, leaving out what its `.helmignore` names.
-    pub fn from_directory(files: Vec<File>, limits: Limits) -> Result<Self, ChartError> {
-        let mut budget = Budget::new(limits);
-        let files = ignore::filter(files)?;
+    pub fn from_directory<'s>(files: Vec<File>, budget: impl Into<Budget<'s>>) -> Result<Self, ChartError> {
+        let mut budget = budget.into();
+        let files = ignore::filter(files, &budget)?;
         for file in &files {
             budget.take(&file.name, file.data.len() as u64)?;
         }
         Self::from_root_files(files, &mut budget)
     }
 
-    fn from_root_files(files: Vec<File>, budget: &mut Budget) -> Result<Self, ChartError> {
+    fn from_root_files(files: Vec<File>, budget: &mut Budget<'_>) -> Result<Self, ChartError> {
         let nesting = budget.limits().nesting;
         let chart = Self::from_files(files, budget, nesting)?;
         match chart.metadata.api_version.as_str() {
@@ -116,7 +116,8 @@ impl Chart {
         }
     }
 
-    fn from_files(files: Vec<File>, budget: &mut Budget, nesting: usize) -> Result<Self, ChartError> {
+    fn from_files(files: Vec<File>, budget: &mut Budget<'_>, nesting: usize) -> Result<Self, ChartError> {
+        budget.go_on()?;
         let mut chart = Self {
             metadata: read_metadata(&files, &mut budget.growth)?,
             lock: None,
@@ -128,6 +129,7 @@ impl Chart {
         };
         let mut inside: BTreeMap<String, Vec<File>> = BTreeMap::new();
         for file in files {
+            budget.go_on()?;
             match file.name.strip_prefix("charts/") {
                 Some(below) if !below.ends_with(".prov") => {
                     let folder = below.split('/').next().unwrap_or(below).to_owned();
@@ -209,7 +211,7 @@ impl Chart {
 fn load_inside(
     folder: &str,
     files: Vec<File>,
-    budget: &mut Budget,
+    budget: &mut Budget<'_>,
     nesting: usize,
 ) -> Result<Chart, ChartError> {
     let Some(nesting) = nesting.checked_sub(1) else {

@@ -55,7 +55,7 @@ impl Context {
     /// Fails when the caller wants the rendering to stop.
     pub(super) fn go_on(&self) -> Result<(), String> {
         match &self.stop {
-            Some(stop) if stop.now() => Err("the rendering was stopped".to_owned()),
+            Some(stop) if stop.is_wanted() => Err("the rendering was stopped".to_owned()),
             _ => Ok(()),
         }
     }
@@ -96,7 +96,7 @@ impl Stop {
         Stop(Box::new(stop))
     }
 
-    fn now(&self) -> bool {
+    pub(super) fn is_wanted(&self) -> bool {
         (self.0)()
     }
 }

@@ -334,7 +334,7 @@ impl Import {
         }
         self.parent.rsplit('.').fold(found, |below, key| {
             let above = Table::default();
-            above.insert_table(key, below);
+            above.insert(key, below.into_val());
             above
         })
     }

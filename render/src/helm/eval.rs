@@ -167,8 +167,7 @@ impl Drop for Interp<'_> {
     fn drop(&mut self) {
         for holder in self.holders.drain(..) {
             if let Some(map) = holder.upgrade() {
-                let entries = std::mem::take(&mut *map.borrow_mut());
-                drop(entries);
+                drop(map.take());
             }
         }
     }

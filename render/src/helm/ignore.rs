@@ -3,7 +3,8 @@
 //! The rules are Helm's, not Git's: the first rule that matches decides, there is no `**`, and a rule with
 //! `!` ignores whatever it does *not* match.
 
-use super::archive::File;
+use super::archive::{Budget, File};
+use super::chart::ChartError;
 use super::pathmatch::{self, BadPattern};
 
 /// The file in a chart's root that holds its rules.
@@ -127,12 +128,18 @@ fn cut_prefix(text: &str, prefix: char) -> (bool, &str) {
 }
 
 /// Returns the files of a chart's directory that belong to the chart, in the order of a walk through it.
-pub fn filter(mut files: Vec<File>) -> Result<Vec<File>, IgnoreError> {
+pub(super) fn filter(files: Vec<File>, budget: &Budget<'_>) -> Result<Vec<File>, ChartError> {
     let rules = match files.iter().find(|file| file.name == FILE_NAME) {
         Some(file) => Rules::parse(&file.text())?,
         None => Rules::parse("")?,
     };
-    files.retain(|file| !rules.ignores_in_tree(&file.name));
-    files.sort_by(|left, right| left.name.split('/').cmp(right.name.split('/')));
-    Ok(files)
+    let mut kept = Vec::with_capacity(files.len());
+    for file in files {
+        budget.go_on()?;
+        if !rules.ignores_in_tree(&file.name) {
+            kept.push(file);
+        }
+    }
+    kept.sort_by(|left, right| left.name.split('/').cmp(right.name.split('/')));
+    Ok(kept)
 }

@@ -116,11 +116,15 @@ pub(super) fn sort(
             reason: "error converting YAML to JSON: yaml: invalid UTF-8 octet".to_owned(),
         })?;
         let source: Arc<str> = template.as_str().into();
-        for document in split(text) {
+        for document in pieces(text) {
             let over = |reason| ManifestError::Over {
                 template: template.clone(),
                 reason,
             };
+            if document.is_empty() {
+                charge(1).map_err(over)?;
+                continue;
+            }
             charge((document.len() / BYTES_PER_STEP) as u64 + STEPS_PER_MANIFEST).map_err(over)?;
             let value = Head::value(document).map_err(|reason| ManifestError::Yaml {
                 template: template.clone(),
@@ -172,6 +176,11 @@ fn rank(kind: &str) -> (usize, String) {
 /// A line that merely begins with `---` separates, and what follows the dashes belongs to the next document:
 /// charts in the wild depend on it.
 pub fn split(text: &str) -> impl Iterator<Item = &str> {
+    pieces(text).filter(|document| !document.is_empty())
+}
+
+/// Returns the same documents, and an empty one for each that is blank.
+fn pieces(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some((text.trim_start(), 0));
     let pieces = std::iter::from_fn(move || {
         let (text, from) = rest?;
@@ -180,9 +189,7 @@ pub fn split(text: &str) -> impl Iterator<Item = &str> {
         rest = after.map(|after| (after, next_line(after, 0)));
         Some(piece)
     });
-    pieces
-        .map(str::trim_start)
-        .filter(|document| !document.is_empty())
+    pieces.map(str::trim_start)
 }
 
 /// Cuts a text at the first line that separates, of those that begin at a byte or behind it, and returns what is before

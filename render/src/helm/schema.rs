@@ -3,6 +3,8 @@
 //! A schema stands alone: references to other documents are refused, except `urn:` ones, which allow all as
 //! in the reference. What a schema may cost is decided before it runs (`cost`).
 
+use std::fmt::Display;
+
 use flotilla_core::text::address::shown_address;
 use jsonschema::{Draft, PatternOptions, Retrieve, Uri, Validator};
 use serde_json::Value as Json;
@@ -59,6 +61,27 @@ pub(crate) fn check(
     })
 }
 
+/// Why values were not accepted by one schema.
+enum Refusal {
+    /// The schema, or what it says of the values: a line for each failure.
+    Said(Vec<String>),
+    /// A bound was reached, or the caller asked to stop.
+    Over(CoalesceError),
+}
+
+impl Refusal {
+    /// Tells what is wrong with the schema itself.
+    fn of_schema(what: impl Display) -> Refusal {
+        Refusal::Said(vec![format!("- schema {what}")])
+    }
+}
+
+impl From<CoalesceError> for Refusal {
+    fn from(error: CoalesceError) -> Refusal {
+        Refusal::Over(error)
+    }
+}
+
 fn collect(
     chart: &Resolved<'_>,
     values: &Table,
@@ -68,9 +91,13 @@ fn collect(
     if let Some(schema) = &chart.chart.schema {
         // One that is there under many names is checked for each of them.
         copies.spend_text(schema.len())?;
-        if let Err(found) = check_one(schema, values, copies)? {
-            failures.push(format!("{}:", chart.name()));
-            failures.extend(found);
+        match check_one(schema, values, copies) {
+            Ok(()) => {}
+            Err(Refusal::Said(found)) => {
+                failures.push(format!("{}:", chart.name()));
+                failures.extend(found);
+            }
+            Err(Refusal::Over(error)) => return Err(error),
         }
     }
     for inside in &chart.dependencies {
@@ -83,50 +110,42 @@ fn collect(
     Ok(())
 }
 
-/// Checks values against one schema; the inner result is what it says.
-fn check_one(
-    schema: &[u8],
-    values: &Table,
-    copies: &Copies<'_>,
-) -> Result<Result<(), Vec<String>>, CoalesceError> {
-    let schema = match read(schema) {
-        Ok(schema) => schema,
-        Err(found) => return Ok(Err(found)),
-    };
-    let ranges = patterns::ranges(&schema);
+/// Checks values against one schema.
+fn check_one(schema: &[u8], values: &Table, copies: &Copies<'_>) -> Result<(), Refusal> {
+    let schema = read(schema)?;
+    let ranges = patterns::ranges(&schema, copies)?;
     if ranges > MAX_RANGES {
-        return Ok(Err(vec![format!(
-            "- schema has patterns of more than {MAX_RANGES} ranges of characters, each as often as it repeats"
-        )]));
+        return Err(Refusal::of_schema(format!(
+            "has patterns of more than {MAX_RANGES} ranges of characters, each as often as it repeats"
+        )));
     }
     // They are compiled twice at most, and gone through to look which are large.
     copies.spend(VALUES_PER_RANGE * ranges)?;
-    Ok(checked(schema, values))
-}
-
-fn read(schema: &[u8]) -> Result<Json, Vec<String>> {
-    if schema.len() > MAX_SCHEMA_BYTES {
-        return Err(vec![format!(
-            "- schema is over the limit of {MAX_SCHEMA_BYTES} bytes"
-        )]);
-    }
-    serde_json::from_slice(schema).map_err(|error| vec![format!("- schema is not JSON: {error}")])
-}
-
-fn checked(schema: Json, values: &Table) -> Result<(), Vec<String>> {
+    copies.room_for_json(values)?;
     let values = json(values);
-    cost::check(&schema, &values).map_err(|reason| vec![format!("- schema {reason}")])?;
-    let prepared = prepared::prepare(schema).map_err(|reason| vec![format!("- schema {reason}")])?;
-    let validator = validator(&prepared)?;
+    cost::check(&schema, &values, copies)?;
+    let prepared = prepared::prepare(schema, copies)?;
+    let validator = validator(&prepared, copies)?;
+    copies.go_on()?;
     if validator.is_valid(&values) {
         return Ok(());
     }
+    copies.go_on()?;
     let failures = validator.iter_errors(&values).take(MAX_FAILURES);
-    Err(words::lines(failures, &prepared.patterns))
+    Err(Refusal::Said(words::lines(failures, &prepared.patterns)))
+}
+
+fn read(schema: &[u8]) -> Result<Json, Refusal> {
+    if schema.len() > MAX_SCHEMA_BYTES {
+        return Err(Refusal::of_schema(format!(
+            "is over the limit of {MAX_SCHEMA_BYTES} bytes"
+        )));
+    }
+    serde_json::from_slice(schema).map_err(|error| Refusal::of_schema(format!("is not JSON: {error}")))
 }
 
 /// Compiles a schema. Few of its patterns may be larger than most are.
-fn validator(prepared: &Prepared) -> Result<Validator, Vec<String>> {
+fn validator(prepared: &Prepared, copies: &Copies<'_>) -> Result<Validator, Refusal> {
     let build = |bytes| {
         jsonschema::options()
             .with_draft(draft(&prepared.schema))
@@ -145,11 +164,11 @@ fn validator(prepared: &Prepared) -> Result<Validator, Vec<String>> {
         Ok(validator) => return Ok(validator),
         Err(error) => error,
     };
-    let large = prepared.large_patterns(MAX_PATTERN_BYTES, MAX_LARGE_PATTERNS + 1);
+    let large = prepared.large_patterns(MAX_PATTERN_BYTES, MAX_LARGE_PATTERNS + 1, copies)?;
     if large > MAX_LARGE_PATTERNS {
-        return Err(vec![format!(
-            "- schema has more than {MAX_LARGE_PATTERNS} patterns that take more than {MAX_PATTERN_BYTES} bytes"
-        )]);
+        return Err(Refusal::of_schema(format!(
+            "has more than {MAX_LARGE_PATTERNS} patterns that take more than {MAX_PATTERN_BYTES} bytes"
+        )));
     }
     let error = match large {
         0 => error,
@@ -158,22 +177,22 @@ fn validator(prepared: &Prepared) -> Result<Validator, Vec<String>> {
             Err(error) => error,
         },
     };
-    Err(vec![match &prepared.remote {
+    Err(Refusal::of_schema(match &prepared.remote {
         Some(address) => {
             format!(
-                "- schema refers to {}, which is not fetched; render with --skip-schema-validation",
+                "refers to {}, which is not fetched; render with --skip-schema-validation",
                 shown_address(address)
             )
         }
-        None if prepared.large_patterns(MAX_LARGE_PATTERN_BYTES, 1) > 0 => {
-            format!("- schema has a pattern that takes more than {MAX_LARGE_PATTERN_BYTES} bytes")
+        None if prepared.large_patterns(MAX_LARGE_PATTERN_BYTES, 1, copies)? > 0 => {
+            format!("has a pattern that takes more than {MAX_LARGE_PATTERN_BYTES} bytes")
         }
         None => format!(
-            "- schema cannot be used at {:?}: {}",
+            "cannot be used at {:?}: {}",
             error.instance_path().to_string(),
             error.masked()
         ),
-    }])
+    }))
 }
 
 /// Returns the dialect that `$schema` names; the newest when it names none.

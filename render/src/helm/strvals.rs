@@ -290,9 +290,10 @@ impl Parser<'_, '_> {
                 if depth.lists >= MAX_LIST_NESTING {
                     return Err(StrvalsError::TooLarge(key.to_owned()).into());
                 }
-                let mut inner = match items.get(place) {
+                let mut inner = match items.get_mut(place) {
                     None | Some(Value::Null) => Vec::new(),
-                    Some(Value::List(inner)) => inner.clone(),
+                    // It is put back, and not copied for each line that sets a place of it.
+                    Some(Value::List(inner)) => std::mem::take(inner),
                     Some(_) => {
                         return Err(StrvalsError::OtherKind {
                             key: key.to_owned(),
@@ -301,16 +302,19 @@ impl Parser<'_, '_> {
                         .into());
                     }
                 };
-                self.item(
-                    &mut inner,
-                    next,
-                    Depth {
-                        lists: depth.lists + 1,
-                        ..depth
-                    },
-                    key,
-                )?;
-                self.put(items, index, Value::List(inner), key)
+                let below = Depth {
+                    lists: depth.lists + 1,
+                    ..depth
+                };
+                match self.item(&mut inner, next, below, key) {
+                    Ok(()) => self.put(items, index, Value::List(inner), key),
+                    Err(stop) => {
+                        if let Some(Value::List(was)) = items.get_mut(place) {
+                            *was = inner;
+                        }
+                        Err(stop)
+                    }
+                }
             }
             Some(_) => self.item_map(items, index, depth, key),
         }

@@ -3,7 +3,7 @@
 //!
 //! [`crate::yaml::Value`] is what files hold; [`Val::from`] turns one into a template's value.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell, RefMut};
 use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::rc::Rc;
@@ -95,9 +95,36 @@ pub enum MapKind {
 #[derive(Debug, Default)]
 pub struct Nodes(Vec<Val>);
 
-/// The entries of a map, which its holders share. They are freed however deep they hold each other.
+/// The entries of a map, which its holders share. Copies of a map have the same entries until one of them is changed.
+/// They are freed however deep they hold each other.
 #[derive(Debug, Default)]
-pub struct Shared(RefCell<Entries>);
+pub struct Shared(RefCell<Rc<Entries>>);
+
+impl Shared {
+    /// Returns the entries.
+    pub fn borrow(&self) -> Ref<'_, Entries> {
+        Ref::map(self.0.borrow(), |entries| &**entries)
+    }
+
+    /// Returns the entries for a change, which no copy of the map sees: where there is one, they are copied now.
+    fn borrow_mut(&self) -> RefMut<'_, Entries> {
+        RefMut::map(self.0.borrow_mut(), Rc::make_mut)
+    }
+
+    /// Returns how many entries a change copies: none where no copy of the map has the same.
+    pub(super) fn copied_by_change(&self) -> usize {
+        let entries = self.0.borrow();
+        match Rc::strong_count(&entries) {
+            1 => 0,
+            _ => entries.len(),
+        }
+    }
+
+    /// Takes the entries out, whoever else has the same.
+    pub(super) fn take(&self) -> Rc<Entries> {
+        std::mem::take(&mut *self.0.borrow_mut())
+    }
+}
 
 impl From<Vec<Val>> for Nodes {
     fn from(items: Vec<Val>) -> Self {
@@ -113,14 +140,6 @@ impl Deref for Nodes {
     }
 }
 
-impl Deref for Shared {
-    type Target = RefCell<Entries>;
-
-    fn deref(&self) -> &RefCell<Entries> {
-        &self.0
-    }
-}
-
 impl Drop for Nodes {
     fn drop(&mut self) {
         if self.0.iter().any(Val::holds_others) {
@@ -131,9 +150,10 @@ impl Drop for Nodes {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        let entries = self.0.get_mut();
-        if entries.values().any(Val::holds_others) {
-            release(std::mem::take(entries), |entries| entries.into_values().collect());
+        if let Some(entries) = Rc::into_inner(std::mem::take(self.0.get_mut()))
+            && entries.values().any(Val::holds_others)
+        {
+            release(entries, |entries| entries.into_values().collect());
         }
     }
 }
@@ -167,8 +187,9 @@ fn free(mut waiting: Vec<Val>) {
                 }
             }
             Val::Map(map) => {
-                if let Some(mut shared) = Rc::into_inner(map.entries) {
-                    waiting.extend(std::mem::take(shared.0.get_mut()).into_values());
+                let shared = Rc::into_inner(map.entries);
+                if let Some(entries) = shared.and_then(|shared| Rc::into_inner(shared.take())) {
+                    waiting.extend(entries.into_values());
                 }
             }
             _ => {}
@@ -180,9 +201,18 @@ impl MapVal {
     /// Returns a new map of the type that `dict` returns.
     pub fn new(entries: Entries) -> MapVal {
         MapVal {
-            entries: Rc::new(Shared(RefCell::new(entries))),
+            entries: Rc::new(Shared(RefCell::new(Rc::new(entries)))),
             kind: MapKind::Any,
             nil: false,
+        }
+    }
+
+    /// Returns a copy of this map; what it holds stays shared.
+    pub(super) fn copy(&self) -> MapVal {
+        let entries = self.entries.0.borrow().clone();
+        MapVal {
+            entries: Rc::new(Shared(RefCell::new(entries))),
+            ..*self
         }
     }
 
@@ -203,6 +233,13 @@ impl MapVal {
     /// Sets the value under `key` for every holder of the map.
     pub fn set(&self, key: &str, value: Val) {
         self.entries.borrow_mut().insert(key.into(), value);
+    }
+
+    /// Takes out what is under `key`, for every holder of the map.
+    pub(super) fn unset(&self, key: &str) {
+        if self.entries.borrow().contains_key(key) {
+            self.entries.borrow_mut().remove(key);
+        }
     }
 
     /// Returns what an absent key stands for.

@@ -31,10 +31,25 @@ pub(crate) const INPUTS: &[Hostile] = &[
         "error unpacking subchart",
         values_of_many_charts,
     ),
+    ("globals-of-aliases", "builds", || globals_of_aliases(80, true)),
+    ("plain-globals-of-aliases", "builds", || {
+        globals_of_aliases(80, false)
+    }),
+    ("globals-of-many-aliases", "steps", || {
+        globals_of_aliases(900, true)
+    }),
+    ("plain-globals-of-many-aliases", "steps", || {
+        globals_of_aliases(900, false)
+    }),
     (
-        "globals-of-many-aliases",
+        "globals-that-each-alias-changes",
         "bytes of copies",
-        globals_of_many_aliases,
+        globals_that_each_alias_changes,
+    ),
+    (
+        "globals-that-each-template-changes",
+        "bytes of output and values",
+        globals_that_each_template_changes,
     ),
     (
         "definitions-of-many-aliases",
@@ -206,12 +221,36 @@ fn values_of_many_charts() -> Result<(), String> {
     rendered(files, "", Limits::default())
 }
 
-fn globals_of_many_aliases() -> Result<(), String> {
-    let mut values = "global:\n  big:\n".to_owned();
+/// Many globals, in a map of them or beside each other.
+fn globals(in_map: bool) -> String {
+    let mut values = "global:\n".to_owned();
+    if in_map {
+        values.push_str("  big:\n");
+    }
     for at in 0..100_000 {
         let _ = writeln!(values, "    k{at:05x}: 1");
     }
-    aliased(900, vec![of_chart("Chart.yaml", BELOW)], &values)
+    values
+}
+
+/// All of them have the same, of which there is one.
+fn globals_of_aliases(count: usize, in_map: bool) -> Result<(), String> {
+    aliased(count, vec![of_chart("Chart.yaml", BELOW)], &globals(in_map))
+}
+
+/// Each adds one of its own, and so has all others once more.
+fn globals_that_each_alias_changes() -> Result<(), String> {
+    let own = of_chart("values.yaml", "global: {big: {own: 1}}\n");
+    aliased(80, vec![of_chart("Chart.yaml", BELOW), own], &globals(true))
+}
+
+fn globals_that_each_template_changes() -> Result<(), String> {
+    let source = "{{ $_ := set .Values.global.big .Chart.Name 1 }}";
+    let files = vec![
+        of_chart("Chart.yaml", BELOW),
+        of_chart("templates/b.yaml", source),
+    ];
+    aliased(80, files, &globals(true))
 }
 
 fn definitions_of_many_aliases() -> Result<(), String> {

@@ -14,7 +14,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
     pure("dict", "a*", dict),
     reading("get", "ms", get),
     reading("set", "msa", set),
-    pure("unset", "ms", unset),
+    reading("unset", "ms", unset),
     pure("hasKey", "ms", |args| {
         Ok(map(args, 0)
             .is_some_and(|map| map.get(text(args, 1)).is_some())
@@ -74,10 +74,21 @@ fn set(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<ExecError>> {
 /// Sets a value in a map, which it may hold in turn: then the map is freed at the end of the rendering only.
 fn put(interp: &mut Interp<'_>, map: &MapVal, key: &str, value: Val) -> Result<(), Box<ExecError>> {
     interp.make(key.len() + ENTRY_BYTES)?;
+    copy_before_change(interp, map)?;
     if value.holds_others() {
         interp.holders.push(Rc::downgrade(&map.entries));
     }
     map.set(key, value);
+    Ok(())
+}
+
+/// Takes what a change copies of a map: values that several charts have in the same place are the same until then.
+fn copy_before_change(interp: &mut Interp<'_>, map: &MapVal) -> Result<(), Box<ExecError>> {
+    let copied = map.entries.copied_by_change();
+    if copied > 0 {
+        interp.charge(1 + copied as u64 / 4)?;
+        interp.make(copied * ENTRY_BYTES)?;
+    }
     Ok(())
 }
 
@@ -92,9 +103,10 @@ fn passed_on(args: &[Val]) -> Val {
     }
 }
 
-fn unset(args: &[Val]) -> Result<Val, String> {
+fn unset(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<ExecError>> {
     if let Some(map) = map(args, 0) {
-        map.entries.borrow_mut().remove(text(args, 1));
+        copy_before_change(interp, map)?;
+        map.unset(text(args, 1));
     }
     Ok(passed_on(args))
 }
@@ -172,6 +184,7 @@ fn merge_maps(
         interp.reads.key(&key);
         if value.is_nil() {
             if overwrite {
+                copy_before_change(interp, into)?;
                 into.set(&key, Val::Nil);
             }
             continue;

@@ -11,6 +11,10 @@ use flotilla_core::text::re2;
 use regex::Regex;
 use serde_json::Value as Json;
 
+use super::Refusal;
+use crate::helm::values::coalesce::CoalesceError;
+use crate::helm::values::copies::Copies;
+
 /// The most visits of a schema to a place of the values.
 const MAX_VISITS: u64 = 20_000_000;
 /// The most schemas inside each other that are open at once.
@@ -21,8 +25,9 @@ const MAX_PATTERN_BYTES: usize = 1 << 20;
 const MAX_PAIRS: usize = 2_000_000;
 
 /// Returns why a schema must not run over these values.
-pub(super) fn check(schema: &Json, values: &Json) -> Result<(), String> {
+pub(super) fn check(schema: &Json, values: &Json, copies: &Copies<'_>) -> Result<(), Refusal> {
     let mut pass = Pass {
+        copies,
         root: schema,
         named: HashMap::new(),
         visits: HashMap::new(),
@@ -33,6 +38,7 @@ pub(super) fn check(schema: &Json, values: &Json) -> Result<(), String> {
 }
 
 struct Pass<'a> {
+    copies: &'a Copies<'a>,
     root: &'a Json,
     /// Schemas by their `$anchor`, `$dynamicAnchor` and `$id`.
     named: HashMap<String, &'a Json>,
@@ -43,9 +49,9 @@ struct Pass<'a> {
 }
 
 impl<'a> Pass<'a> {
-    fn collect_names(&mut self, schema: &'a Json, depth: usize) -> Result<(), String> {
+    fn collect_names(&mut self, schema: &'a Json, depth: usize) -> Result<(), Refusal> {
         if depth > MAX_DEPTH {
-            return Err(format!("is nested deeper than {MAX_DEPTH}"));
+            return Err(Refusal::of_schema(format!("is nested deeper than {MAX_DEPTH}")));
         }
         let below: Vec<&'a Json> = match schema {
             Json::Object(map) => {
@@ -65,7 +71,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Returns how many visits checking one place costs, all that follow from it included.
-    fn visits(&mut self, schema: &'a Json, place: &'a Json, depth: usize) -> Result<u64, String> {
+    fn visits(&mut self, schema: &'a Json, place: &'a Json, depth: usize) -> Result<u64, Refusal> {
         let Json::Object(keywords) = schema else {
             return Ok(1);
         };
@@ -75,18 +81,23 @@ impl<'a> Pass<'a> {
         );
         match self.visits.get(&pair) {
             Some(Some(known)) => return Ok(*known),
-            Some(None) => return Err("refers to itself without end".to_owned()),
-            None if depth > MAX_DEPTH => return Err(format!("opens more than {MAX_DEPTH} schemas at once")),
-            None if self.visits.len() > MAX_PAIRS => return Err("is too large for these values".to_owned()),
-            None => {}
+            Some(None) => return Err(Refusal::of_schema("refers to itself without end")),
+            None if depth > MAX_DEPTH => {
+                let what = format!("opens more than {MAX_DEPTH} schemas at once");
+                return Err(Refusal::of_schema(what));
+            }
+            None if self.visits.len() > MAX_PAIRS => {
+                return Err(Refusal::of_schema("is too large for these values"));
+            }
+            None => self.copies.go_on()?,
         }
         self.visits.insert(pair, None);
         let mut sum: u64 = 1;
-        for (schema, place) in self.followed(keywords, place) {
+        for (schema, place) in self.followed(keywords, place)? {
             sum = sum.saturating_add(self.visits(schema, place, depth + 1)?);
         }
         if sum > MAX_VISITS {
-            return Err("would take too long on these values".to_owned());
+            return Err(Refusal::of_schema("would take too long on these values"));
         }
         self.visits.insert(pair, Some(sum));
         Ok(sum)
@@ -97,7 +108,7 @@ impl<'a> Pass<'a> {
         &self,
         keywords: &'a serde_json::Map<String, Json>,
         place: &'a Json,
-    ) -> Vec<(&'a Json, &'a Json)> {
+    ) -> Result<Vec<(&'a Json, &'a Json)>, CoalesceError> {
         let mut next = Vec::new();
         for (keyword, schema) in keywords {
             match keyword.as_str() {
@@ -112,13 +123,12 @@ impl<'a> Pass<'a> {
                     next.extend(mapped(schema).map(|schema| (schema, place)))
                 }
                 "patternProperties" => {
-                    let patterns = schema.as_object().into_iter().flatten();
-                    next.extend(patterns.flat_map(|(pattern, schema)| {
+                    for (pattern, schema) in schema.as_object().into_iter().flatten() {
+                        self.copies.go_on()?;
                         let fields = place.as_object().into_iter().flatten();
-                        fields
-                            .filter(move |(name, _)| self.may_match(pattern, name))
-                            .map(move |(_, value)| (schema, value))
-                    }));
+                        let matched = fields.filter(|(name, _)| self.may_match(pattern, name));
+                        next.extend(matched.map(|(_, value)| (schema, value)));
+                    }
                 }
                 "prefixItems" => next.extend(listed(schema).zip(items(place))),
                 "items" if schema.is_array() => next.extend(listed(schema).zip(items(place))),
@@ -138,7 +148,7 @@ impl<'a> Pass<'a> {
                 _ => {}
             }
         }
-        next
+        Ok(next)
     }
 
     /// Tells whether a property has a name that a pattern matches, or may.

@@ -3,32 +3,35 @@
 use flotilla_core::text::re2;
 use serde_json::Value as Json;
 
-/// Returns how many ranges of characters all patterns are compiled of. One that is no expression is told later.
-pub(super) fn ranges(schema: &Json) -> usize {
+use crate::helm::values::coalesce::CoalesceError;
+use crate::helm::values::copies::Copies;
+
+type Result<T> = std::result::Result<T, CoalesceError>;
+
+/// Returns how many ranges of characters all patterns are compiled of, or that the caller stopped before one of them.
+/// One that is no expression is told later.
+pub(super) fn ranges(schema: &Json, copies: &Copies<'_>) -> Result<usize> {
+    let of_one = |pattern: &str| {
+        copies.go_on()?;
+        Ok(re2::ranges(pattern).unwrap_or(0))
+    };
     match schema {
-        Json::Object(fields) => {
-            let below = fields.iter().map(|(name, value)| {
-                let own = match (name.as_str(), value) {
-                    ("pattern", Json::String(pattern)) => of_one(pattern),
-                    ("patternProperties", Json::Object(named)) => sum(named.keys().map(|key| of_one(key))),
-                    _ => 0,
-                };
-                own.saturating_add(ranges(value))
-            });
-            sum(below)
-        }
-        Json::Array(items) => sum(items.iter().map(ranges)),
-        _ => 0,
+        Json::Object(fields) => sum(fields.iter().map(|(name, value)| {
+            let own = match (name.as_str(), value) {
+                ("pattern", Json::String(pattern)) => of_one(pattern)?,
+                ("patternProperties", Json::Object(named)) => sum(named.keys().map(|key| of_one(key)))?,
+                _ => 0,
+            };
+            Ok(own.saturating_add(ranges(value, copies)?))
+        })),
+        Json::Array(items) => sum(items.iter().map(|item| ranges(item, copies))),
+        _ => Ok(0),
     }
 }
 
 /// Adds sizes, of which one alone may be the largest number.
-fn sum(sizes: impl Iterator<Item = usize>) -> usize {
-    sizes.fold(0, usize::saturating_add)
-}
-
-fn of_one(pattern: &str) -> usize {
-    re2::ranges(pattern).unwrap_or(0)
+fn sum(mut sizes: impl Iterator<Item = Result<usize>>) -> Result<usize> {
+    sizes.try_fold(0, |sum: usize, size| Ok(sum.saturating_add(size?)))
 }
 
 #[cfg(test)]
@@ -36,6 +39,8 @@ mod tests {
     use serde_json::json;
 
     use super::{ranges, sum};
+    use crate::helm::context::Context;
+    use crate::helm::values::copies::Copies;
 
     #[test]
     fn patterns_are_counted_wherever_they_stand() {
@@ -43,11 +48,12 @@ mod tests {
             "pattern": "ab",
             "items": [{"patternProperties": {"c": {"pattern": "d"}, "(": {}}}],
         });
-        assert_eq!(ranges(&schema), 4);
+        let context = Context::default();
+        assert_eq!(ranges(&schema, &Copies::new(&context)), Ok(4));
     }
 
     #[test]
     fn a_sum_is_no_larger_than_the_largest_number() {
-        assert_eq!(sum([usize::MAX, 1].into_iter()), usize::MAX);
+        assert_eq!(sum([Ok(usize::MAX), Ok(1)].into_iter()), Ok(usize::MAX));
     }
 }

@@ -6,6 +6,10 @@ use std::collections::HashMap;
 use flotilla_core::text::re2;
 use serde_json::{Map, Value as Json};
 
+use super::Refusal;
+use crate::helm::values::coalesce::CoalesceError;
+use crate::helm::values::copies::Copies;
+
 /// Keywords whose values are addresses.
 const ADDRESSES: [&str; 5] = ["$id", "id", "$ref", "$dynamicRef", "$recursiveRef"];
 /// Keywords whose values are data, whatever they look like.
@@ -49,19 +53,30 @@ pub(super) struct Prepared {
     pub(super) remote: Option<String>,
 }
 
-/// Prepares a schema; a pattern that Go refuses is told in its words.
-pub(super) fn prepare(mut schema: Json) -> Result<Prepared, String> {
+/// Prepares a schema; a pattern that Go refuses is told in its words. The caller may stop before each of them.
+pub(super) fn prepare(mut schema: Json, copies: &Copies<'_>) -> Result<Prepared, Refusal> {
     let (mut patterns, mut remote, mut refused) = (HashMap::new(), None, None);
-    let mut translated = |pattern: &str| match re2::translate(pattern) {
-        Ok(translated) => {
-            // What checks the patterns of the older dialects knows no flags.
-            let translated = translated.pattern.replace("(?-u:\\b)", "\\b");
-            patterns.insert(translated.clone(), pattern.to_owned());
-            translated
-        }
-        Err(error) => {
-            refused.get_or_insert_with(|| format!("has a pattern that is no expression: {error}"));
-            String::new()
+    let mut translated = |pattern: &str| {
+        // Nothing is made of a schema that is refused.
+        let made = match &refused {
+            Some(_) => return String::new(),
+            None => copies.go_on().map_err(Refusal::from),
+        };
+        let made = made.and_then(|()| {
+            re2::translate(pattern)
+                .map_err(|error| Refusal::of_schema(format!("has a pattern that is no expression: {error}")))
+        });
+        match made {
+            Ok(translated) => {
+                // What checks the patterns of the older dialects knows no flags.
+                let translated = translated.pattern.replace("(?-u:\\b)", "\\b");
+                patterns.insert(translated.clone(), pattern.to_owned());
+                translated
+            }
+            Err(refusal) => {
+                refused = Some(refusal);
+                String::new()
+            }
         }
     };
     each(&mut schema, &mut |fields| {
@@ -133,11 +148,21 @@ fn escaped(address: &str) -> Option<String> {
 
 impl Prepared {
     /// Returns how many patterns are larger than a limit when they are compiled, as far as so many.
-    pub(super) fn large_patterns(&self, limit: usize, most: usize) -> usize {
-        let is_large = |pattern: &&String| {
+    pub(super) fn large_patterns(
+        &self,
+        limit: usize,
+        most: usize,
+        copies: &Copies<'_>,
+    ) -> Result<usize, CoalesceError> {
+        let mut large = 0;
+        for pattern in self.patterns.keys() {
+            copies.go_on()?;
             let built = regex::RegexBuilder::new(pattern).size_limit(limit).build();
-            matches!(built, Err(regex::Error::CompiledTooBig(_)))
-        };
-        self.patterns.keys().filter(is_large).take(most).count()
+            large += usize::from(matches!(built, Err(regex::Error::CompiledTooBig(_))));
+            if large == most {
+                break;
+            }
+        }
+        Ok(large)
     }
 }

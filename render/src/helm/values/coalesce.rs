@@ -7,7 +7,7 @@
 use std::fmt::{self, Display, Formatter};
 
 use super::copies::Copies;
-use super::table::{MAX_DEPTH, Table, TooDeep, as_table};
+use super::table::{MAX_DEPTH, Table, TooDeep, as_table, is_same};
 use crate::helm::dependencies::Resolved;
 use crate::helm::value::Val;
 use crate::helm::warning::{Warn, Warning};
@@ -99,7 +99,7 @@ fn coalesce_into(
             Some(_) => return Err(CoalesceError::NotMap(name.to_owned())),
             None => {
                 let below = Table::default();
-                values.insert_table(name, below.clone());
+                copies.insert(values, name, below.clone().into_val())?;
                 below
             }
         };
@@ -120,7 +120,7 @@ fn add_defaults(
 ) -> Result<(), CoalesceError> {
     for (key, default) in chart.default_values(copies)?.entries() {
         match values.get(&key) {
-            Some(Val::Nil) if nulls == Nulls::Remove => values.remove(&key),
+            Some(Val::Nil) if nulls == Nulls::Remove => copies.remove(values, &key)?,
             Some(given) => {
                 let Some(given) = as_table(&given) else {
                     continue;
@@ -132,20 +132,20 @@ fn add_defaults(
                     // Nulls for a subchart are still needed when its own defaults come.
                     let nulls = if is_chart { Nulls::Keep } else { nulls };
                     if nulls == Nulls::Remove {
-                        remove_nulls(&default);
+                        remove_nulls(&default, copies)?;
                     }
                     merge_below(&given, &default, (nulls, copies), (MAX_DEPTH, &path), warn)?;
                 } else if !default.is_nil() {
                     warn(Warning::Value(ValueWarning::Skipped(path)));
                 }
             }
-            None if nulls == Nulls::Keep => values.insert(&key, default),
+            None if nulls == Nulls::Keep => copies.insert(values, &key, default)?,
             None if default.is_nil() => {}
             None => {
                 if let Some(default) = as_table(&default) {
-                    remove_nulls(&default);
+                    remove_nulls(&default, copies)?;
                 }
-                values.insert(&key, default);
+                copies.insert(values, &key, default)?;
             }
         }
     }
@@ -177,15 +177,15 @@ fn merge_below(
         }
         let had_value = source.get(&key).is_some_and(|value| !value.is_nil());
         if nulls == Nulls::Remove && had_value {
-            dest.remove(&key);
-            source.remove(&key);
+            copies.remove(dest, &key)?;
+            copies.remove(source, &key)?;
         } else {
-            source.insert(&key, Val::Nil);
+            copies.insert(source, &key, Val::Nil)?;
         }
     }
     for (key, value) in source.entries() {
         match (dest.get(&key), value) {
-            (None, value) => dest.insert(&key, value),
+            (None, value) => copies.insert(dest, &key, value)?,
             (Some(own), value) => {
                 let below = || format!("{path}.{key}");
                 match (as_table(&own), as_table(&value)) {
@@ -220,12 +220,22 @@ fn hand_down_globals(
             return Ok(());
         }
     }
-    let own = below.table(GLOBAL).unwrap_or_default();
-    for (key, value) in above.table(GLOBAL).unwrap_or_default().entries() {
+    let globals = above.table(GLOBAL).unwrap_or_default();
+    let own = match below.table(GLOBAL) {
+        Some(own) => own,
+        // All of them, which the chart and its parent have the same until one of the two changes some.
+        None if !globals.holds_tables() => {
+            let own = copies.copy_one(&globals)?;
+            return copies.insert(below, GLOBAL, own.into_val());
+        }
+        None => Table::default(),
+    };
+    for (key, value) in globals.entries() {
         match (own.get(&key), as_table(&value)) {
-            (None, Some(value)) => own.insert_table(&key, copies.copy_one(&value)?),
+            (None, Some(value)) => copies.insert(&own, &key, copies.copy_one(&value)?.into_val())?,
             (Some(Val::Map(_)), None) => warn(Warning::Value(ValueWarning::GlobalTable(key.to_string()))),
-            (_, None) => own.insert(&key, value),
+            (Some(mine), None) if is_same(&mine, &value) => {}
+            (_, None) => copies.insert(&own, &key, value)?,
             (Some(mine), Some(value)) => {
                 let Some(mine) = as_table(&mine) else {
                     warn(Warning::Value(ValueWarning::GlobalConflict(key.to_string())));
@@ -239,20 +249,20 @@ fn hand_down_globals(
                     (MAX_DEPTH, &format!("{path}.{key}")),
                     warn,
                 )?;
-                own.insert_table(&key, merged);
+                copies.insert(&own, &key, merged.into_val())?;
             }
         }
     }
-    below.insert_table(GLOBAL, own);
-    Ok(())
+    copies.insert(below, GLOBAL, own.into_val())
 }
 
-fn remove_nulls(table: &Table) {
+fn remove_nulls(table: &Table, copies: &Copies<'_>) -> Result<(), CoalesceError> {
     for (key, value) in table.entries() {
         match as_table(&value) {
-            Some(below) => remove_nulls(&below),
-            None if value.is_nil() => table.remove(&key),
+            Some(below) => remove_nulls(&below, copies)?,
+            None if value.is_nil() => copies.remove(table, &key)?,
             None => {}
         }
     }
+    Ok(())
 }

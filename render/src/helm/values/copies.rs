@@ -3,8 +3,9 @@
 use std::cell::Cell;
 
 use super::coalesce::CoalesceError;
-use super::table::Table;
+use super::table::{Size, Table, VALUES_PER_HOLDER};
 use crate::helm::context::Context;
+use crate::helm::value::Val;
 
 /// How many charts may take part, one that has several aliases once for each.
 const MAX_CHARTS: usize = 1000;
@@ -12,6 +13,8 @@ const MAX_CHARTS: usize = 1000;
 const VALUES_PER_STEP: usize = 4;
 /// What a value takes in memory where a map or a list holds it.
 const BYTES_PER_VALUE: usize = 64;
+/// What a value takes as JSON, in values.
+const VALUES_PER_JSON: usize = 2;
 
 /// What the copies of one rendering may still take.
 pub(crate) struct Copies<'c> {
@@ -37,25 +40,68 @@ impl<'c> Copies<'c> {
 
     /// Returns a copy that shares no map, once what it takes is taken.
     pub(crate) fn copy(&self, table: &Table) -> Result<Table, CoalesceError> {
-        let taken = self.kept.get().saturating_add(self.made.get());
-        let left = self.context.limits.bytes.saturating_sub(taken);
-        let most = left / BYTES_PER_VALUE;
-        let Some(values) = table.size(most)? else {
-            return Err(self.no_more_bytes());
-        };
-        self.spend(values)?;
-        self.kept.set(self.kept.get() + values * BYTES_PER_VALUE);
+        let size = self.measured(table)?;
+        self.keep(size.made)?;
         Ok(table.deep_copy()?)
     }
 
     /// Returns a copy whose own keys can change, once what it takes is taken; the maps below stay shared.
     pub(crate) fn copy_one(&self, table: &Table) -> Result<Table, CoalesceError> {
-        let values = table.len();
-        self.spend(values)?;
+        self.keep(VALUES_PER_HOLDER)?;
+        Ok(table.shallow_copy())
+    }
+
+    /// Makes sure that there is room for values as JSON beside all else; it goes again at once.
+    pub(crate) fn room_for_json(&self, table: &Table) -> Result<(), CoalesceError> {
+        let before = self.kept();
+        self.keep(self.measured(table)?.seen.saturating_mul(VALUES_PER_JSON))?;
+        self.give_back_to(before);
+        Ok(())
+    }
+
+    /// Sets a value in a table that copies may have the same entries as.
+    pub(crate) fn insert(&self, table: &Table, key: &str, value: Val) -> Result<(), CoalesceError> {
+        self.change(table)?;
+        self.keep(1)?;
+        table.insert(key, value);
+        Ok(())
+    }
+
+    /// Takes a value out of a table that copies may have the same entries as.
+    pub(crate) fn remove(&self, table: &Table, key: &str) -> Result<(), CoalesceError> {
+        self.change(table)?;
+        table.remove(key);
+        Ok(())
+    }
+
+    /// Takes what a change copies.
+    fn change(&self, table: &Table) -> Result<(), CoalesceError> {
+        match table.copied_by_change() {
+            0 => Ok(()),
+            entries => {
+                self.spend(entries)?;
+                self.keep(entries)
+            }
+        }
+    }
+
+    /// Takes the steps of looking at all there is in a table.
+    fn measured(&self, table: &Table) -> Result<Size, CoalesceError> {
+        let left = self.context.limits.bytes.saturating_sub(self.taken());
+        let steps = usize::try_from(self.steps.get()).unwrap_or(usize::MAX);
+        let size = table.size(Size {
+            seen: steps.saturating_mul(VALUES_PER_STEP),
+            made: left / BYTES_PER_VALUE,
+        })?;
+        self.spend(size.seen)?;
+        Ok(size)
+    }
+
+    /// Takes what so many values take.
+    fn keep(&self, values: usize) -> Result<(), CoalesceError> {
         let bytes = values.saturating_mul(BYTES_PER_VALUE);
         self.kept.set(self.kept.get().saturating_add(bytes));
-        self.fits()?;
-        Ok(table.shallow_copy())
+        self.fits()
     }
 
     /// Takes bytes that are going to be made for one of the names that a chart has, and lasts as long as the rendering.
@@ -66,10 +112,14 @@ impl<'c> Copies<'c> {
     }
 
     fn fits(&self) -> Result<(), CoalesceError> {
-        match self.kept.get().saturating_add(self.made.get()) > self.context.limits.bytes {
+        match self.taken() > self.context.limits.bytes {
             true => Err(self.no_more_bytes()),
             false => Ok(()),
         }
+    }
+
+    fn taken(&self) -> usize {
+        self.kept.get().saturating_add(self.made.get())
     }
 
     fn no_more_bytes(&self) -> CoalesceError {
@@ -82,6 +132,11 @@ impl<'c> Copies<'c> {
         let left = self.steps.get().checked_sub(steps);
         let left = left.ok_or_else(|| CoalesceError::TooLarge(self.context.no_more_steps()))?;
         self.steps.set(left);
+        self.go_on()
+    }
+
+    /// Lets the caller stop in work whose steps are taken.
+    pub(crate) fn go_on(&self) -> Result<(), CoalesceError> {
         self.context.go_on().map_err(CoalesceError::TooLarge)
     }
 

@@ -53,12 +53,26 @@ impl Table {
         self.0.set(key, value);
     }
 
-    pub(crate) fn insert_table(&self, key: &str, table: Table) {
-        self.insert(key, Val::Map(table.0));
+    pub(crate) fn into_val(self) -> Val {
+        Val::Map(self.0)
     }
 
     pub(crate) fn remove(&self, key: &str) {
-        self.0.entries.borrow_mut().remove(key);
+        self.0.unset(key);
+    }
+
+    /// Returns how many entries a change copies.
+    pub(crate) fn copied_by_change(&self) -> usize {
+        self.0.entries.copied_by_change()
+    }
+
+    /// Tells whether any of its own values is a map.
+    pub(crate) fn holds_tables(&self) -> bool {
+        self.0
+            .entries
+            .borrow()
+            .values()
+            .any(|value| matches!(value, Val::Map(_)))
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -81,20 +95,25 @@ impl Table {
 
     /// Returns a copy whose own keys can change; the maps below stay shared.
     pub(crate) fn shallow_copy(&self) -> Self {
-        Self(MapVal::new(self.0.entries.borrow().clone()))
+        Self(MapVal {
+            kind: MapKind::Any,
+            nil: false,
+            ..self.0.copy()
+        })
     }
 
-    /// Returns a copy that shares no map.
+    /// Returns a copy that shares no map that can be changed: entries that hold no map stay the same until they are.
     pub(crate) fn deep_copy(&self) -> Result<Self, TooDeep> {
         copy_map(&self.0, MAX_DEPTH).map(Self)
     }
 
-    /// Counts the values that a copy would hold, maps and lists three times for what they take themselves; none when
-    /// there are more than `most`, as maps may hold each other many times.
-    pub(crate) fn size(&self, most: usize) -> Result<Option<usize>, TooDeep> {
-        let mut left = most;
-        let fits = measure(&Val::Map(self.0.clone()), MAX_DEPTH, &mut left)?;
-        Ok(fits.then_some(most - left))
+    /// Returns what making a copy takes, as far as the most, as maps may hold each other many times.
+    pub(crate) fn size(&self, most: Size) -> Result<Size, TooDeep> {
+        let mut size = Size::default();
+        match measure_map(&self.0, MAX_DEPTH, &mut size, most) {
+            Ok(()) | Err(End::TooMany) => Ok(size),
+            Err(End::TooDeep) => Err(TooDeep),
+        }
     }
 
     /// Follows dots through maps; none when a part is missing or no map.
@@ -123,10 +142,24 @@ impl Table {
         let mut waiting = vec![self.clone()];
         while let Some(Table(map)) = waiting.pop() {
             if seen.insert(Rc::as_ptr(&map.entries).addr()) {
-                let entries = std::mem::take(&mut *map.entries.borrow_mut());
+                let entries = map.entries.take();
                 waiting.extend(entries.values().filter_map(as_table));
             }
         }
+    }
+}
+
+/// Tells whether nothing changes where one value takes the place of another: neither is a map, and they are equal.
+pub(crate) fn is_same(one: &Val, other: &Val) -> bool {
+    match (one, other) {
+        (Val::Nil, Val::Nil) => true,
+        (Val::Bool(one), Val::Bool(other)) => one == other,
+        (Val::Int64(one), Val::Int64(other)) => one == other,
+        (Val::UInt(one), Val::UInt(other)) => one == other,
+        (Val::Float(one), Val::Float(other)) => one.to_bits() == other.to_bits(),
+        (Val::Str(one), Val::Str(other)) => Rc::ptr_eq(one, other),
+        (Val::List(one), Val::List(other)) => Rc::ptr_eq(&one.items, &other.items),
+        _ => false,
     }
 }
 
@@ -138,63 +171,94 @@ pub(crate) fn as_table(value: &Val) -> Option<Table> {
     }
 }
 
-/// Takes a value's size from what is left; false when that is not enough.
-fn measure(value: &Val, depth: usize, left: &mut usize) -> Result<bool, TooDeep> {
-    let own = if matches!(value, Val::Map(_) | Val::List(_)) {
-        3
-    } else {
-        1
-    };
-    let Some(rest) = left.checked_sub(own) else {
-        return Ok(false);
-    };
-    *left = rest;
-    let below = || depth.checked_sub(1).ok_or(TooDeep);
-    match value {
-        Val::Map(map) => {
-            let depth = below()?;
-            for value in map.entries.borrow().values() {
-                if !measure(value, depth, left)? {
-                    return Ok(false);
-                }
+/// What making a copy takes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Size {
+    /// Values that are looked at.
+    pub(crate) seen: usize,
+    /// Values that are made, maps and lists three times for what they take themselves.
+    pub(crate) made: usize,
+}
+
+/// Why a copy is not measured to the end.
+enum End {
+    TooDeep,
+    TooMany,
+}
+
+/// What a map or a list takes by itself, in values.
+pub(super) const VALUES_PER_HOLDER: usize = 3;
+
+fn measure_map(map: &MapVal, depth: usize, size: &mut Size, most: Size) -> Result<(), End> {
+    let entries = map.entries.borrow();
+    let is_copied = measure(entries.values(), depth, size, most)?;
+    size.made += VALUES_PER_HOLDER + if is_copied { entries.len() } else { 0 };
+    is_within(size, most)
+}
+
+/// Measures what is in a map or a list; tells whether there is a map, so that this has to be copied itself.
+fn measure<'v>(
+    values: impl Iterator<Item = &'v Val>,
+    depth: usize,
+    size: &mut Size,
+    most: Size,
+) -> Result<bool, End> {
+    let depth = depth.checked_sub(1).ok_or(End::TooDeep)?;
+    let mut is_copied = false;
+    for value in values {
+        size.seen += 1;
+        match value {
+            Val::Map(map) => {
+                is_copied = true;
+                measure_map(map, depth, size, most)?;
             }
-        }
-        Val::List(list) => {
-            let depth = below()?;
-            for item in list.items.iter() {
-                if !measure(item, depth, left)? {
-                    return Ok(false);
-                }
+            Val::List(list) if measure(list.items.iter(), depth, size, most)? => {
+                is_copied = true;
+                size.made += VALUES_PER_HOLDER + list.items.len();
             }
+            _ => {}
         }
-        _ => {}
+        is_within(size, most)?;
     }
-    Ok(true)
+    Ok(is_copied)
+}
+
+fn is_within(size: &Size, most: Size) -> Result<(), End> {
+    match size.seen > most.seen || size.made > most.made {
+        true => Err(End::TooMany),
+        false => Ok(()),
+    }
 }
 
 fn copy_map(map: &MapVal, depth: usize) -> Result<MapVal, TooDeep> {
     let depth = depth.checked_sub(1).ok_or(TooDeep)?;
-    // Copying the tree as it is, and then what is inside it, takes less than to build it key by key.
-    let mut copy = map.entries.borrow().clone();
-    copy.values_mut().try_for_each(|value| copy_below(value, depth))?;
-    Ok(MapVal {
-        entries: MapVal::new(copy).entries,
-        kind: map.kind,
-        nil: map.nil,
-    })
+    let mut copied = Vec::new();
+    for (key, value) in map.entries.borrow().iter() {
+        if let Some(copy) = copy_below(value, depth)? {
+            copied.push((key.clone(), copy));
+        }
+    }
+    let copy = map.copy();
+    for (key, value) in copied {
+        copy.set(&key, value);
+    }
+    Ok(copy)
 }
 
-/// Puts a copy in place of a map or list that is shared.
-fn copy_below(value: &mut Val, depth: usize) -> Result<(), TooDeep> {
+/// Returns a copy of a map, or of a list in which one is; none of what nobody can change.
+fn copy_below(value: &Val, depth: usize) -> Result<Option<Val>, TooDeep> {
     match value {
-        Val::Map(map) => *map = copy_map(map, depth)?,
+        Val::Map(map) => Ok(Some(Val::Map(copy_map(map, depth)?))),
         Val::List(list) => {
             let depth = depth.checked_sub(1).ok_or(TooDeep)?;
-            let mut items = list.items.to_vec();
-            items.iter_mut().try_for_each(|item| copy_below(item, depth))?;
-            *value = Val::list(items);
+            let mut items: Option<Vec<Val>> = None;
+            for (at, item) in list.items.iter().enumerate() {
+                if let Some(copy) = copy_below(item, depth)? {
+                    items.get_or_insert_with(|| list.items.to_vec())[at] = copy;
+                }
+            }
+            Ok(items.map(Val::list))
         }
-        _ => {}
+        _ => Ok(None),
     }
-    Ok(())
 }
