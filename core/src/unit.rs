@@ -12,6 +12,7 @@ mod desire;
 pub mod event;
 mod held;
 mod index;
+mod intake;
 pub mod now;
 pub mod object;
 mod pass;

@@ -15,6 +15,7 @@ use super::{
     event::{Accepted, Action, Adoption, EvaluatedFrom, EvaluationFailure, Job, JobFailure},
     held::{Moment, PROVING},
     index::Index,
+    intake::Intake,
     now::{Mono, Now},
     object::{Check, Object},
     pass::Pass,
@@ -86,6 +87,8 @@ pub struct State {
     pub(super) is_evaluated: bool,
     /// What that was evaluated from; `None`: it is not known.
     pub(super) evaluated_from: Option<EvaluatedFrom>,
+    /// What was evaluated and is not in the rows yet.
+    pub(super) intake: Option<Box<Intake>>,
     /// Rows know what is desired of them: before, an object that is not healthy looks like one that is not desired.
     pub(super) knows_desired: bool,
     pub(super) pass: Option<Pass>,
@@ -170,6 +173,7 @@ impl State {
             is_outdated: false,
             is_evaluated: false,
             evaluated_from: None,
+            intake: None,
             knows_desired: false,
             pass: None,
             tried: None,
@@ -218,6 +222,11 @@ impl State {
     /// them is judged once for them.
     pub fn is_unsettled(&self) -> bool {
         self.is_unsettled
+    }
+
+    /// Tells whether a tick is wanted now: the rows take in one piece after another of what was evaluated.
+    pub fn is_taking_in(&self) -> bool {
+        self.intake.is_some()
     }
 
     /// The entry that is held.
