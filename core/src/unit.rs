@@ -12,11 +12,13 @@ mod desire;
 pub mod event;
 mod held;
 mod index;
+mod intake;
 pub mod now;
 pub mod object;
 mod pass;
 pub mod problem;
 pub mod record;
+mod refusal;
 pub mod state;
 mod step;
 #[cfg(test)]

@@ -190,7 +190,7 @@ impl Reconciler {
                 () = self.nudge.accepted.notified() => self.sync().await,
                 recovered = self.context.ledger.recovered() => self.recovered(recovered).await,
                 () = self.context.intended.notified() => {}
-                Some(finished) = self.jobs.next() => self.finished(finished)?,
+                Some(finished) = self.jobs.next() => self.finished(finished).await?,
                 Some(listed) = self.lists.next() => self.listed(listed).await,
                 Some(first) = self.watches.next() => {
                     self.observed(first).await;
@@ -224,7 +224,7 @@ impl Reconciler {
         }
         let deadline = Instant::now() + LAST_ANSWERS;
         while let Ok(Some(finished)) = tokio::time::timeout_at(deadline, self.jobs.next()).await {
-            self.finished(finished)?;
+            self.finished(finished).await?;
         }
         while let Some(news) = self.watches.ready() {
             self.observed(news).await;
@@ -355,7 +355,7 @@ impl Reconciler {
         }
     }
 
-    fn finished(&mut self, finished: Finished) -> Result<(), LedgerError> {
+    async fn finished(&mut self, finished: Finished) -> Result<(), LedgerError> {
         let Finished {
             unit: id,
             job,
@@ -375,6 +375,10 @@ impl Reconciler {
             }
         }
         self.feed(id, event);
+        while self.units.get(&id).is_some_and(|unit| unit.state.is_taking_in()) {
+            tokio::task::yield_now().await;
+            self.feed(id, Event::Tick);
+        }
         // What a job has written looked drifted until the job said so.
         self.drop_sightings(id);
         // No batch follows at once: by the next one much may have come.
@@ -412,7 +416,7 @@ impl Reconciler {
                 self.holders.note(id, &reported);
                 self.gauges
                     .unit(&self.context.metrics, &mut unit.gauged, &unit.state);
-                match unit.state.waits_for_definition() {
+                match unit.state.awaits_definitions().next().is_some() {
                     true => self.watches.waiting.insert(id),
                     false => self.watches.waiting.remove(&id),
                 };

@@ -18,6 +18,7 @@ mod order;
 mod ownership;
 mod reconcile;
 mod recovery;
+mod refused;
 mod restart;
 mod restore;
 mod scale;

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use super::{
     event::{Action, Evaluation, EvaluationFailure},
+    intake::Intake,
     now::Now,
-    object::{Check, Desired, Object},
+    object::Check,
     state::State,
 };
 use crate::{
-    apply::inventory::{Left, Record, State as RecordState},
+    apply::inventory::{Left, State as RecordState},
     object::ObjectKey,
 };
 
@@ -20,7 +21,6 @@ impl State {
         &mut self,
         failure: Option<EvaluationFailure>,
         evaluation: Option<Evaluation>,
-        now: Now,
         actions: &mut Vec<Action>,
     ) {
         self.job_failure = None;
@@ -40,20 +40,18 @@ impl State {
             }
             self.enforced = Some(self.entry.clone());
         }
-        self.desire(evaluation, !failed, now, actions);
-        self.begin_pass(now.mono);
+        self.desire(evaluation, !failed);
     }
 
     /// Takes in what is enforced while the offered entry waits for others.
-    pub(super) fn held(&mut self, evaluation: Option<Evaluation>, now: Now, actions: &mut Vec<Action>) {
+    pub(super) fn held(&mut self, evaluation: Option<Evaluation>) {
         self.job_failure = None;
         if self.is_without_ground(evaluation.as_ref()) {
             return;
         }
         self.is_evaluated = true;
         if let Some(evaluation) = evaluation {
-            self.desire(evaluation, false, now, actions);
-            self.begin_pass(now.mono);
+            self.desire(evaluation, false);
         }
     }
 
@@ -73,11 +71,11 @@ impl State {
         !stands
     }
 
-    /// Takes in what is desired. Only a complete set of the offered entry says that an object is not; even then it
-    /// stays, marked.
-    fn desire(&mut self, evaluation: Evaluation, is_offered: bool, now: Now, actions: &mut Vec<Action>) {
+    /// Begins to take in what is desired. Only a complete set of the offered entry says that an object is not; even then
+    /// it stays, marked.
+    fn desire(&mut self, evaluation: Evaluation, is_offered: bool) {
         let Evaluation {
-            mut objects,
+            objects,
             unchanged,
             from,
             complete,
@@ -87,60 +85,34 @@ impl State {
             version: self.entry.version,
             content: self.entry.content,
         });
-        let mut records = Vec::new();
-        let mut changed: Vec<Arc<ObjectKey>> = Vec::new();
-        // What was seen of these was found harmless for what was desired then.
-        let mut doubted: Vec<Arc<ObjectKey>> = Vec::new();
-        // Each has a row, and both are sorted.
-        let mut unchanged = unchanged.iter().peekable();
-        for (key, object) in &mut self.objects {
-            let object = object.as_mut();
-            let is_unchanged = unchanged.next_if(|one| Arc::ptr_eq(one, key) || *one == key);
-            let now = is_unchanged.is_none().then(|| objects.remove(key));
-            let is_same = now.as_ref().is_none_or(|now| *now == object.desired);
-            let desired = now.as_ref().unwrap_or(&object.desired).as_ref();
-            let record = object.record.as_deref();
-            let noted = record.and_then(|record| noted(record, desired, left));
-            let is_idle = object.record.is_none() && desired.is_none();
-            if is_same && noted.is_none() && !is_idle {
-                continue;
+        self.intake = Some(Box::new(Intake::new(objects, unchanged, left)));
+    }
+
+    /// Takes in a piece of what is desired, and begins a pass once all is.
+    pub(super) fn take_in(&mut self, now: Now, actions: &mut Vec<Action>) {
+        let Some(mut intake) = self.intake.take() else {
+            return;
+        };
+        for (key, is_doubted) in &intake.piece(&mut self.objects) {
+            // What was seen of it was found harmless for what was desired then.
+            if *is_doubted {
+                self.set_check(key, Check::Settled);
+                let object = self.objects.get(key);
+                let again = object.and_then(|object| object.observed.as_ref()?.again);
+                self.look_again(key, again, now);
             }
-            if !is_same && matches!(object.check, Check::NotBefore { seen: Some(_), .. }) {
-                doubted.push(key.clone());
-            }
-            object.left &= is_same;
-            if let Some(now) = now {
-                object.desired = now;
-            }
-            if let Some(record) = noted.map(Arc::new) {
-                object.record = Some(record.clone());
-                records.push((key.clone(), Some(record)));
-            }
-            changed.push(key.clone());
-        }
-        for (key, desired) in objects {
-            let object = Object {
-                desired: Some(desired),
-                ..Object::default()
-            };
-            changed.push(key.clone());
-            self.objects.insert(key, Box::new(object));
-        }
-        for key in doubted {
-            self.set_check(&key, Check::Settled);
-            let again = self
-                .objects
-                .get(&key)
-                .and_then(|object| object.observed.as_ref()?.again);
-            self.look_again(&key, again, now);
-        }
-        for key in &changed {
             self.desired_changed(key, now);
         }
+        if !intake.is_over() {
+            self.intake = Some(intake);
+            return;
+        }
+        let records = intake.into_records();
         if !records.is_empty() {
             self.dirty.extend(records.iter().map(|(key, _)| key.clone()));
             actions.push(Action::SaveObjects(records));
         }
+        self.begin_pass(now.mono);
     }
 
     /// Brings a row of which something else is desired to where it belongs.
@@ -166,32 +138,5 @@ impl State {
             true => self.set_check(key, Check::Due),
             false => self.judge(key, now.mono),
         }
-    }
-}
-
-/// What an object's record becomes by what is desired of it; `None`: it stays as it is. `left`: it leaves when nothing
-/// is.
-fn noted(record: &Record, desired: Option<&Desired>, left: Option<Left>) -> Option<Record> {
-    match desired {
-        Some(desired) => {
-            let is_back = record.state == RecordState::PendingRemoval;
-            // Switches that hold the object off are never written to it, and count all the same, until what was written
-            // before is desired again.
-            let counts = desired.is_held_off() || record.sent == Some(desired.digest);
-            let is_switched = counts && record.policy != desired.policy;
-            (is_back || is_switched).then(|| {
-                let mut record = record.clone();
-                record.keep();
-                if is_switched {
-                    record.set_policy(desired.policy);
-                }
-                record
-            })
-        }
-        None => left.filter(|_| record.left.is_none()).map(|left| {
-            let mut record = record.clone();
-            record.leave(left);
-            record
-        }),
     }
 }

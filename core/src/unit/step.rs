@@ -14,9 +14,21 @@ use crate::{apply::inventory::Record, object::ObjectKey};
 
 impl State {
     /// Takes in an event, and gives what is to be done, in this order. What a watch or a list tells of one object changes
-    /// the unit's status with the next event of another kind: see [`is_unsettled`](Self::is_unsettled).
+    /// the unit's status with the next event of another kind: see [`is_unsettled`](Self::is_unsettled). What was evaluated
+    /// is taken in in pieces, one with each tick: see [`is_taking_in`](Self::is_taking_in); whatever else happens comes
+    /// after all of them.
     pub fn step(&mut self, event: Event, now: Now) -> Vec<Action> {
         let mut actions = Vec::new();
+        if self.is_taking_in() {
+            if matches!(event, Event::Tick) {
+                self.take_in(now, &mut actions);
+                self.go_on(true, now, &mut actions);
+                return actions;
+            }
+            while self.is_taking_in() {
+                self.take_in(now, &mut actions);
+            }
+        }
         self.prune_corrections(now);
         let settles = !matches!(
             event,
@@ -40,8 +52,8 @@ impl State {
                 failure,
                 evaluation,
             } => match self.end_job(job).filter(|running| !running.cancelled) {
-                Some(running) if running.holds => self.held(evaluation, now, &mut actions),
-                Some(_) => self.evaluated(failure, evaluation, now, &mut actions),
+                Some(running) if running.holds => self.held(evaluation),
+                Some(_) => self.evaluated(failure, evaluation, &mut actions),
                 None => {}
             },
             Event::Failed { job, failure } => {
@@ -84,16 +96,25 @@ impl State {
                 self.cancel(&mut actions);
             }
         }
-        self.keep_finished(now, &mut actions);
-        self.keep_contests(&mut actions);
+        self.take_in(now, &mut actions);
+        self.go_on(settles, now, &mut actions);
+        actions
+    }
+
+    /// Does what follows from an event, unless the rows are on their way between two evaluations.
+    fn go_on(&mut self, settles: bool, now: Now, actions: &mut Vec<Action>) {
+        if self.is_taking_in() {
+            return;
+        }
+        self.keep_finished(now, actions);
+        self.keep_contests(actions);
         self.release_health(now.mono);
-        self.advance(now, &mut actions);
+        self.advance(now, actions);
         self.is_unsettled = !settles;
         if settles {
-            self.settle_status(now, &mut actions);
-            self.save(&mut actions);
+            self.settle_status(now, actions);
+            self.save(actions);
         }
-        actions
     }
 
     fn accept(&mut self, accepted: Accepted, now: Now, actions: &mut Vec<Action>) {
@@ -154,6 +175,7 @@ impl State {
         self.again |= self.is_busy();
         // Who asks wants it as desired now, whoever else changes it back.
         self.forget_corrections();
+        self.refusals.release();
         let waiting: Vec<_> = self.index.later.iter().map(|(_, key)| key.clone()).collect();
         for key in waiting {
             self.set_check(&key, Check::Due);
@@ -196,6 +218,7 @@ impl State {
             self.dirty.insert(key.clone());
         }
         self.reindex(key);
+        self.seen_after_refusal(key, now);
         self.judge(key, now.mono);
         self.look_again(key, again, now);
         self.appeared(key, was_there, now);
@@ -326,6 +349,10 @@ impl State {
         // The kind's scope may have been unknown, so objects are evaluated again; that asks nothing of the cluster.
         self.evaluate_due |= !waiting.is_empty();
         self.try_again(&waiting, now);
+        // Or a field may be known that was not.
+        let refused: Vec<_> = self.refusals.believed().cloned().collect();
+        self.refusals.release();
+        self.try_again(&refused, now);
     }
 
     /// A job could not be done at all: nothing else is begun for a while.
@@ -371,6 +398,7 @@ impl State {
         {
             self.set_check(&key, Check::Due);
         }
+        self.sample_refused(now.mono);
         loop {
             if let Some(entry) = self.to_evaluate() {
                 self.begin_evaluation(entry, actions);

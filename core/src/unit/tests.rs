@@ -5,6 +5,7 @@ mod drift;
 mod edges;
 mod pass;
 mod random;
+mod refused;
 mod removal;
 mod sim;
 mod stages;

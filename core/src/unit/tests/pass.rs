@@ -12,7 +12,7 @@ use crate::{
     unit::{
         UnitState,
         condition::Tally,
-        event::{Applied, Event, Outcome},
+        event::{Action, Applied, Event, Outcome},
         problem::Problem,
         record::Ready,
     },
@@ -580,4 +580,71 @@ fn evaluation_takes_over_what_is_the_same_and_one_that_takes_over_what_no_row_ha
     assert_eq!(sim.evaluated.take(), 1 + 2, "once for nothing, then all");
     assert_eq!(sim.world.live[&b].value, "3");
     assert_eq!(sim.ready_word(), Ready::True);
+}
+
+/// AG-B21.
+#[test]
+fn what_is_evaluated_of_many_objects_is_taken_in_in_pieces_and_in_the_order_of_one() {
+    let many: Vec<_> = (0..600).map(|n| config(&format!("c{n:04}"))).collect();
+    let mut objects: Vec<_> = many.iter().map(|key| (key, "1")).collect();
+    let mut state = Sim::new(&content(&objects));
+    state.send(Event::Tick);
+    // All are new, then another content is desired of each, then one has gone.
+    for round in 0..3 {
+        match round {
+            0 => {}
+            1 => objects.iter_mut().for_each(|object| object.1 = "2"),
+            _ => drop(objects.remove(7)),
+        }
+        if round > 0 {
+            state.offer(&content(&objects));
+        }
+        let event = state.ended(0).expect("an evaluation");
+        state.state.index.touched = 0;
+        let mut actions = state.state.step(event, state.now());
+        let mut pieces = 0;
+        while state.state.is_taking_in() {
+            let touched = std::mem::take(&mut state.state.index.touched);
+            assert!(touched <= 2 * 256, "{touched} rows in a piece");
+            assert!(
+                !actions
+                    .iter()
+                    .any(|action| matches!(action, Action::Apply { .. })),
+                "nothing begins before all is taken in"
+            );
+            pieces += 1;
+            actions.extend(state.state.step(Event::Tick, state.now()));
+        }
+        let pass = actions.iter().find_map(|action| match action {
+            Action::Apply { keys, .. } => Some(keys.len()),
+            _ => None,
+        });
+        match round {
+            2 => assert_eq!((pieces, pass), (0, None), "a few rows are one piece"),
+            _ => {
+                assert_eq!((pieces, pass), (2, Some(600)));
+            }
+        }
+        state.carry_out(actions);
+        state.run();
+        assert_eq!(state.ready_word(), Ready::True, "{}", state.message());
+    }
+}
+
+/// What comes between two pieces finds all of them taken in.
+#[test]
+fn an_event_between_two_pieces_of_an_evaluation_comes_after_the_last() {
+    let many: Vec<_> = (0..1000).map(|n| config(&format!("c{n:04}"))).collect();
+    let objects: Vec<_> = many.iter().map(|key| (key, "1")).collect();
+    let mut sim = Sim::new(&content(&objects));
+    sim.send(Event::Tick);
+    let event = sim.ended(0).expect("an evaluation");
+    let actions = sim.state.step(event, sim.now());
+    sim.carry_out(actions);
+    assert!(sim.state.is_taking_in() && sim.work.is_none());
+    sim.offer(&content(&[(&many[0], "2")]));
+    sim.run();
+    assert_eq!(sim.world.live.len(), 1, "nothing of the first was begun");
+    assert_eq!(sim.ready_word(), Ready::True);
+    sim.assert_quiet();
 }

@@ -332,6 +332,10 @@ impl Sim {
         let text = event.clone();
         let actions = self.state.step(event, self.now());
         self.carry_out(actions);
+        while self.state.is_taking_in() {
+            let actions = self.state.step(Event::Tick, self.now());
+            self.carry_out(actions);
+        }
         if self.state.is_unsettled() {
             let actions = self.state.step(Event::Tick, self.now());
             self.carry_out(actions);
@@ -456,7 +460,7 @@ impl Sim {
         assert_eq!(state.tally(), tally);
     }
 
-    fn carry_out(&mut self, actions: Vec<Action>) {
+    pub(super) fn carry_out(&mut self, actions: Vec<Action>) {
         for action in actions {
             if !matches!(
                 action,
