@@ -1,8 +1,6 @@
 //! Reconciles one app: renders what is due, gathers, decides in `core`, commits. What is rendered is shared by all
 //! clusters; a decision that changes nothing writes nothing.
 
-use std::convert::Infallible;
-
 use flotilla_api::kinds::kustomization::KustomizationSpec;
 use flotilla_core::{
     app::{admission, decide},
@@ -20,6 +18,7 @@ use super::{
     Context,
     gather::{self, Layers, Owned, Ownership},
     is_passing,
+    lease::kept,
     queue::Outcome,
     render::{self, Ensured},
     rollouts,
@@ -53,7 +52,11 @@ pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> 
     };
     let made = tokio::select! {
         made = reconcile_app(context, &app, &recorded) => made,
-        never = keep(context, uid) => match never {},
+        () = kept(
+            HELD / 3,
+            || context.store.keep_plan(uid, &context.replica),
+            "another hub may plan this app too; one of them commits",
+        ) => return Ok(Outcome::After(HELD)),
     };
     match made {
         Err(error) if !is_passing(&error) => {
@@ -72,16 +75,6 @@ pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> 
             }
         }
         ended => ended,
-    }
-}
-
-/// Says from time to time that this hub still makes the plan.
-async fn keep(context: &Context, app: Uuid) -> Infallible {
-    loop {
-        tokio::time::sleep(HELD / 3).await;
-        if let Err(error) = context.store.keep_plan(app, &context.replica).await {
-            tracing::debug!(%error, "another hub may plan this app too; one of them commits");
-        }
     }
 }
 

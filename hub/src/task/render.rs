@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeSet, HashSet},
-    convert::Infallible,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -25,7 +24,7 @@ use tracing::Instrument as _;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::{Context, queue::Outcome};
+use super::{Context, lease::kept, queue::Outcome};
 use crate::{
     artifact::{self, ArtifactDigest, ReadLimits, Tree},
     renderer::{KustomizeInput, RenderFailure, Rendered, RenderedObject, Renderer},
@@ -297,7 +296,8 @@ impl Work<'_> {
         })
     }
 
-    /// Renders and records what came of it; of a rendering that the end of this hub stopped there is nothing to say.
+    /// Renders and records what came of it; of a rendering that the end of this hub stopped, or that another one has taken,
+    /// there is nothing to say.
     async fn render(&self, attempt: i32) -> anyhow::Result<(Option<Admission>, Outcome)> {
         let context = self.context;
         let mut begun = Attempt {
@@ -323,7 +323,11 @@ impl Work<'_> {
         };
         let done = tokio::select! {
             done = work => done?,
-            never = self.keep(attempt) => match never {},
+            () = kept(
+                RENEW,
+                || context.store.keep_rendering(&self.rendering, &context.replica, attempt, LEASE),
+                "another replica may take this rendering too; both come to the same",
+            ) => None,
         };
         begun.has_ended = true;
         let Some((ended, duration_ms)) = done else {
@@ -352,25 +356,6 @@ impl Work<'_> {
             ),
         };
         Ok((Some(admission), outcome))
-    }
-
-    /// Says from time to time that this replica is still at it.
-    async fn keep(&self, attempt: i32) -> Infallible {
-        loop {
-            tokio::time::sleep(RENEW).await;
-            let replica = &self.context.replica;
-            let kept = self
-                .context
-                .store
-                .keep_rendering(&self.rendering, replica, attempt, LEASE);
-            match kept.await {
-                Ok(true) => {}
-                Ok(false) => std::future::pending().await,
-                Err(error) => {
-                    tracing::debug!(%error, "another replica may take this rendering too; both come to the same");
-                }
-            }
-        }
     }
 
     /// Renders; `None` when the hub is told to stop meanwhile.
