@@ -98,6 +98,10 @@ async fn reconcile_app(context: &Context, app: &ResourceRow, recorded: &AppPlan)
         Ensured::held(Vec::new())
     };
     let Some(admitted) = rendered.admission else {
+        // It is said of the app alone: nothing is written for each of its units because of what passes.
+        if let Some(why) = rendered.waiting {
+            hold(context, app, recorded, vec![why]).await?;
+        }
         return Ok(rendered.outcome);
     };
     let layers = match gather::layers(context, app, &spec).await? {
