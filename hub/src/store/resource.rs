@@ -53,6 +53,20 @@ pub struct ResourceRow {
     pub created_at: OffsetDateTime,
 }
 
+/// Asks for objects: what of `resource r` is theirs, joins first.
+macro_rules! resources {
+    ($which:tt, $($arguments:tt)+) => {
+        sqlx::query_as!(
+            ResourceRow,
+            "SELECT r.uid, r.scope, scope_name(r.scope) AS \"cluster!\", r.api_group, r.kind, r.namespace, r.name,
+                    r.api_version, r.generation, r.labels, r.annotations || r.overlay AS \"annotations!\", r.spec,
+                    r.suspended, r.requested_at, r.handled_at, r.payload_digest, r.not_supported, r.created_at
+             FROM resource r " + $which,
+            $($arguments)+
+        )
+    };
+}
+
 impl ResourceRow {
     /// Whether reconciliation is suspended: by command, else by the spec.
     pub fn is_suspended(&self) -> bool {
@@ -99,16 +113,9 @@ pub struct Condition {
 impl Store {
     /// Reads one object.
     pub async fn resource(&self, uid: Uuid) -> Result<Option<ResourceRow>> {
-        Ok(sqlx::query_as!(
-            ResourceRow,
-            r#"SELECT uid, scope, scope_name(scope) AS "cluster!", api_group, kind, namespace, name, api_version, generation, labels,
-                    annotations || overlay AS "annotations!", spec,
-                    suspended, requested_at, handled_at, payload_digest, not_supported, created_at
-             FROM resource WHERE uid = $1"#,
-            uid
-        )
-        .fetch_optional(self.pool())
-        .await?)
+        Ok(resources!("WHERE r.uid = $1", uid)
+            .fetch_optional(self.pool())
+            .await?)
     }
 
     /// Looks an object up by identity. The group is told by the kind.
@@ -119,12 +126,8 @@ impl Store {
         namespace: &str,
         name: &str,
     ) -> Result<Option<ResourceRow>> {
-        Ok(sqlx::query_as!(
-            ResourceRow,
-            r#"SELECT uid, scope, scope_name(scope) AS "cluster!", api_group, kind, namespace, name, api_version, generation, labels,
-                    annotations || overlay AS "annotations!", spec,
-                    suspended, requested_at, handled_at, payload_digest, not_supported, created_at
-             FROM resource WHERE scope = $1 AND kind = $2 AND namespace = $3 AND name = $4"#,
+        Ok(resources!(
+            "WHERE r.scope = $1 AND r.kind = $2 AND r.namespace = $3 AND r.name = $4",
             scope,
             kind,
             namespace,
@@ -136,28 +139,19 @@ impl Store {
 
     /// All objects of a kind in every scope, ordered by identity.
     pub async fn resources_of_kind(&self, kind: &str) -> Result<Vec<ResourceRow>> {
-        Ok(sqlx::query_as!(
-            ResourceRow,
-            r#"SELECT uid, scope, scope_name(scope) AS "cluster!", api_group, kind, namespace, name, api_version, generation, labels,
-                    annotations || overlay AS "annotations!", spec,
-                    suspended, requested_at, handled_at, payload_digest, not_supported, created_at
-             FROM resource WHERE kind = $1 ORDER BY scope, namespace, name"#,
-            kind
+        Ok(
+            resources!("WHERE r.kind = $1 ORDER BY r.scope, r.namespace, r.name", kind)
+                .fetch_all(self.pool())
+                .await?,
         )
-        .fetch_all(self.pool())
-        .await?)
     }
 
     /// The placements that name an app, ordered by identity.
     pub async fn placements_of(&self, app: &ResourceRow) -> Result<Vec<ResourceRow>> {
-        Ok(sqlx::query_as!(
-            ResourceRow,
-            r#"SELECT r.uid, r.scope, scope_name(r.scope) AS "cluster!", r.api_group, r.kind, r.namespace, r.name, r.api_version, r.generation, r.labels,
-                    r.annotations || r.overlay AS "annotations!", r.spec, r.suspended, r.requested_at, r.handled_at, r.payload_digest, r.not_supported,
-                    r.created_at
-             FROM reference f JOIN resource r ON r.uid = f.referrer AND r.kind = 'Placement'
-             WHERE f.kind = $1 AND f.scope = $2 AND f.namespace = $3 AND f.name = $4
-             ORDER BY r.scope, r.namespace, r.name"#,
+        Ok(resources!(
+            "JOIN reference f ON f.referrer = r.uid
+             WHERE r.kind = 'Placement' AND f.kind = $1 AND f.scope = $2 AND f.namespace = $3 AND f.name = $4
+             ORDER BY r.scope, r.namespace, r.name",
             app.kind,
             app.scope,
             app.namespace,
@@ -169,13 +163,9 @@ impl Store {
 
     /// The cluster groups of these names.
     pub async fn cluster_groups(&self, names: &[&str]) -> Result<Vec<ResourceRow>> {
-        Ok(sqlx::query_as!(
-            ResourceRow,
-            r#"SELECT uid, scope, scope_name(scope) AS "cluster!", api_group, kind, namespace, name, api_version, generation, labels,
-                    annotations || overlay AS "annotations!", spec,
-                    suspended, requested_at, handled_at, payload_digest, not_supported, created_at
-             FROM resource WHERE scope = fleet() AND kind = 'ClusterGroup' AND namespace = '' AND name = ANY($1)
-             ORDER BY name"#,
+        Ok(resources!(
+            "WHERE r.scope = fleet() AND r.kind = 'ClusterGroup' AND r.namespace = '' AND r.name = ANY($1)
+             ORDER BY r.name",
             names as &[&str]
         )
         .fetch_all(self.pool())
