@@ -91,10 +91,8 @@ impl Store {
     /// Reads a permanent 32-byte key by name, making it with `make` when there is none. A key that cannot be
     /// opened means that the key-encryption key is not the one this store was sealed with.
     pub async fn permanent_key(&self, seal: &Seal, name: &str, make: [u8; 32]) -> Result<[u8; 32]> {
-        let place = format!("sealed_key/{name}");
-        let sealed = seal
-            .seal(&place, &make)
-            .map_err(|e| StoreError::corrupt(&place, e))?;
+        let aad = format!("sealed_key/{name}");
+        let sealed = seal.seal(&aad, &make).map_err(|e| StoreError::corrupt(&aad, e))?;
         sqlx::query!(
             "INSERT INTO sealed_key (name, sealed) VALUES ($1, $2) ON CONFLICT DO NOTHING",
             name,
@@ -106,11 +104,11 @@ impl Store {
             .fetch_one(self.pool())
             .await?;
         let key = seal
-            .open(&place, &row.sealed)
-            .map_err(|e| StoreError::corrupt(&place, e))?;
+            .open(&aad, &row.sealed)
+            .map_err(|e| StoreError::corrupt(&aad, e))?;
         key.as_slice()
             .try_into()
-            .map_err(|_| StoreError::corrupt(&place, "not 32 bytes"))
+            .map_err(|_| StoreError::corrupt(&aad, "not 32 bytes"))
     }
 
     /// Tells whether anything of this hub is sealed already: with a key that was made before.

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::{Connection, Result, Store, StoreError, Topic, apply::payload_place, nudge, wake_apps};
+use super::{Connection, Result, Store, StoreError, Topic, apply::payload_aad, nudge, wake_apps};
 use crate::auth::seal::Seal;
 
 /// The scope of what belongs to no cluster.
@@ -208,10 +208,10 @@ impl Store {
             .await?
             .flatten();
         let Some(sealed) = sealed else { return Ok(None) };
-        let place = payload_place(uid);
-        seal.open(&place, &sealed)
+        let aad = payload_aad(uid);
+        seal.open(&aad, &sealed)
             .map(Some)
-            .map_err(|e| StoreError::corrupt(place, e))
+            .map_err(|e| StoreError::corrupt(aad, e))
     }
 
     /// Records a request to reconcile; any new value is a request. One of a person, `by`, is audited.

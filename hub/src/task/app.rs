@@ -20,7 +20,7 @@ use super::{
     is_passing,
     lease::kept,
     queue::Outcome,
-    render::{self, Ensured},
+    render::{self, RenderStatus},
     rollouts,
 };
 use crate::{
@@ -93,9 +93,9 @@ async fn reconcile_app(context: &Context, app: &ResourceRow, recorded: &AppPlan)
     let mut problems: Vec<Waiting> = unsupported.collect();
     let rendered = if problems.is_empty() {
         let substitutes = spec.post_build.is_some() || placed.overrides_variables;
-        render::ensure(context, app, &spec, substitutes).await?
+        render::reconcile(context, app, &spec, substitutes).await?
     } else {
-        Ensured::held(Vec::new())
+        RenderStatus::held(Vec::new())
     };
     let Some(admitted) = rendered.admission else {
         // It is said of the app alone: nothing is written for each of its units because of what passes.

@@ -140,7 +140,7 @@ impl Engine {
 }
 
 /// What an app may be given now.
-pub struct Ensured {
+pub struct RenderStatus {
     /// The current revision's rendering, or why there is none. `None` while that is not known: units stay as they are.
     pub admission: Option<Admission>,
     /// Why that is not known yet, where it is to be said.
@@ -151,7 +151,7 @@ pub struct Ensured {
     pub outcome: Outcome,
 }
 
-impl Ensured {
+impl RenderStatus {
     /// Nothing, for these reasons; a suspended app has none of its own.
     pub fn held(reasons: Vec<Waiting>) -> Self {
         Self::known(Admission::Held(reasons), Outcome::Done)
@@ -207,23 +207,23 @@ const KEPT_GROUPS: [&str; 7] = [
 
 /// Renders the source's current revision for `app` if that is due. Only that rendering may be admitted: another
 /// revision's, or another source's, is not what the app says now.
-pub async fn ensure(
+pub async fn reconcile(
     context: &Context,
     app: &ResourceRow,
     spec: &KustomizationSpec,
     substitutes: bool,
-) -> anyhow::Result<Ensured> {
+) -> anyhow::Result<RenderStatus> {
     // A suspended app follows nothing; what it has stays.
     if app.is_suspended() {
-        return Ok(Ensured::held(Vec::new()));
+        return Ok(RenderStatus::held(Vec::new()));
     }
     let renderer = match context.renderer.of(app) {
         Ok(renderer) => renderer,
-        Err(problem) => return Ok(Ensured::held(vec![problem])),
+        Err(problem) => return Ok(RenderStatus::held(vec![problem])),
     };
     let (source, revision) = match source_revision(context, app).await? {
         Ok(found) => found,
-        Err(problem) => return Ok(Ensured::held(vec![problem])),
+        Err(problem) => return Ok(RenderStatus::held(vec![problem])),
     };
     let fields = fields(renderer, spec, substitutes);
     let input = Input::new(app.uid, fields, source, revision.id, &revision.artifact_digest);
@@ -237,9 +237,9 @@ pub async fn ensure(
         substitutes,
         rendering: current(context, &input).await?,
     };
-    let mut ensured = work.admission().await?;
-    ensured.revision = revision.revision;
-    Ok(ensured)
+    let mut status = work.admission().await?;
+    status.revision = revision.revision;
+    Ok(status)
 }
 
 /// What the input renders to at the source's present revision; recorded as the app's where that is new.
@@ -264,7 +264,7 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    async fn admission(&self) -> anyhow::Result<Ensured> {
+    async fn admission(&self) -> anyhow::Result<RenderStatus> {
         let store = &self.context.store;
         let mut row = store.rendering(&self.rendering).await?;
         // What ended the hub once is rendered with nothing beside it that could be blamed in its place.
@@ -272,7 +272,7 @@ impl Work<'_> {
             Some(row) if row.state == "Pending" && row.lost > 0 => {
                 match self.context.renderer.alone.try_lock() {
                     Ok(alone) => Some(alone),
-                    Err(_) => return Ok(Ensured::later(Outcome::After(ALONE))),
+                    Err(_) => return Ok(RenderStatus::later(Outcome::After(ALONE))),
                 }
             }
             _ => None,
@@ -280,7 +280,7 @@ impl Work<'_> {
         if row.as_ref().is_none_or(|row| row.state == "Pending") {
             // Who is at it wakes all that have the same.
             let Some(_turn) = self.context.renderer.running.begin(self.rendering) else {
-                return Ok(Ensured::later(Outcome::After(ALONE)));
+                return Ok(RenderStatus::later(Outcome::After(ALONE)));
             };
             if let Some(attempt) = store
                 .begin_rendering(&self.rendering, &self.context.replica, LEASE)
@@ -295,7 +295,7 @@ impl Work<'_> {
         let admission = match row.state.as_str() {
             "Done" => Admission::Admitted(self.admitted(row.content.as_deref())?),
             // Another replica's first attempt has said nothing yet.
-            "Pending" if row.message.is_empty() => return Ok(Ensured::later(later(&row))),
+            "Pending" if row.message.is_empty() => return Ok(RenderStatus::later(later(&row))),
             _ => Admission::Held(vec![waiting(&row.reason, &row.message)]),
         };
         let outcome = if row.state == "Pending" {
@@ -303,7 +303,7 @@ impl Work<'_> {
         } else {
             Outcome::Done
         };
-        Ok(Ensured::known(admission, outcome))
+        Ok(RenderStatus::known(admission, outcome))
     }
 
     fn admitted(&self, content: Option<&[u8]>) -> anyhow::Result<Admitted> {
@@ -317,7 +317,7 @@ impl Work<'_> {
 
     /// Renders and records what came of it; of a rendering that the end of this hub stopped, or that another one has taken,
     /// there is nothing to say.
-    async fn render(&self, attempt: i32) -> anyhow::Result<Ensured> {
+    async fn render(&self, attempt: i32) -> anyhow::Result<RenderStatus> {
         let context = self.context;
         let mut begun = Attempt {
             work: self,
@@ -356,9 +356,9 @@ impl Work<'_> {
         let ended = match attempted {
             Attempted::Ended(ended) => ended,
             Attempted::GivenBack(waiting) => {
-                return Ok(Ensured {
+                return Ok(RenderStatus {
                     waiting,
-                    ..Ensured::later(Outcome::After(ALONE))
+                    ..RenderStatus::later(Outcome::After(ALONE))
                 });
             }
         };
@@ -384,7 +384,7 @@ impl Work<'_> {
                 Outcome::Done,
             ),
         };
-        Ok(Ensured::known(admission, outcome))
+        Ok(RenderStatus::known(admission, outcome))
     }
 
     /// Renders, and stores nothing.
