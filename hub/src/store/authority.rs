@@ -16,8 +16,6 @@ pub struct HubRow {
 
 /// A certificate authority: certificate (DER) and private key (PKCS#8 DER, opened).
 pub struct AuthorityRow {
-    /// Row id.
-    pub id: i64,
     /// The self-signed certificate, DER.
     pub certificate: Vec<u8>,
     /// PKCS#8, DER.
@@ -25,7 +23,7 @@ pub struct AuthorityRow {
 }
 
 impl Store {
-    /// Reads the hub's row, making it at the first start. The advisory lock lets one of several replicas win.
+    /// Reads the hub's row, making it at the first start: of several replicas the first to insert it wins.
     pub async fn hub(&self, trust_domain: &str, incarnation: u64) -> Result<HubRow> {
         let incarnation = i64::try_from(incarnation).unwrap_or(i64::MAX);
         sqlx::query!(
@@ -58,7 +56,7 @@ impl Store {
             .fetch_one(&mut *tx)
             .await?;
         let found = sqlx::query!(
-            "SELECT id, certificate, sealed_key FROM authority WHERE retired_at IS NULL ORDER BY id DESC LIMIT 1"
+            "SELECT certificate, sealed_key FROM authority WHERE retired_at IS NULL ORDER BY id DESC LIMIT 1"
         )
         .fetch_optional(&mut *tx)
         .await?;
@@ -67,7 +65,6 @@ impl Store {
                 .open("authority/sealed_key", &row.sealed_key)
                 .map_err(|e| StoreError::corrupt("certificate authority", e))?;
             return Ok(AuthorityRow {
-                id: row.id,
                 certificate: row.certificate,
                 key,
             });
@@ -77,15 +74,15 @@ impl Store {
         let sealed = seal
             .seal("authority/sealed_key", &key)
             .map_err(|e| StoreError::corrupt("certificate authority", e))?;
-        let id = sqlx::query_scalar!(
-            "INSERT INTO authority (certificate, sealed_key) VALUES ($1, $2) RETURNING id",
+        sqlx::query!(
+            "INSERT INTO authority (certificate, sealed_key) VALUES ($1, $2)",
             certificate,
             sealed
         )
-        .fetch_one(&mut *tx)
+        .execute(&mut *tx)
         .await?;
         tx.commit().await?;
-        Ok(AuthorityRow { id, certificate, key })
+        Ok(AuthorityRow { certificate, key })
     }
 
     /// Reads a permanent 32-byte key by name, making it with `make` when there is none. A key that cannot be

@@ -40,7 +40,7 @@ const FAILED: Duration = Duration::from_millis(50);
 pub enum Outcome {
     /// Nothing more to do until something changes.
     Done,
-    /// Look again after this long, whatever happens meanwhile.
+    /// Look again after this long, or when it is nudged before.
     After(Duration),
     /// Somebody else was faster: gather again at once.
     Again,
