@@ -226,7 +226,11 @@ pub fn app(facts: &AppFacts) -> Ready {
         return Ready::new(Readiness::Unknown, PROGRESSING, "Reconciliation in progress");
     }
     if let Some(first) = facts.waiting.first() {
-        return Ready::new(Readiness::False, first.reason(), first.message());
+        let status = match first.is_passing() {
+            true => Readiness::Unknown,
+            false => Readiness::False,
+        };
+        return Ready::new(status, first.reason(), first.message());
     }
     let said: Vec<(&Alike, Ready)> = facts
         .units

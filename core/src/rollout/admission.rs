@@ -93,13 +93,21 @@ impl Turn {
 pub enum End {
     /// Every cluster has applied it.
     Complete,
-    /// Some cluster was let go of before it had applied it. It goes on if that is chosen again within a day.
+    /// Some cluster was let go of before it had applied it. It goes on if that is chosen again within a day, and is complete
+    /// once all of them have applied it all the same.
     Withdrawn,
     /// Some cluster was given something newer before it had applied it.
     Superseded,
 }
 
 impl End {
+    /// Reads what [`Self::as_str`] gives; `None`: it has not ended.
+    pub fn parse(state: &str) -> Option<Self> {
+        [Self::Complete, Self::Withdrawn, Self::Superseded]
+            .into_iter()
+            .find(|end| end.as_str() == state)
+    }
+
     /// A word for the store and for people.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -132,6 +140,17 @@ impl Tally {
             Self { superseded: 1.., .. } => Some(End::Superseded),
             Self { withdrawn: 1.., .. } => Some(End::Withdrawn),
             _ => Some(End::Complete),
+        }
+    }
+
+    /// How the rollout ends that has `ended` so, or not yet; `None`: it stays as it is. An agent may have applied a target
+    /// just when its cluster was let go of, and tell it later.
+    pub fn end_after(&self, ended: Option<End>) -> Option<End> {
+        let end = self.end()?;
+        match ended {
+            None => Some(end),
+            Some(End::Withdrawn) if end == End::Complete => Some(end),
+            Some(_) => None,
         }
     }
 }
@@ -241,6 +260,22 @@ mod tests {
             assert!(TURNS.iter().all(|turn| turned(ended, *turn) == ended));
         }
         assert_eq!(Tally::default().end(), Some(End::Complete));
+    }
+
+    #[test]
+    fn what_was_withdrawn_is_complete_once_every_cluster_has_applied_it_and_no_other_end_changes() {
+        const ENDS: [End; 3] = [End::Complete, End::Withdrawn, End::Superseded];
+        every_way(&mut |done, now| {
+            let tally = tally(now);
+            assert_eq!(tally.end_after(None), tally.end(), "{done:?}");
+            for ended in ENDS {
+                let all = now.iter().all(|one| *one == AdmissionState::Applied);
+                let expected = (ended == End::Withdrawn && all).then_some(End::Complete);
+                assert_eq!(tally.end_after(Some(ended)), expected, "{done:?} {ended:?}");
+            }
+        });
+        assert!(ENDS.iter().all(|end| End::parse(end.as_str()) == Some(*end)));
+        assert_eq!(End::parse("Progressing"), None);
     }
 
     fn unit(state: UnitState) -> (Current, Next) {

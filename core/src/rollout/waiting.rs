@@ -32,6 +32,11 @@ pub enum Waiting {
         /// What the renderer said.
         message: String,
     },
+    /// As many renderings run as there are places, and this one waits for one of them to end.
+    RendererBusy {
+        /// How many places there are.
+        places: usize,
+    },
     /// The renderer does not do what is asked of it.
     RenderingNotSupported {
         /// What the renderer said.
@@ -116,11 +121,17 @@ pub struct Other {
 }
 
 impl Waiting {
+    /// Whether it passes by itself, and nothing has failed.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::RendererBusy { .. })
+    }
+
     /// Condition reason: one word, as Flux has it where it has one.
     pub fn reason(&self) -> &str {
         match self {
             Self::SourceNotFound { .. } | Self::NoArtifact | Self::ArtifactFailed { .. } => "ArtifactFailed",
             Self::BuildFailed { .. } => "BuildFailed",
+            Self::RendererBusy { .. } => "Progressing",
             Self::RenderingNotSupported { .. }
             | Self::NotSupported { .. }
             | Self::NoReferenceRenderer { .. }
@@ -147,6 +158,9 @@ impl Waiting {
             | Self::BuildFailed { message }
             | Self::RenderingNotSupported { message }
             | Self::Failed { message } => message.clone(),
+            Self::RendererBusy { places } => {
+                format!("waiting for a place to render: all {places} of this hub are taken")
+            }
             Self::NotSupported { object: None, what } => format!("{what} is not supported by this release"),
             Self::NotSupported {
                 object: Some(object),
@@ -243,6 +257,7 @@ mod tests {
             Waiting::Failed { message: text() },
             Waiting::NoClusterMatches,
             Waiting::NoTarget,
+            Waiting::RendererBusy { places: text().len() },
             Waiting::Other(Other {
                 reason: format!("Newer{}", text()),
                 params: json!({ "a": text(), "b": [1, { "c": text() }] }),
@@ -251,7 +266,7 @@ mod tests {
     }
 
     /// Names of the variants in the order of `reasons`: a renamed one would be unknown to what is stored.
-    const STORED: [&str; 16] = [
+    const STORED: [&str; 17] = [
         "SourceNotFound",
         "NoArtifact",
         "ArtifactFailed",
@@ -268,6 +283,7 @@ mod tests {
         "Failed",
         "NoClusterMatches",
         "NoTarget",
+        "RendererBusy",
     ];
 
     /// Texts that a form made of words would trip over, and random ones.

@@ -153,6 +153,9 @@ pub fn app_progress(facts: &AppFacts, not_supported: &[String], followed: Follow
     if !followed.handled || !facts.observed {
         return progress;
     }
+    if facts.waiting.first().is_some_and(Waiting::is_passing) {
+        return progress;
+    }
     let settled = followed.failing_for.is_some_and(|since| since >= SETTLED);
     let fails = |outcome| (true, settled.then_some(outcome));
     let waiting = facts.waiting.first().map(Waiting::reason);

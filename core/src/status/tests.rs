@@ -214,6 +214,32 @@ fn an_app_without_units_is_never_ready() {
 }
 
 #[test]
+fn an_app_that_waits_for_a_place_to_render_is_on_its_way_and_ends_no_request() {
+    let waits = AppFacts {
+        waiting: vec![Waiting::RendererBusy { places: 4 }],
+        ..facts(vec![(1, ready("c1"))])
+    };
+    assert_eq!(
+        said(&app(&waits)),
+        (
+            Readiness::Unknown,
+            PROGRESSING,
+            "waiting for a place to render: all 4 of this hub are taken"
+        )
+    );
+    let followed = Followed {
+        handled: true,
+        unanswered: 0,
+        failing_for: Some(SETTLED),
+    };
+    let progress = app_progress(&waits, &[], followed);
+    assert_eq!(
+        (progress.phase, progress.outcome, progress.failing),
+        (Phase::Rendering, None, false)
+    );
+}
+
+#[test]
 fn the_revision_is_the_newest_that_all_have_and_stays_when_a_new_one_fails() {
     assert_eq!(
         facts(vec![(1, ready("c1")), (1, failed("c2"))]).revision(),

@@ -14,8 +14,6 @@ use zeroize::Zeroizing;
 
 use crate::auth::cluster_uri;
 
-/// Lifetime of an agent's certificate, unless configured.
-pub const AGENT_LIFETIME: Duration = Duration::hours(24);
 /// Lifetime of a server certificate; renewed at each start and at two thirds.
 pub const SERVER_LIFETIME: Duration = Duration::days(30);
 const ROOT_LIFETIME: Duration = Duration::days(3650);
@@ -214,7 +212,7 @@ mod tests {
         let cluster = uuid::Uuid::from_u128(7);
         let request = authority.check(csr.der()).expect("checked");
         let leaf = authority
-            .issue_agent(request, cluster, &[0x42, 1], now(), AGENT_LIFETIME)
+            .issue_agent(request, cluster, &[0x42, 1], now(), Duration::hours(24))
             .expect("issued");
         let (_, leaf) = X509Certificate::from_der(&leaf).expect("certificate");
         let names = leaf

@@ -30,9 +30,6 @@ pub enum NotAdmitted {
     /// The serial is neither the current nor the next one: an old or a copied identity.
     #[error("the certificate was replaced")]
     Replaced,
-    /// Another cluster's agent shows this identity.
-    #[error("the identity belongs to another cluster")]
-    OtherCluster,
 }
 
 /// Reads the leaf of the chain that TLS verified. Exactly one name is accepted: our URI.

@@ -53,20 +53,20 @@ pub enum SealError {
     #[error("no randomness to be had from the system")]
     Random,
     /// Sealed with another key-encryption key than this hub has.
-    #[error("{place} was sealed with the key-encryption key {sealed_with}, this hub has {key}")]
+    #[error("{aad} was sealed with the key-encryption key {sealed_with}, this hub has {key}")]
     OtherKey {
-        /// The place named by the associated data.
-        place: String,
+        /// The associated data: table, column and row.
+        aad: String,
         /// Id of the key that opens it.
         sealed_with: String,
         /// Id of this hub's key.
         key: String,
     },
     /// Another row's ciphertext, or damage.
-    #[error("{place} cannot be opened: sealed with another key, or altered")]
+    #[error("{aad} cannot be opened: sealed with another key, or altered")]
     Unsealable {
-        /// The place named by the associated data.
-        place: String,
+        /// The associated data: table, column and row.
+        aad: String,
     },
 }
 
@@ -115,8 +115,8 @@ impl Seal {
         Ok(Self::of(kek))
     }
 
-    /// Seals `plain` for `place` (table, column and row).
-    pub fn seal(&self, place: &str, plain: &[u8]) -> Result<Vec<u8>, SealError> {
+    /// Seals `plain` with `aad` (table, column and row) as associated data.
+    pub fn seal(&self, aad: &str, plain: &[u8]) -> Result<Vec<u8>, SealError> {
         let random = SystemRandom::new();
         let mut salt = [0; SALT_LEN];
         let mut nonce = [0; NONCE_LEN];
@@ -127,10 +127,10 @@ impl Seal {
         let mut out =
             Vec::with_capacity(1 + ID_LEN + SALT_LEN + NONCE_LEN + plain.len() + AES_256_GCM.tag_len());
         let mut body = plain.to_vec();
-        self.record_key(&salt, place)?
+        self.record_key(&salt, aad)?
             .seal_in_place_append_tag(
                 Nonce::assume_unique_for_key(nonce),
-                Aad::from(place.as_bytes()),
+                Aad::from(aad.as_bytes()),
                 &mut body,
             )
             .map_err(|_| SealError::Random)?;
@@ -142,11 +142,9 @@ impl Seal {
         Ok(out)
     }
 
-    /// Opens what was sealed for the same `place`.
-    pub fn open(&self, place: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
-        let unsealable = || SealError::Unsealable {
-            place: place.to_owned(),
-        };
+    /// Opens what was sealed with the same `aad`.
+    pub fn open(&self, aad: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
+        let unsealable = || SealError::Unsealable { aad: aad.to_owned() };
         let (version, rest) = sealed.split_first().ok_or_else(unsealable)?;
         if *version != VERSION || rest.len() < ID_LEN + SALT_LEN + NONCE_LEN {
             return Err(unsealable());
@@ -154,7 +152,7 @@ impl Seal {
         let (id, rest) = rest.split_at(ID_LEN);
         if id != self.id {
             return Err(SealError::OtherKey {
-                place: place.to_owned(),
+                aad: aad.to_owned(),
                 sealed_with: hex::encode(id),
                 key: hex::encode(self.id),
             });
@@ -164,24 +162,22 @@ impl Seal {
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| unsealable())?;
         let mut body = Zeroizing::new(body.to_vec());
         let length = self
-            .record_key(salt, place)?
-            .open_in_place(nonce, Aad::from(place.as_bytes()), &mut body)
+            .record_key(salt, aad)?
+            .open_in_place(nonce, Aad::from(aad.as_bytes()), &mut body)
             .map_err(|_| unsealable())?
             .len();
         body.truncate(length);
         Ok(body)
     }
 
-    fn record_key(&self, salt: &[u8], place: &str) -> Result<LessSafeKey, SealError> {
+    fn record_key(&self, salt: &[u8], aad: &str) -> Result<LessSafeKey, SealError> {
         struct Key;
         impl KeyType for Key {
             fn len(&self) -> usize {
                 32
             }
         }
-        let unsealable = || SealError::Unsealable {
-            place: place.to_owned(),
-        };
+        let unsealable = || SealError::Unsealable { aad: aad.to_owned() };
         let mut key = Zeroizing::new([0; 32]);
         let secret = Salt::new(HKDF_SHA256, salt).extract(&self.kek[..]);
         secret

@@ -22,7 +22,7 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::{Instrument as _, info, info_span, warn};
 use uuid::Uuid;
 
-use self::session::{Held, Session, age};
+use self::session::{Session, age, held};
 use super::{fetch::Fetcher, fleet::views::ms, leaf, status::from_store, streams::Streams};
 use crate::{
     auth::peer::{self, NotAdmitted},
@@ -191,8 +191,8 @@ impl Agents {
                     cluster_name: &admitted.name,
                     boot_id: &hello.boot_id,
                     epoch: opened.epoch,
-                    at_hello: Held::of(&hello),
-                    sent: Held::of(&hello),
+                    at_hello: held(&hello),
+                    sent: held(&hello),
                     sent_whole: false,
                     problems: BTreeMap::new(),
                     refusal: None,

@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Instant};
 
+use flotilla_core::enrol::Refusal;
 use flotilla_proto::enroll::v1::{
     EnrollRequest, EnrollResponse, RenewRequest, RenewResponse, enroll_service_server::EnrollService,
 };
@@ -21,7 +22,7 @@ use crate::{
     },
     store::{
         Store,
-        enrol::{Enrolled, Enrolment, Refusal},
+        enrol::{Enrolled, Enrolment},
     },
 };
 

@@ -7,12 +7,13 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use flotilla_core::desired::Head;
 use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::store::{
     Result, Store,
-    publish::{CLUSTERS, DesiredRow, EntryRow, Head},
+    publish::{CLUSTERS, DesiredRow, EntryRow},
 };
 
 /// Bytes of a last change that are kept for a cluster.
@@ -99,7 +100,7 @@ impl Index {
                 // Two readers may pass each other: the later state stays.
                 let later = held
                     .as_ref()
-                    .is_none_or(|held| order(&fresh.head) > order(&held.head));
+                    .is_none_or(|held| fresh.head.order() > held.head.order());
                 if later {
                     *held = Some(Arc::new(fresh));
                 }
@@ -129,8 +130,4 @@ impl Index {
         // The map is whole between statements: a panic elsewhere while it was held harms nothing.
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn order(head: &Head) -> (u64, u64) {
-    (head.incarnation, head.generation)
 }

@@ -29,7 +29,7 @@ pub struct KustomizeInput {
     pub options: GenerateOptions,
     /// Variables are put into what comes out: objects that may hold some are wanted as text.
     pub substitutes: bool,
-    /// Bound of the whole rendering.
+    /// Bound of the whole rendering, from when it has a place.
     pub timeout: Duration,
 }
 
@@ -62,6 +62,9 @@ pub enum RenderFailure {
     /// The time is over; retried with backoff.
     #[error("kustomize build failed: timed out after {}s", .0.as_secs_f32())]
     Timeout(Duration),
+    /// As many renderings run as there are places, and none has ended for long: nothing of this one was done.
+    #[error("all {0} places of the renderer are taken")]
+    Busy(usize),
     /// The hub is about to end; whoever starts next renders it.
     #[error("the hub is stopping")]
     Stopping,
@@ -73,7 +76,10 @@ pub enum RenderFailure {
 impl RenderFailure {
     /// Tells whether trying again can help without anybody changing the source.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Timeout(_) | Self::Stopping | Self::Local(_))
+        matches!(
+            self,
+            Self::Timeout(_) | Self::Busy(_) | Self::Stopping | Self::Local(_)
+        )
     }
 
     /// The reason of Flux's `Ready` condition.

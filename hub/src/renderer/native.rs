@@ -68,14 +68,25 @@ impl NativeRenderer {
     /// Builds a Kustomization.
     pub async fn kustomize(&self, input: KustomizeInput) -> Result<Rendered, RenderFailure> {
         let place = tokio::select! {
-            place = self.places.take() => place.ok_or(RenderFailure::Stopping)?,
+            place = self.places.take() => place?,
             () = self.stopping.cancelled() => return Err(RenderFailure::Stopping),
         };
-        let (stopping, longest) = (self.stopping.clone(), input.timeout + GRACE);
-        let path = input.path.clone();
+        self.at(place, input, build).await
+    }
+
+    /// Does the work of a rendering that has a place. It is asked to stop once nobody waits for it any more.
+    async fn at(
+        &self,
+        place: Place,
+        input: KustomizeInput,
+        work: impl FnOnce(&KustomizeInput, &CancellationToken) -> Result<Rendered, RenderFailure> + Send + 'static,
+    ) -> Result<Rendered, RenderFailure> {
+        let stopping = self.stopping.child_token();
+        let _waited_for = stopping.clone().drop_guard();
+        let (path, longest) = (input.path.clone(), input.timeout + GRACE);
         // A task of its own: one that nobody waits for any more is given up as well.
         let ended = ended_within(self.places.clone(), place, path, longest, move || {
-            build(&input, &stopping)
+            work(&input, &stopping)
         });
         tokio::spawn(ended.in_current_span())
             .await
@@ -212,15 +223,18 @@ mod tests {
         tree
     }
 
-    async fn rendered(files: &[(&str, &'static str)], path: &str) -> Result<Rendered, RenderFailure> {
-        let input = KustomizeInput {
+    fn input(files: &[(&str, &'static str)], path: &str) -> KustomizeInput {
+        KustomizeInput {
             tree: Arc::new(tree(files)),
             path: path.to_owned(),
             options: Default::default(),
             substitutes: true,
             timeout: Duration::from_secs(60),
-        };
-        NativeRenderer::new(1).kustomize(input).await
+        }
+    }
+
+    async fn rendered(files: &[(&str, &'static str)], path: &str) -> Result<Rendered, RenderFailure> {
+        NativeRenderer::new(1).kustomize(input(files, path)).await
     }
 
     const MAP: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {k: \"${v}\"}\n";
@@ -292,11 +306,8 @@ mod tests {
     async fn the_deadline_holds_while_the_kustomization_is_written() {
         // What is read first is no manifest: whoever looked at it before the clock would say so.
         let input = KustomizeInput {
-            tree: Arc::new(tree(&[("a.yaml", "a: [\n"), ("b.yaml", MAP)])),
-            path: String::new(),
-            options: Default::default(),
-            substitutes: true,
             timeout: Duration::ZERO,
+            ..input(&[("a.yaml", "a: [\n"), ("b.yaml", MAP)], "")
         };
         let failure = NativeRenderer::new(1).kustomize(input).await.expect_err("late");
         assert!(matches!(failure, RenderFailure::Timeout(_)), "{failure}");
@@ -304,13 +315,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_hub_that_stops_waits_for_no_rendering() {
-        let input = || KustomizeInput {
-            tree: Arc::new(tree(&[("a.yaml", MAP)])),
-            path: String::new(),
-            options: Default::default(),
-            substitutes: true,
-            timeout: Duration::from_secs(60),
-        };
+        let input = || input(&[("a.yaml", MAP)], "");
         let stopping = CancellationToken::new();
         let native = NativeRenderer::new(1).until(stopping.clone());
         native.kustomize(input()).await.expect("built");
@@ -342,15 +347,46 @@ mod tests {
         assert!(failure.to_string().contains("does not stop"), "{failure}");
         assert!(!failure.is_transient());
         // The only place is another's, although the thread runs on.
-        let input = KustomizeInput {
-            tree: Arc::new(tree(&[("a.yaml", MAP)])),
-            path: String::new(),
-            options: Default::default(),
-            substitutes: true,
-            timeout: Duration::from_secs(60),
-        };
-        native.kustomize(input).await.expect("built");
+        native
+            .kustomize(input(&[("a.yaml", MAP)], ""))
+            .await
+            .expect("built");
         drop(end);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waiting_for_a_place_takes_nothing_of_the_time_of_a_rendering() {
+        let native = NativeRenderer::new(1);
+        let place = native.places.take().await.expect("a place");
+        let input = KustomizeInput {
+            timeout: Duration::from_secs(20),
+            ..input(&[("a.yaml", MAP)], "")
+        };
+        let waiting = tokio::spawn(async move { native.kustomize(input).await });
+        // It waits from now on.
+        tokio::task::yield_now().await;
+        tokio::time::advance(Duration::from_secs(25)).await;
+        drop(place);
+        waiting.await.expect("it ends").expect("built");
+    }
+
+    #[tokio::test]
+    async fn a_rendering_that_nobody_waits_for_any_more_stops_and_gives_its_place_back() {
+        let native = NativeRenderer::new(1);
+        let place = native.places.take().await.expect("a place");
+        let (begins, begun) = tokio::sync::oneshot::channel();
+        let rendering = native.at(place, input(&[], ""), |_, stopping| {
+            let _ = begins.send(());
+            while !stopping.is_cancelled() {
+                std::thread::yield_now();
+            }
+            Err(RenderFailure::Stopping)
+        });
+        tokio::select! {
+            _ = rendering => panic!("it does not end by itself"),
+            begun = begun => begun.expect("it runs"),
+        }
+        native.places.take().await.expect("the place is free");
     }
 
     #[tokio::test]

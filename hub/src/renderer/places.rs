@@ -1,12 +1,25 @@
 //! The places of renderings at the same time, and what becomes of one whose thread does not end.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
+
+use super::RenderFailure;
+
+/// How long a rendering waits for a place. It is no part of its own time; but who waits has a worker and the rendering's
+/// lease, which others may have a use for.
+const WAIT: Duration = Duration::from_secs(30);
 
 /// So many renderings at the same time. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Places {
+    count: usize,
     free: Arc<Semaphore>,
     /// For threads that do not end, as many as there are places: each holds memory, so that there is a bound.
     spare: Arc<Semaphore>,
@@ -20,15 +33,19 @@ impl Places {
     pub(super) fn new(count: usize) -> Self {
         let count = count.max(1);
         Self {
+            count,
             free: Arc::new(Semaphore::new(count)),
             spare: Arc::new(Semaphore::new(count)),
         }
     }
 
-    /// Waits for a place; `None` never comes while the process runs.
-    pub(super) async fn take(&self) -> Option<Place> {
-        let permit = Arc::clone(&self.free).acquire_owned().await.ok()?;
-        Some(Place(Arc::new(Mutex::new(permit))))
+    /// Waits for a place, in turn; `Busy` when there is none for long.
+    pub(super) async fn take(&self) -> Result<Place, RenderFailure> {
+        let permit = timeout(WAIT, Arc::clone(&self.free).acquire_owned()).await;
+        let permit = permit.map_err(|_| RenderFailure::Busy(self.count))?;
+        // Places are never closed.
+        let permit = permit.map_err(|_| RenderFailure::Stopping)?;
+        Ok(Place(Arc::new(Mutex::new(permit))))
     }
 
     /// Gives a place to the next rendering although its thread goes on. A thread that ends after all gives back the
@@ -63,6 +80,19 @@ mod tests {
         drop((first, second, third));
         assert_eq!(places.free.available_permits(), 2);
         assert_eq!(places.spare.available_permits(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_a_place_gets_the_next_one_or_is_told_that_all_are_taken() {
+        let places = Places::new(2);
+        let (first, _second) = (places.take().await, places.take().await);
+        let busy = places.take().await.expect_err("none is free");
+        assert_eq!(busy.to_string(), "all 2 places of the renderer are taken");
+        let waiting = tokio::spawn(async move { places.take().await.is_ok() });
+        tokio::task::yield_now().await;
+        tokio::time::advance(WAIT / 2).await;
+        drop(first);
+        assert!(waiting.await.expect("it ends"));
     }
 
     #[tokio::test]

@@ -4,16 +4,15 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::Arc,
     time::{Duration, Instant},
 };
 
 use flotilla_render::kustomize::{self, Budget, GenerateError, PathError, RenderInput};
 use tempfile::TempDir;
-use tokio::sync::Semaphore;
 
 use super::{
     KustomizeInput, RenderFailure, Rendered, output,
+    places::Places,
     sandbox::{Job, Limits, RunError, Sandbox},
 };
 
@@ -59,7 +58,7 @@ pub struct ReferenceRenderer {
     program: PathBuf,
     scratch: PathBuf,
     limits: Limits,
-    running: Arc<Semaphore>,
+    places: Places,
 }
 
 impl ReferenceRenderer {
@@ -80,13 +79,12 @@ impl ReferenceRenderer {
             path: scratch.display().to_string(),
             source,
         })?;
-        let running = Arc::new(Semaphore::new(concurrency.max(1)));
         let renderer = Self {
             sandbox,
             program,
             scratch,
             limits: Limits::default(),
-            running,
+            places: Places::new(concurrency),
         };
         renderer.check().await?;
         Ok(renderer)
@@ -131,11 +129,7 @@ impl ReferenceRenderer {
 
     /// Builds a Kustomization.
     pub async fn kustomize(&self, input: KustomizeInput) -> Result<Rendered, RenderFailure> {
-        let _running = self
-            .running
-            .acquire()
-            .await
-            .map_err(|_| RenderFailure::Stopping)?;
+        let _place = self.places.take().await?;
         let (started, timeout, substitutes) = (Instant::now(), input.timeout, input.substitutes);
         let prepared = self
             .blocking(move |renderer| renderer.prepare(&input, started + timeout))
@@ -283,6 +277,8 @@ fn clear(scratch: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     #[test]

@@ -315,13 +315,13 @@ fn sealed_payload(new: &NewResource, uid: Uuid, seal: &Seal) -> Result<Option<Ve
     let Some(payload) = &new.payload else {
         return Ok(None);
     };
-    let place = payload_place(uid);
-    seal.seal(&place, &payload.bytes)
+    let aad = payload_aad(uid);
+    seal.seal(&aad, &payload.bytes)
         .map(Some)
-        .map_err(|e| StoreError::corrupt(place, e))
+        .map_err(|e| StoreError::corrupt(aad, e))
 }
 
 /// Ties a sealed payload to its row.
-pub(crate) fn payload_place(uid: Uuid) -> String {
+pub(crate) fn payload_aad(uid: Uuid) -> String {
     format!("resource/sealed_payload/{uid}")
 }

@@ -16,8 +16,6 @@ pub struct HubRow {
 
 /// A certificate authority: certificate (DER) and private key (PKCS#8 DER, opened).
 pub struct AuthorityRow {
-    /// Row id.
-    pub id: i64,
     /// The self-signed certificate, DER.
     pub certificate: Vec<u8>,
     /// PKCS#8, DER.
@@ -25,7 +23,7 @@ pub struct AuthorityRow {
 }
 
 impl Store {
-    /// Reads the hub's row, making it at the first start. The advisory lock lets one of several replicas win.
+    /// Reads the hub's row, making it at the first start: of several replicas the first to insert it wins.
     pub async fn hub(&self, trust_domain: &str, incarnation: u64) -> Result<HubRow> {
         let incarnation = i64::try_from(incarnation).unwrap_or(i64::MAX);
         sqlx::query!(
@@ -58,7 +56,7 @@ impl Store {
             .fetch_one(&mut *tx)
             .await?;
         let found = sqlx::query!(
-            "SELECT id, certificate, sealed_key FROM authority WHERE retired_at IS NULL ORDER BY id DESC LIMIT 1"
+            "SELECT certificate, sealed_key FROM authority WHERE retired_at IS NULL ORDER BY id DESC LIMIT 1"
         )
         .fetch_optional(&mut *tx)
         .await?;
@@ -67,7 +65,6 @@ impl Store {
                 .open("authority/sealed_key", &row.sealed_key)
                 .map_err(|e| StoreError::corrupt("certificate authority", e))?;
             return Ok(AuthorityRow {
-                id: row.id,
                 certificate: row.certificate,
                 key,
             });
@@ -77,24 +74,22 @@ impl Store {
         let sealed = seal
             .seal("authority/sealed_key", &key)
             .map_err(|e| StoreError::corrupt("certificate authority", e))?;
-        let id = sqlx::query_scalar!(
-            "INSERT INTO authority (certificate, sealed_key) VALUES ($1, $2) RETURNING id",
+        sqlx::query!(
+            "INSERT INTO authority (certificate, sealed_key) VALUES ($1, $2)",
             certificate,
             sealed
         )
-        .fetch_one(&mut *tx)
+        .execute(&mut *tx)
         .await?;
         tx.commit().await?;
-        Ok(AuthorityRow { id, certificate, key })
+        Ok(AuthorityRow { certificate, key })
     }
 
     /// Reads a permanent 32-byte key by name, making it with `make` when there is none. A key that cannot be
     /// opened means that the key-encryption key is not the one this store was sealed with.
     pub async fn permanent_key(&self, seal: &Seal, name: &str, make: [u8; 32]) -> Result<[u8; 32]> {
-        let place = format!("sealed_key/{name}");
-        let sealed = seal
-            .seal(&place, &make)
-            .map_err(|e| StoreError::corrupt(&place, e))?;
+        let aad = format!("sealed_key/{name}");
+        let sealed = seal.seal(&aad, &make).map_err(|e| StoreError::corrupt(&aad, e))?;
         sqlx::query!(
             "INSERT INTO sealed_key (name, sealed) VALUES ($1, $2) ON CONFLICT DO NOTHING",
             name,
@@ -106,11 +101,11 @@ impl Store {
             .fetch_one(self.pool())
             .await?;
         let key = seal
-            .open(&place, &row.sealed)
-            .map_err(|e| StoreError::corrupt(&place, e))?;
+            .open(&aad, &row.sealed)
+            .map_err(|e| StoreError::corrupt(&aad, e))?;
         key.as_slice()
             .try_into()
-            .map_err(|_| StoreError::corrupt(&place, "not 32 bytes"))
+            .map_err(|_| StoreError::corrupt(&aad, "not 32 bytes"))
     }
 
     /// Tells whether anything of this hub is sealed already: with a key that was made before.

@@ -95,10 +95,10 @@ impl Row {
 
     fn open(self, table: &str, seal: &Seal) -> Result<([u8; 32], Stored)> {
         let stored = if self.secret {
-            let place = place(table, &self.digest);
+            let aad = aad(table, &self.digest);
             let plain = seal
-                .open(&place, &self.bytes)
-                .map_err(|e| StoreError::corrupt(place, e))?;
+                .open(&aad, &self.bytes)
+                .map_err(|e| StoreError::corrupt(aad, e))?;
             Stored::Secret(plain)
         } else {
             Stored::Zstd {
@@ -225,7 +225,8 @@ impl Store {
     }
 }
 
-fn place(table: &str, digest: &[u8]) -> String {
+/// Associated data of a sealed row.
+fn aad(table: &str, digest: &[u8]) -> String {
     format!("{table}/bytes/{}", hex::encode(digest))
 }
 

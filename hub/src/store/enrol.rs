@@ -1,12 +1,13 @@
 //! Join tokens and identities. One transaction decides an enrolment: a token yields at most one key, a name is
 //! never overwritten, a crash at any point locks nobody out.
 
+use flotilla_core::enrol::{Enrol, Identity, Key, Refusal, Token, enrol};
 use subtle::ConstantTimeEq as _;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    Connection, Result, Store, Topic,
+    Connection, Result, Store, StoreError, Topic,
     apply::{NewResource, put_all},
     authority::audit,
     cluster, nudge, nudge_all,
@@ -66,34 +67,6 @@ pub enum Enrolled {
     },
     /// Why not.
     Refused(Refusal),
-}
-
-/// Why an enrolment was refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
-    /// No such token, or its secret differs.
-    UnknownToken,
-    /// Its time has passed.
-    Expired,
-    /// Used by another key: the token is burnt.
-    UsedByAnotherKey,
-    /// The cluster of this token has an identity already.
-    AlreadyBound,
-    /// Another active cluster has this kube-system UID.
-    ClusterUidTaken,
-}
-
-impl Refusal {
-    /// A word for the audit and the log.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::UnknownToken => "UnknownToken",
-            Self::Expired => "Expired",
-            Self::UsedByAnotherKey => "UsedByAnotherKey",
-            Self::AlreadyBound => "AlreadyBound",
-            Self::ClusterUidTaken => "ClusterUidTaken",
-        }
-    }
 }
 
 /// An identity as a stream is judged by it.
@@ -239,88 +212,94 @@ impl Store {
     }
 }
 
+/// A token's row, locked with its cluster's: what else is read of them stays so until the transaction has ended.
+struct TokenRow {
+    cluster_id: Uuid,
+    name: String,
+    /// The serial of the cluster's identity.
+    serial: Option<Vec<u8>>,
+    token: Token,
+}
+
+/// Gathers, decides in `core`, and writes what that says.
 async fn decide(tx: &mut Connection, request: &Enrolment<'_>) -> Result<Enrolled> {
+    let row = gather(tx, request).await?;
+    let decided = enrol(row.as_ref().map(|row| &row.token));
+    let Some(row) = row else {
+        return Ok(Enrolled::Refused(Refusal::UnknownToken));
+    };
+    let serial = match decided {
+        Enrol::Refuse(why) => return Ok(Enrolled::Refused(why)),
+        Enrol::Burn => {
+            burn(tx, request.token_id, row.cluster_id).await?;
+            return Ok(Enrolled::Refused(Refusal::UsedByAnotherKey));
+        }
+        Enrol::Bind => {
+            bind(tx, request, row.cluster_id).await?;
+            request.serial.to_vec()
+        }
+        Enrol::Repeat => row
+            .serial
+            .ok_or_else(|| StoreError::corrupt(format!("identity of {}", row.name), "it has no serial"))?,
+    };
+    Ok(Enrolled::Accepted {
+        cluster_id: row.cluster_id,
+        name: row.name,
+        generation: 1,
+        serial,
+    })
+}
+
+async fn gather(tx: &mut Connection, request: &Enrolment<'_>) -> Result<Option<TokenRow>> {
     let token = sqlx::query!(
         r#"SELECT t.secret_hash, t.used_by_key, t.burnt_at IS NOT NULL AS "burnt!", t.expires_at < now() AS "expired!",
-                  c.id, c.name, c.state
+                  c.id, c.name, c.state, c.cluster_uid
            FROM join_token t JOIN cluster c ON c.id = t.cluster_id WHERE t.id = $1 FOR UPDATE OF t, c"#,
         request.token_id
     )
     .fetch_optional(&mut *tx)
     .await?;
-    let refused = |why| Ok(Enrolled::Refused(why));
-    let Some(token) = token else {
-        return refused(Refusal::UnknownToken);
-    };
-    if !bool::from(token.secret_hash.ct_eq(request.secret_hash)) {
-        return refused(Refusal::UnknownToken);
-    }
-    if token.burnt {
-        return refused(Refusal::UsedByAnotherKey);
-    }
-    if token.expired {
-        return refused(Refusal::Expired);
-    }
-    if let Some(used_by) = token.used_by_key {
-        let cluster = (token.id, token.name, token.state);
-        return retry(tx, request, &used_by, cluster).await;
-    }
-    if token.state != "Pending" {
-        return refused(Refusal::AlreadyBound);
-    }
-    let taken = sqlx::query_scalar!(
-        r#"SELECT EXISTS (SELECT 1 FROM cluster WHERE cluster_uid = $1 AND state <> 'Pending') AS "taken!""#,
-        request.cluster_uid
+    let Some(token) = token else { return Ok(None) };
+    // After the lock: whoever had it may have changed what is read here.
+    let known = sqlx::query!(
+        r#"SELECT EXISTS (SELECT 1 FROM cluster WHERE cluster_uid = $1 AND state <> 'Pending') AS "taken!",
+                  i.serial_current AS "serial?", (i.generation = 1 AND i.serial_next IS NULL) IS TRUE AS "first!"
+           FROM (VALUES ($2::uuid)) AS c(id) LEFT JOIN identity i ON i.cluster_id = c.id"#,
+        request.cluster_uid,
+        token.id
     )
     .fetch_one(&mut *tx)
     .await?;
-    if taken {
-        return refused(Refusal::ClusterUidTaken);
-    }
-    bind(tx, request, token.id).await?;
-    Ok(Enrolled::Accepted {
+    let key = |used_by: Vec<u8>| match used_by == request.key_hash {
+        true => Key::Same,
+        false => Key::Other,
+    };
+    let identity = known.serial.is_some().then(|| Identity {
+        is_active: token.state == "Active",
+        is_same_cluster: token.cluster_uid.as_deref() == Some(request.cluster_uid),
+        is_first: known.first,
+    });
+    Ok(Some(TokenRow {
         cluster_id: token.id,
         name: token.name,
-        generation: 1,
-        serial: request.serial.to_vec(),
-    })
+        serial: known.serial,
+        token: Token {
+            is_right: token.secret_hash.ct_eq(request.secret_hash).into(),
+            is_burnt: token.burnt,
+            is_expired: token.expired,
+            used_by: token.used_by_key.map(key),
+            awaits_agent: token.state == "Pending",
+            is_uid_taken: known.taken,
+            identity,
+        },
+    }))
 }
 
-async fn retry(
-    tx: &mut Connection,
-    request: &Enrolment<'_>,
-    used_by: &[u8],
-    (cluster_id, name, state): (Uuid, String, String),
-) -> Result<Enrolled> {
-    if used_by != request.key_hash {
-        sqlx::query!(
-            "UPDATE join_token SET burnt_at = now() WHERE id = $1",
-            request.token_id
-        )
+async fn burn(tx: &mut Connection, token_id: &str, cluster_id: Uuid) -> Result<()> {
+    sqlx::query!("UPDATE join_token SET burnt_at = now() WHERE id = $1", token_id)
         .execute(&mut *tx)
         .await?;
-        suspend_for_two_keys(tx, cluster_id).await?;
-        return Ok(Enrolled::Refused(Refusal::UsedByAnotherKey));
-    }
-    let identity = sqlx::query!(
-        r#"SELECT i.serial_current, i.generation = 1 AND i.serial_next IS NULL AS "first!", c.cluster_uid
-           FROM identity i JOIN cluster c ON c.id = i.cluster_id WHERE i.cluster_id = $1"#,
-        cluster_id
-    )
-    .fetch_one(&mut *tx)
-    .await?;
-    // What is repeated is the enrolment whose reply was lost, and nothing later: an identity that was renewed since, or
-    // whose cluster was let go, is not given out again for its token.
-    let same_cluster = identity.cluster_uid.as_deref() == Some(request.cluster_uid);
-    if state != "Active" || !same_cluster || !identity.first {
-        return Ok(Enrolled::Refused(Refusal::AlreadyBound));
-    }
-    Ok(Enrolled::Accepted {
-        cluster_id,
-        name,
-        generation: 1,
-        serial: identity.serial_current,
-    })
+    suspend_for_two_keys(tx, cluster_id).await
 }
 
 /// One of the two who had the token was not meant to have it, and nothing tells which: it is for people to decide, and

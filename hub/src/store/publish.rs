@@ -7,6 +7,7 @@ mod reachable;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use flotilla_core::{
+    desired::Head,
     digest::{Digest, canonical_json},
     id::{ResourceUid, UnitId},
     unit::{AppRef, Entry, VariableLayer, root},
@@ -24,17 +25,6 @@ use super::{
 pub const CLUSTERS: usize = 500;
 /// Entries in one statement.
 const ENTRIES: usize = 2000;
-
-/// The number and digest of a cluster's committed desired state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Head {
-    /// Number of the hub's history.
-    pub incarnation: u64,
-    /// Number of this state.
-    pub generation: u64,
-    /// Root digest.
-    pub root: Digest,
-}
 
 /// A cluster's committed desired state, or what of it changed after a generation.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -257,8 +257,8 @@ impl Store {
         Ok(begun.filter(|row| row.state == "Pending").map(|row| row.attempts))
     }
 
-    /// Lets `replica` keep a rendering at whose `attempt` it still is. `false`: another one has taken it, counting this one
-    /// as ended; since it has not, that is taken back.
+    /// Lets `replica` keep a rendering at whose `attempt` it still is. `false`: another attempt was begun, which counted this
+    /// one as ended; since it has not, that is taken back.
     pub async fn keep_rendering(
         &self,
         digest: &Digest,
@@ -268,9 +268,8 @@ impl Store {
     ) -> Result<bool> {
         let kept = sqlx::query_scalar!(
             r#"WITH kept AS (
-                 UPDATE rendering SET not_before = now() + make_interval(secs => $4)
-                 WHERE digest = $1 AND begun_by = $2 AND attempts = $3 AND state = 'Pending'
-                 RETURNING digest),
+                 UPDATE rendering SET not_before = greatest(not_before, now() + make_interval(secs => $4))
+                 WHERE digest = $1 AND begun_by = $2 AND attempts = $3 AND state = 'Pending'),
                taken AS (
                  UPDATE rendering SET lost = lost - 1, state = 'Pending',
                    begun_by = CASE state WHEN 'Failed' THEN '' ELSE begun_by END,
@@ -278,9 +277,8 @@ impl Store {
                    reason = CASE state WHEN 'Failed' THEN '' ELSE reason END,
                    message = CASE state WHEN 'Failed' THEN '' ELSE message END
                  WHERE digest = $1 AND attempts > $3 AND lost > 0
-                   AND (state = 'Pending' OR state = 'Failed' AND message = $5)
-                 RETURNING digest)
-               SELECT EXISTS (SELECT FROM kept) AS "kept!" FROM (SELECT count(*) FROM taken) t"#,
+                   AND (state = 'Pending' OR state = 'Failed' AND message = $5))
+               SELECT NOT EXISTS (SELECT FROM rendering WHERE digest = $1 AND attempts > $3) AS "kept!""#,
             digest.as_bytes(),
             replica,
             attempt,

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::{Connection, Result, Store, StoreError, Topic, apply::payload_place, nudge, wake_apps};
+use super::{Connection, Result, Store, StoreError, Topic, apply::payload_aad, nudge, wake_apps};
 use crate::auth::seal::Seal;
 
 /// The scope of what belongs to no cluster.
@@ -51,6 +51,23 @@ pub struct ResourceRow {
     pub not_supported: Vec<String>,
     /// When it was made.
     pub created_at: OffsetDateTime,
+}
+
+/// Asks for objects: what of `resource r` is theirs, joins first.
+macro_rules! resources {
+    ($spec:literal, $which:literal, $($arguments:tt)+) => {
+        sqlx::query_as!(
+            ResourceRow,
+            "SELECT r.uid, r.scope, scope_name(r.scope) AS \"cluster!\", r.api_group, r.kind, r.namespace, r.name,
+                    r.api_version, r.generation, r.labels, r.annotations || r.overlay AS \"annotations!\",
+                    r.suspended, r.requested_at, r.handled_at, r.payload_digest, r.not_supported, r.created_at, "
+                + $spec + " FROM resource r " + $which,
+            $($arguments)+
+        )
+    };
+    ($which:literal, $($arguments:tt)+) => {
+        resources!("r.spec", $which, $($arguments)+)
+    };
 }
 
 impl ResourceRow {
@@ -99,16 +116,9 @@ pub struct Condition {
 impl Store {
     /// Reads one object.
     pub async fn resource(&self, uid: Uuid) -> Result<Option<ResourceRow>> {
-        Ok(sqlx::query_as!(
-            ResourceRow,
-            r#"SELECT uid, scope, scope_name(scope) AS "cluster!", api_group, kind, namespace, name, api_version, generation, labels,
-                    annotations || overlay AS "annotations!", spec,
-                    suspended, requested_at, handled_at, payload_digest, not_supported, created_at
-             FROM resource WHERE uid = $1"#,
-            uid
-        )
-        .fetch_optional(self.pool())
-        .await?)
+        Ok(resources!("WHERE r.uid = $1", uid)
+            .fetch_optional(self.pool())
+            .await?)
     }
 
     /// Looks an object up by identity. The group is told by the kind.
@@ -119,12 +129,8 @@ impl Store {
         namespace: &str,
         name: &str,
     ) -> Result<Option<ResourceRow>> {
-        Ok(sqlx::query_as!(
-            ResourceRow,
-            r#"SELECT uid, scope, scope_name(scope) AS "cluster!", api_group, kind, namespace, name, api_version, generation, labels,
-                    annotations || overlay AS "annotations!", spec,
-                    suspended, requested_at, handled_at, payload_digest, not_supported, created_at
-             FROM resource WHERE scope = $1 AND kind = $2 AND namespace = $3 AND name = $4"#,
+        Ok(resources!(
+            "WHERE r.scope = $1 AND r.kind = $2 AND r.namespace = $3 AND r.name = $4",
             scope,
             kind,
             namespace,
@@ -136,28 +142,21 @@ impl Store {
 
     /// All objects of a kind in every scope, ordered by identity.
     pub async fn resources_of_kind(&self, kind: &str) -> Result<Vec<ResourceRow>> {
-        Ok(sqlx::query_as!(
-            ResourceRow,
-            r#"SELECT uid, scope, scope_name(scope) AS "cluster!", api_group, kind, namespace, name, api_version, generation, labels,
-                    annotations || overlay AS "annotations!", spec,
-                    suspended, requested_at, handled_at, payload_digest, not_supported, created_at
-             FROM resource WHERE kind = $1 ORDER BY scope, namespace, name"#,
-            kind
+        Ok(
+            resources!("WHERE r.kind = $1 ORDER BY r.scope, r.namespace, r.name", kind)
+                .fetch_all(self.pool())
+                .await?,
         )
-        .fetch_all(self.pool())
-        .await?)
     }
 
     /// The placements that name an app, ordered by identity, without the others that they name: those may be thousands.
     pub async fn placements_of(&self, app: &ResourceRow) -> Result<Vec<ResourceRow>> {
-        Ok(sqlx::query_as!(
-            ResourceRow,
-            r#"SELECT r.uid, r.scope, scope_name(r.scope) AS "cluster!", r.api_group, r.kind, r.namespace, r.name, r.api_version, r.generation, r.labels,
-                    r.annotations || r.overlay AS "annotations!", r.spec || '{"apps": []}' AS "spec!", r.suspended, r.requested_at, r.handled_at, r.payload_digest, r.not_supported,
-                    r.created_at
-             FROM reference f CROSS JOIN LATERAL (SELECT * FROM resource WHERE uid = f.referrer OFFSET 0) AS r
-             WHERE f.kind = $1 AND f.scope = $2 AND f.namespace = $3 AND f.name = $4 AND r.kind = 'Placement'
-             ORDER BY r.scope, r.namespace, r.name"#,
+        Ok(resources!(
+            "r.spec || '{\"apps\": []}' AS \"spec!\"",
+            // Those first, whatever is known of the tables.
+            "WHERE r.kind = 'Placement' AND r.uid = ANY (ARRAY(
+               SELECT f.referrer FROM reference f WHERE (f.kind, f.scope, f.namespace, f.name) = ($1, $2, $3, $4)))
+             ORDER BY r.scope, r.namespace, r.name",
             app.kind,
             app.scope,
             app.namespace,
@@ -169,13 +168,9 @@ impl Store {
 
     /// The cluster groups of these names.
     pub async fn cluster_groups(&self, names: &[&str]) -> Result<Vec<ResourceRow>> {
-        Ok(sqlx::query_as!(
-            ResourceRow,
-            r#"SELECT uid, scope, scope_name(scope) AS "cluster!", api_group, kind, namespace, name, api_version, generation, labels,
-                    annotations || overlay AS "annotations!", spec,
-                    suspended, requested_at, handled_at, payload_digest, not_supported, created_at
-             FROM resource WHERE scope = fleet() AND kind = 'ClusterGroup' AND namespace = '' AND name = ANY($1)
-             ORDER BY name"#,
+        Ok(resources!(
+            "WHERE r.scope = fleet() AND r.kind = 'ClusterGroup' AND r.namespace = '' AND r.name = ANY($1)
+             ORDER BY r.name",
             names as &[&str]
         )
         .fetch_all(self.pool())
@@ -218,10 +213,10 @@ impl Store {
             .await?
             .flatten();
         let Some(sealed) = sealed else { return Ok(None) };
-        let place = payload_place(uid);
-        seal.open(&place, &sealed)
+        let aad = payload_aad(uid);
+        seal.open(&aad, &sealed)
             .map(Some)
-            .map_err(|e| StoreError::corrupt(place, e))
+            .map_err(|e| StoreError::corrupt(aad, e))
     }
 
     /// Records a request to reconcile; any new value is a request. One of a person, `by`, is audited.

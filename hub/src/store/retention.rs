@@ -3,12 +3,14 @@
 //! What no root reaches goes when it was not touched for a day: whoever begins to use a row touches it first, and a
 //! foreign key holds what is used all the same.
 
-use super::{Result, Store};
+use super::{Result, Store, StoreError};
 
 /// Rollouts of an app, and renderings of an input, that are kept.
 pub const KEPT: i64 = 20;
 /// Rows that one statement looks at to remove them: it ends well before the server ends it.
 const ROWS: usize = 5000;
+/// Contents, and parts, that one statement looks at: with each go hundreds of rows that say what it holds.
+const HOLDERS: usize = 500;
 /// Rollouts whose admissions one statement removes, each of thousands.
 const ROLLOUTS: usize = 20;
 
@@ -33,83 +35,70 @@ pub struct Removed {
     pub artifacts: u64,
 }
 
+/// A step of a look that failed; the others were done.
+#[derive(Debug, thiserror::Error)]
+#[error("removing unused {what} failed")]
+pub struct Failed {
+    what: &'static str,
+    #[source]
+    source: StoreError,
+}
+
+/// Removes the rows of a table, named by digests, that have `passed` their time and are `unused`: a part at a time, each in
+/// a transaction of its own. A row that somebody is just about to use is left to the next look, and is nobody's wait.
+macro_rules! remove_parts {
+    ($store:ident, $rows:expr, $table:tt, passed: $passed:tt, unused: $unused:tt) => {{
+        let mut removed = 0;
+        let mut after = Some(Vec::new());
+        while let Some(last) = after {
+            let part = sqlx::query!(
+                "WITH page AS MATERIALIZED (
+                   SELECT t.digest FROM " + $table + " t WHERE t.digest > $1 AND " + $passed + "
+                   ORDER BY t.digest LIMIT $2),
+                 free AS MATERIALIZED (
+                   SELECT t.digest FROM page JOIN " + $table + " t ON t.digest = page.digest
+                   WHERE " + $passed + " AND " + $unused + " FOR UPDATE OF t SKIP LOCKED),
+                 gone AS (
+                   DELETE FROM " + $table + " t USING free WHERE t.digest = free.digest RETURNING t.digest)
+                 SELECT (SELECT digest FROM page ORDER BY digest DESC LIMIT 1) AS last,
+                        (SELECT count(*) FROM page) AS \"rows!\", (SELECT count(*) FROM gone) AS \"removed!\"",
+                last,
+                i64::try_from($rows).unwrap_or(i64::MAX)
+            )
+            .fetch_one($store.pool())
+            .await?;
+            removed += part.removed.unsigned_abs();
+            after = part.last.filter(|_| usize::try_from(part.rows) == Ok($rows));
+        }
+        Ok(removed)
+    }};
+}
+
 impl Store {
-    /// Removes what no root reaches. Each step frees what the next one looks at.
-    pub async fn remove_unused(&self) -> Result<Removed> {
+    /// Removes what no root reaches. Each step frees what the next one looks at, and one that fails is in the way of no
+    /// other.
+    pub async fn remove_unused(&self) -> (Removed, Vec<Failed>) {
+        let mut failed = Vec::new();
+        let mut count = |what, removed: Result<u64>| {
+            removed.unwrap_or_else(|source| {
+                failed.push(Failed { what, source });
+                0
+            })
+        };
         // First: with its rollout each goes by itself.
-        self.remove_admissions().await?;
-        let rollouts = self.remove_rollouts().await?;
-        sqlx::query!(
-            "DELETE FROM input_at t WHERE NOT t.newest AND (
-               NOT EXISTS (SELECT 1 FROM app_input a WHERE a.input_key = t.input_key)
-               OR (SELECT count(*) FROM input_at n WHERE n.input_key = t.input_key AND n.until_id > t.until_id) >= $1)",
-            KEPT
-        )
-        .execute(self.pool())
-        .await?;
-        let renderings = sqlx::query!(
-            "DELETE FROM rendering r WHERE coalesce(r.finished_at, r.created_at) < now() - interval '1 day'
-               AND r.begun_by = '' AND NOT EXISTS (SELECT 1 FROM input_at t WHERE t.rendering = r.digest)"
-        )
-        .execute(self.pool())
-        .await?
-        .rows_affected();
-        let revisions = sqlx::query!(
-            "DELETE FROM revision v WHERE v.created_at < now() - interval '1 day'
-               AND NOT EXISTS (SELECT 1 FROM source_state s WHERE s.revision_id = v.id)
-               AND NOT EXISTS (SELECT 1 FROM input_at t WHERE t.revision_id = v.id OR t.until_id = v.id)
-               AND NOT EXISTS (SELECT 1 FROM unit u WHERE u.revision_id = v.id)
-               AND NOT EXISTS (SELECT 1 FROM rollout r WHERE r.revision_id = v.id)"
-        )
-        .execute(self.pool())
-        .await?
-        .rows_affected();
-        let targets = self.remove_targets().await?;
-        sqlx::query!(
-            "DELETE FROM keyset k WHERE k.referenced_at < now() - interval '1 day'
-               AND NOT EXISTS (SELECT 1 FROM target t WHERE t.keyset = k.digest)"
-        )
-        .execute(self.pool())
-        .await?;
-        let contents = sqlx::query!(
-            "DELETE FROM content c WHERE c.referenced_at < now() - interval '1 day'
-               AND NOT EXISTS (SELECT 1 FROM rendering r WHERE r.content = c.digest)
-               AND NOT EXISTS (SELECT 1 FROM target t WHERE t.content = c.digest)
-               AND NOT EXISTS (SELECT 1 FROM rollout r WHERE r.content = c.digest)
-               AND NOT EXISTS (SELECT 1 FROM desired_entry e WHERE e.content = c.digest)"
-        )
-        .execute(self.pool())
-        .await?
-        .rows_affected();
-        sqlx::query!(
-            "DELETE FROM part p WHERE p.referenced_at < now() - interval '1 day'
-               AND NOT EXISTS (SELECT 1 FROM content_part c WHERE c.part = p.digest)"
-        )
-        .execute(self.pool())
-        .await?;
-        let objects = sqlx::query!(
-            "DELETE FROM object o WHERE o.referenced_at < now() - interval '1 day'
-               AND NOT EXISTS (SELECT 1 FROM part_object p WHERE p.object = o.digest)"
-        )
-        .execute(self.pool())
-        .await?
-        .rows_affected();
-        let configs = sqlx::query!(
-            "DELETE FROM config_value v WHERE v.referenced_at < now() - interval '1 day'
-               AND NOT EXISTS (SELECT 1 FROM target t WHERE v.digest = ANY (t.configs))
-               AND NOT EXISTS (SELECT 1 FROM desired_entry e WHERE v.digest = ANY (e.configs))"
-        )
-        .execute(self.pool())
-        .await?
-        .rows_affected();
-        let artifacts = sqlx::query!(
-            "DELETE FROM artifact a WHERE a.referenced_at < now() - interval '1 day'
-               AND NOT EXISTS (SELECT 1 FROM revision v WHERE v.artifact_digest = a.digest)"
-        )
-        .execute(self.pool())
-        .await?
-        .rows_affected();
-        Ok(Removed {
+        count("admissions", self.remove_admissions().await);
+        let rollouts = count("rollouts", self.remove_rollouts().await);
+        count("inputs", self.remove_inputs().await);
+        let renderings = count("renderings", self.remove_renderings().await);
+        let revisions = count("revisions", self.remove_revisions().await);
+        let targets = count("targets", self.remove_targets().await);
+        count("sets of keys", self.remove_keysets().await);
+        let contents = count("contents", self.remove_contents().await);
+        count("parts of contents", self.remove_content_parts().await);
+        let objects = count("objects", self.remove_objects().await);
+        let configs = count("values of variables", self.remove_configs().await);
+        let artifacts = count("artifacts", self.remove_artifacts().await);
+        let removed = Removed {
             rollouts,
             renderings,
             revisions,
@@ -118,30 +107,31 @@ impl Store {
             objects,
             configs,
             artifacts,
-        })
+        };
+        (removed, failed)
     }
 
     /// Of each rollout all or none: what is left of one that goes on again would be taken for all of it.
-    async fn remove_admissions(&self) -> Result<()> {
+    async fn remove_admissions(&self) -> Result<u64> {
         let ended = sqlx::query_scalar!(
             "SELECT r.id FROM rollout r WHERE r.finished_at < now() - interval '1 day'
                AND EXISTS (SELECT FROM admission a WHERE a.rollout_id = r.id) ORDER BY r.id"
         )
         .fetch_all(self.pool())
         .await?;
+        let mut removed = 0;
         for rollouts in ended.chunks(ROLLOUTS) {
             // How it ended stands in the rollout.
-            sqlx::query!(
+            let gone = sqlx::query!(
                 "WITH ended AS (
                    SELECT id FROM rollout WHERE id = ANY ($1) AND finished_at < now() - interval '1 day'
                    ORDER BY id FOR NO KEY UPDATE)
                  DELETE FROM admission a USING ended WHERE a.rollout_id = ended.id",
                 rollouts
-            )
-            .execute(self.pool())
-            .await?;
+            );
+            removed += gone.execute(self.pool()).await?.rows_affected();
         }
-        Ok(())
+        Ok(removed)
     }
 
     async fn remove_rollouts(&self) -> Result<u64> {
@@ -167,35 +157,98 @@ impl Store {
         Ok(removed)
     }
 
+    async fn remove_inputs(&self) -> Result<u64> {
+        let gone = sqlx::query!(
+            "DELETE FROM input_at t WHERE NOT t.newest AND (
+               NOT EXISTS (SELECT 1 FROM app_input a WHERE a.input_key = t.input_key)
+               OR (SELECT count(*) FROM input_at n WHERE n.input_key = t.input_key AND n.until_id > t.until_id) >= $1)",
+            KEPT
+        );
+        Ok(gone.execute(self.pool()).await?.rows_affected())
+    }
+
+    async fn remove_renderings(&self) -> Result<u64> {
+        remove_parts!(
+            self, ROWS, "rendering",
+            passed: "coalesce(t.finished_at, t.created_at) < now() - interval '1 day' AND t.begun_by = ''",
+            unused: "NOT EXISTS (SELECT 1 FROM input_at i WHERE i.rendering = t.digest)"
+        )
+    }
+
+    async fn remove_revisions(&self) -> Result<u64> {
+        let gone = sqlx::query!(
+            "DELETE FROM revision v WHERE v.created_at < now() - interval '1 day'
+               AND NOT EXISTS (SELECT 1 FROM source_state s WHERE s.revision_id = v.id)
+               AND NOT EXISTS (SELECT 1 FROM input_at t WHERE t.revision_id = v.id OR t.until_id = v.id)
+               AND NOT EXISTS (SELECT 1 FROM unit u WHERE u.revision_id = v.id)
+               AND NOT EXISTS (SELECT 1 FROM rollout r WHERE r.revision_id = v.id)"
+        );
+        Ok(gone.execute(self.pool()).await?.rows_affected())
+    }
+
     async fn remove_targets(&self) -> Result<u64> {
-        let mut removed = 0;
-        let mut after = Some(Vec::new());
-        while let Some(last) = after {
-            let page = sqlx::query!(
-                r#"WITH page AS MATERIALIZED (
-                     SELECT digest FROM target WHERE digest > $1 AND referenced_at < now() - interval '1 day'
-                     ORDER BY digest LIMIT $2),
-                   gone AS (
-                     DELETE FROM target t USING page
-                     WHERE t.digest = page.digest AND t.referenced_at < now() - interval '1 day'
-                       AND NOT EXISTS (SELECT 1 FROM unit u WHERE u.target = t.digest)
-                       AND NOT EXISTS (SELECT 1 FROM unit_accepted a WHERE a.target = t.digest)
-                       AND NOT EXISTS (SELECT 1 FROM unit_status s WHERE s.attempted = t.digest)
-                       AND NOT EXISTS (SELECT 1 FROM unit_status s WHERE s.applied = t.digest)
-                       AND NOT EXISTS (SELECT 1 FROM unit_status s WHERE s.healthy = t.digest)
-                       AND NOT EXISTS (SELECT 1 FROM history h WHERE h.target = t.digest)
-                     RETURNING t.digest)
-                   SELECT (SELECT digest FROM page ORDER BY digest DESC LIMIT 1) AS last,
-                          (SELECT count(*) FROM page) AS "rows!", (SELECT count(*) FROM gone) AS "removed!""#,
-                last,
-                i64::try_from(ROWS).unwrap_or(i64::MAX)
-            )
-            .fetch_one(self.pool())
-            .await?;
-            removed += page.removed.unsigned_abs();
-            after = page.last.filter(|_| usize::try_from(page.rows) == Ok(ROWS));
-        }
-        Ok(removed)
+        remove_parts!(
+            self, ROWS, "target",
+            passed: "t.referenced_at < now() - interval '1 day'",
+            unused: "NOT EXISTS (SELECT 1 FROM unit u WHERE u.target = t.digest)
+                     AND NOT EXISTS (SELECT 1 FROM unit_accepted a WHERE a.target = t.digest)
+                     AND NOT EXISTS (SELECT 1 FROM unit_status s WHERE s.attempted = t.digest)
+                     AND NOT EXISTS (SELECT 1 FROM unit_status s WHERE s.applied = t.digest)
+                     AND NOT EXISTS (SELECT 1 FROM unit_status s WHERE s.healthy = t.digest)
+                     AND NOT EXISTS (SELECT 1 FROM history h WHERE h.target = t.digest)"
+        )
+    }
+
+    async fn remove_keysets(&self) -> Result<u64> {
+        remove_parts!(
+            self, HOLDERS, "keyset",
+            passed: "t.referenced_at < now() - interval '1 day'",
+            unused: "NOT EXISTS (SELECT 1 FROM target u WHERE u.keyset = t.digest)"
+        )
+    }
+
+    async fn remove_contents(&self) -> Result<u64> {
+        remove_parts!(
+            self, HOLDERS, "content",
+            passed: "t.referenced_at < now() - interval '1 day'",
+            unused: "NOT EXISTS (SELECT 1 FROM rendering r WHERE r.content = t.digest)
+                     AND NOT EXISTS (SELECT 1 FROM target u WHERE u.content = t.digest)
+                     AND NOT EXISTS (SELECT 1 FROM rollout r WHERE r.content = t.digest)
+                     AND NOT EXISTS (SELECT 1 FROM desired_entry e WHERE e.content = t.digest)"
+        )
+    }
+
+    async fn remove_content_parts(&self) -> Result<u64> {
+        remove_parts!(
+            self, HOLDERS, "part",
+            passed: "t.referenced_at < now() - interval '1 day'",
+            unused: "NOT EXISTS (SELECT 1 FROM content_part c WHERE c.part = t.digest)"
+        )
+    }
+
+    async fn remove_objects(&self) -> Result<u64> {
+        remove_parts!(
+            self, ROWS, "object",
+            passed: "t.referenced_at < now() - interval '1 day'",
+            unused: "NOT EXISTS (SELECT 1 FROM part_object p WHERE p.object = t.digest)"
+        )
+    }
+
+    async fn remove_configs(&self) -> Result<u64> {
+        let gone = sqlx::query!(
+            "DELETE FROM config_value v WHERE v.referenced_at < now() - interval '1 day'
+               AND NOT EXISTS (SELECT 1 FROM target t WHERE v.digest = ANY (t.configs))
+               AND NOT EXISTS (SELECT 1 FROM desired_entry e WHERE v.digest = ANY (e.configs))"
+        );
+        Ok(gone.execute(self.pool()).await?.rows_affected())
+    }
+
+    async fn remove_artifacts(&self) -> Result<u64> {
+        let gone = sqlx::query!(
+            "DELETE FROM artifact a WHERE a.referenced_at < now() - interval '1 day'
+               AND NOT EXISTS (SELECT 1 FROM revision v WHERE v.artifact_digest = a.digest)"
+        );
+        Ok(gone.execute(self.pool()).await?.rows_affected())
     }
 
     /// Which of these artifacts are known.

@@ -43,6 +43,14 @@ impl Turned {
     }
 }
 
+/// How a rollout ends.
+struct Change {
+    /// How it has ended so far; `None`: it has not.
+    from: Option<End>,
+    /// How it ends now.
+    to: End,
+}
+
 /// Rollouts, and admissions, that one statement of a look at all of them concerns.
 const PAGE: i64 = 1000;
 
@@ -76,8 +84,14 @@ impl Store {
     /// Ends those of these rollouts that no cluster is waited for any more, and tells which. How the turns do not tell is
     /// counted.
     pub async fn end_rollouts(&self, turned: &[Turned]) -> Result<Vec<EndedRollout>> {
-        let told = turned.iter().filter_map(|one| Some((one.rollout, one.end?)));
-        let mut ends: BTreeMap<i64, End> = told.collect();
+        let told = turned.iter().filter_map(|one| {
+            let change = Change {
+                from: None,
+                to: one.end?,
+            };
+            Some((one.rollout, change))
+        });
+        let mut ends: BTreeMap<i64, Change> = told.collect();
         let untold: Vec<i64> = turned
             .iter()
             .map(|one| one.rollout)
@@ -85,7 +99,10 @@ impl Store {
             .collect();
         if !untold.is_empty() {
             let counted = self.tallies(&untold).await?;
-            ends.extend(counted.iter().filter_map(|(id, tally)| Some((*id, tally.end()?))));
+            ends.extend(counted.iter().filter_map(|(id, from, tally)| {
+                let to = tally.end_after(*from)?;
+                Some((*id, Change { from: *from, to }))
+            }));
         }
         match ends.is_empty() {
             true => Ok(Vec::new()),
@@ -93,16 +110,17 @@ impl Store {
         }
     }
 
-    /// How far those of these rollouts are that no cluster is waited for.
-    async fn tallies(&self, rollouts: &[i64]) -> Result<Vec<(i64, Tally)>> {
+    /// How far those of these rollouts are that no cluster is waited for, and how they have ended so far.
+    async fn tallies(&self, rollouts: &[i64]) -> Result<Vec<(i64, Option<End>, Tally)>> {
         let counted = sqlx::query!(
-            r#"SELECT r.id, r.clusters, count(*) FILTER (WHERE a.state = $2) AS "admitted!",
+            r#"SELECT r.id, r.state, r.clusters, count(*) FILTER (WHERE a.state = $2) AS "admitted!",
                       count(*) FILTER (WHERE a.state = $3) AS "withdrawn!",
                       count(*) FILTER (WHERE a.state = $4) AS "superseded!"
                FROM rollout r LEFT JOIN admission a ON a.rollout_id = r.id AND a.state <> 'Applied'
-               -- One that is waited for says enough.
-               WHERE r.id = ANY ($1) AND r.state = 'Progressing' AND NOT EXISTS (
-                 SELECT FROM admission w WHERE w.rollout_id = r.id AND w.state = 'Admitted')
+               -- One that is waited for says enough. Of what ended long ago no admissions are left to count.
+               WHERE r.id = ANY ($1) AND (r.state = 'Progressing' OR r.state = 'Withdrawn' AND EXISTS (
+                   SELECT FROM admission w WHERE w.rollout_id = r.id))
+                 AND NOT EXISTS (SELECT FROM admission w WHERE w.rollout_id = r.id AND w.state = 'Admitted')
                GROUP BY r.id"#,
             rollouts,
             AdmissionState::Admitted.as_str(),
@@ -119,25 +137,30 @@ impl Store {
                 withdrawn: row.withdrawn,
                 superseded: row.superseded,
             };
-            (row.id, tally)
+            (row.id, End::parse(&row.state), tally)
         });
         Ok(tallies.collect())
     }
 
     /// Closes rollouts, unless a cluster of theirs is waited for, or is again by a plan that is just being committed.
-    async fn close_rollouts(&self, ends: &BTreeMap<i64, End>) -> Result<Vec<EndedRollout>> {
+    async fn close_rollouts(&self, ends: &BTreeMap<i64, Change>) -> Result<Vec<EndedRollout>> {
         let ids: Vec<i64> = ends.keys().copied().collect();
-        let states: Vec<&str> = ends.values().map(|end| end.as_str()).collect();
+        let former = ends
+            .values()
+            .map(|end| end.from.map_or("Progressing", End::as_str));
+        let former: Vec<&str> = former.collect();
+        let states: Vec<&str> = ends.values().map(|end| end.to.as_str()).collect();
         let closed = sqlx::query!(
             r#"WITH seen AS MATERIALIZED (
-                 SELECT r.id, r.readmissions, v.state
-                 FROM unnest($1::bigint[], $2::text[]) AS v(id, state) JOIN rollout r ON r.id = v.id
-                 WHERE r.state = 'Progressing' AND NOT EXISTS (
+                 SELECT r.id, r.readmissions, v.former, v.state
+                 FROM unnest($1::bigint[], $2::text[], $3::text[]) AS v(id, former, state)
+                 JOIN rollout r ON r.id = v.id AND r.state = v.former
+                 WHERE NOT EXISTS (
                    SELECT FROM admission a WHERE a.rollout_id = r.id AND a.state = 'Admitted')),
                -- In one order for all writers. What a plan has changed that is committed meanwhile is seen here only.
                held AS MATERIALIZED (
                  SELECT r.id, seen.state FROM seen JOIN rollout r ON r.id = seen.id
-                 WHERE r.state = 'Progressing' AND r.readmissions = seen.readmissions
+                 WHERE r.state = seen.former AND r.readmissions = seen.readmissions
                  ORDER BY r.id FOR NO KEY UPDATE OF r),
                done AS (
                  UPDATE rollout r SET state = held.state, finished_at = now(), clusters_applied = r.clusters - (
@@ -149,13 +172,14 @@ impl Store {
                       done.finished_at AS "finished_at!"
                FROM done JOIN resource a ON a.uid = done.app_uid LEFT JOIN revision v ON v.id = done.revision_id"#,
             &ids,
+            &former as &[&str],
             &states as &[&str]
         )
         .fetch_all(self.pool())
         .await?;
         let closed = closed.into_iter().filter_map(|row| {
             Some(EndedRollout {
-                end: *ends.get(&row.id)?,
+                end: ends.get(&row.id)?.to,
                 app: row.app,
                 revision: row.revision,
                 created_at: row.created_at,

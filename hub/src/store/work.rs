@@ -44,29 +44,36 @@ impl Store {
 
     /// Keeps a source that `replica` is still at. `false`: another one has taken it.
     pub async fn keep_source(&self, source: Uuid, replica: &str) -> Result<bool> {
-        let kept = sqlx::query!(
-            "UPDATE source_state SET held_until = now() + make_interval(secs => $3) WHERE uid = $1 AND held_by = $2",
+        // One that was recorded just now is nobody's, and no other's either. A statement that had to wait takes no time away.
+        Ok(sqlx::query_scalar!(
+            r#"WITH kept AS (
+                 UPDATE source_state SET held_until = greatest(held_until, now() + make_interval(secs => $3))
+                 WHERE uid = $1 AND held_by = $2)
+               SELECT NOT EXISTS (
+                 SELECT FROM source_state WHERE uid = $1 AND held_by NOT IN ('', $2)) AS "kept!""#,
             source,
             replica,
             HELD.as_secs_f64()
         )
-        .execute(self.pool())
-        .await?;
-        Ok(kept.rows_affected() > 0)
+        .fetch_one(self.pool())
+        .await?)
     }
 
-    /// Keeps an app's mark whose plan `replica` still makes. `false`: it has none, or another one has taken it.
+    /// Keeps an app's mark whose plan `replica` still makes. `false`: another one has taken it.
     pub async fn keep_plan(&self, app: Uuid, replica: &str) -> Result<bool> {
-        let kept = sqlx::query!(
-            "UPDATE due SET held_until = now() + make_interval(secs => $3)
-             WHERE topic = 'app' AND key = $1 AND held_by = $2",
+        // Once its plan is committed it has none, and that is no other's either.
+        Ok(sqlx::query_scalar!(
+            r#"WITH kept AS (
+                 UPDATE due SET held_until = greatest(held_until, now() + make_interval(secs => $3))
+                 WHERE topic = 'app' AND key = $1 AND held_by = $2)
+               SELECT NOT EXISTS (
+                 SELECT FROM due WHERE topic = 'app' AND key = $1 AND held_by NOT IN ('', $2)) AS "kept!""#,
             app,
             replica,
             HELD.as_secs_f64()
         )
-        .execute(self.pool())
-        .await?;
-        Ok(kept.rows_affected() > 0)
+        .fetch_one(self.pool())
+        .await?)
     }
 
     /// Takes clusters that are to be judged by placements; `true`: another hub is at more of them, or is just taking them.

@@ -1,8 +1,6 @@
 //! Reconciles one app: renders what is due, gathers, decides in `core`, commits. What is rendered is shared by all
 //! clusters; a decision that changes nothing writes nothing.
 
-use std::convert::Infallible;
-
 use flotilla_api::kinds::kustomization::KustomizationSpec;
 use flotilla_core::{
     app::{admission, decide},
@@ -20,8 +18,9 @@ use super::{
     Context,
     gather::{self, Layers, Owned, Ownership},
     is_passing,
+    lease::kept,
     queue::Outcome,
-    render::{self, Ensured},
+    render::{self, RenderStatus},
     rollouts,
 };
 use crate::{
@@ -53,7 +52,11 @@ pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> 
     };
     let made = tokio::select! {
         made = reconcile_app(context, &app, &recorded) => made,
-        never = keep(context, uid) => match never {},
+        () = kept(
+            HELD / 3,
+            || context.store.keep_plan(uid, &context.replica),
+            "another hub may plan this app too; one of them commits",
+        ) => return Ok(Outcome::After(HELD)),
     };
     match made {
         Err(error) if !is_passing(&error) => {
@@ -75,16 +78,6 @@ pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> 
     }
 }
 
-/// Says from time to time that this hub still makes the plan.
-async fn keep(context: &Context, app: Uuid) -> Infallible {
-    loop {
-        tokio::time::sleep(HELD / 3).await;
-        if let Err(error) = context.store.keep_plan(app, &context.replica).await {
-            tracing::debug!(%error, "another hub may plan this app too; one of them commits");
-        }
-    }
-}
-
 async fn reconcile_app(context: &Context, app: &ResourceRow, recorded: &AppPlan) -> anyhow::Result<Outcome> {
     let spec: KustomizationSpec = serde_json::from_value(app.spec.clone())
         .map_err(|e| StoreError::corrupt(format!("spec of {}", app.display()), e))?;
@@ -100,11 +93,15 @@ async fn reconcile_app(context: &Context, app: &ResourceRow, recorded: &AppPlan)
     let mut problems: Vec<Waiting> = unsupported.collect();
     let rendered = if problems.is_empty() {
         let substitutes = spec.post_build.is_some() || placed.overrides_variables;
-        render::ensure(context, app, &spec, substitutes).await?
+        render::reconcile(context, app, &spec, substitutes).await?
     } else {
-        Ensured::held(Vec::new())
+        RenderStatus::held(Vec::new())
     };
     let Some(admitted) = rendered.admission else {
+        // It is said of the app alone: nothing is written for each of its units because of what passes.
+        if let Some(why) = rendered.waiting {
+            hold(context, app, recorded, vec![why]).await?;
+        }
         return Ok(rendered.outcome);
     };
     let layers = match gather::layers(context, app, &spec).await? {

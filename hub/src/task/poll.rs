@@ -1,7 +1,7 @@
 //! Reconciles one source: gathers what is recorded and configured, looks at the remote where that is due, decides in
 //! [`flotilla_core::source`], commits. The last good artifact stays when anything fails.
 
-use std::{convert::Infallible, time::Duration};
+use std::time::Duration;
 
 use flotilla_api::kinds::git_repository::GitRepositorySpec;
 use flotilla_core::{
@@ -14,7 +14,7 @@ use time::OffsetDateTime;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use super::{Context, gather::values, is_passing, queue::Outcome, random};
+use super::{Context, gather::values, is_passing, lease::kept, queue::Outcome, random};
 use crate::{
     artifact::{self, ArtifactDigest, ArtifactStore, ReadLimits},
     source::{
@@ -66,7 +66,11 @@ pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> 
             }
             let looked = tokio::select! {
                 looked = look_git(context, &object, &spec, &recorded.state) => looked,
-                never = keep(context, uid) => match never {},
+                () = kept(
+                    HELD / 3,
+                    || context.store.keep_source(uid, &context.replica),
+                    "another hub may look at this source too; one of them records",
+                ) => return Ok(Outcome::After(HELD)),
             };
             match looked {
                 Err(error) if !is_passing(&error) => {
@@ -85,16 +89,6 @@ pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> 
     }
     commit(context, &object, &recorded, &next, fetched.as_ref()).await?;
     Ok(Outcome::After(next.wait))
-}
-
-/// Says from time to time that this hub is still looking.
-async fn keep(context: &Context, source: Uuid) -> Infallible {
-    loop {
-        tokio::time::sleep(HELD / 3).await;
-        if let Err(error) = context.store.keep_source(source, &context.replica).await {
-            tracing::debug!(%error, "another hub may look at this source too; one of them records");
-        }
-    }
 }
 
 /// What is recorded of a source.

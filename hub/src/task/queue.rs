@@ -42,7 +42,7 @@ pub enum Outcome {
     Done,
     /// Nothing more to do until something changes; what changes within this time is taken together, at its end.
     Rest(Duration),
-    /// Look again after this long, whatever happens meanwhile.
+    /// Look again after this long, or when it is nudged before.
     After(Duration),
     /// Somebody else was faster: gather again at once.
     Again,

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeSet, HashSet},
-    convert::Infallible,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -25,7 +24,7 @@ use tracing::Instrument as _;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::{Context, queue::Outcome};
+use super::{Context, lease::kept, queue::Outcome};
 use crate::{
     artifact::{self, ArtifactDigest, ReadLimits, Tree},
     renderer::{KustomizeInput, RenderFailure, Rendered, RenderedObject, Renderer},
@@ -141,25 +140,47 @@ impl Engine {
 }
 
 /// What an app may be given now.
-pub struct Ensured {
-    /// The current revision's rendering, or why there is none. `None` while it is rendered elsewhere: nothing is to be
-    /// said of it yet.
+pub struct RenderStatus {
+    /// The current revision's rendering, or why there is none. `None` while that is not known: units stay as they are.
     pub admission: Option<Admission>,
+    /// Why that is not known yet, where it is to be said.
+    pub waiting: Option<Waiting>,
     /// The source's current revision; '' while there is none.
     pub revision: String,
     /// When to look again.
     pub outcome: Outcome,
 }
 
-impl Ensured {
+impl RenderStatus {
     /// Nothing, for these reasons; a suspended app has none of its own.
     pub fn held(reasons: Vec<Waiting>) -> Self {
+        Self::known(Admission::Held(reasons), Outcome::Done)
+    }
+
+    fn known(admission: Admission, outcome: Outcome) -> Self {
         Self {
-            admission: Some(Admission::Held(reasons)),
-            revision: String::new(),
-            outcome: Outcome::Done,
+            admission: Some(admission),
+            ..Self::later(outcome)
         }
     }
+
+    /// It is rendered elsewhere, or later.
+    fn later(outcome: Outcome) -> Self {
+        Self {
+            admission: None,
+            waiting: None,
+            revision: String::new(),
+            outcome,
+        }
+    }
+}
+
+/// What came of an attempt.
+enum Attempted {
+    /// It has ended.
+    Ended(Ended),
+    /// Nothing was done: it counts for nothing, and any replica may begin. What is to be said of that, if anything.
+    GivenBack(Option<Waiting>),
 }
 
 /// What a failure may say, in bytes.
@@ -186,23 +207,23 @@ const KEPT_GROUPS: [&str; 7] = [
 
 /// Renders the source's current revision for `app` if that is due. Only that rendering may be admitted: another
 /// revision's, or another source's, is not what the app says now.
-pub async fn ensure(
+pub async fn reconcile(
     context: &Context,
     app: &ResourceRow,
     spec: &KustomizationSpec,
     substitutes: bool,
-) -> anyhow::Result<Ensured> {
+) -> anyhow::Result<RenderStatus> {
     // A suspended app follows nothing; what it has stays.
     if app.is_suspended() {
-        return Ok(Ensured::held(Vec::new()));
+        return Ok(RenderStatus::held(Vec::new()));
     }
     let renderer = match context.renderer.of(app) {
         Ok(renderer) => renderer,
-        Err(problem) => return Ok(Ensured::held(vec![problem])),
+        Err(problem) => return Ok(RenderStatus::held(vec![problem])),
     };
     let (source, revision) = match source_revision(context, app).await? {
         Ok(found) => found,
-        Err(problem) => return Ok(Ensured::held(vec![problem])),
+        Err(problem) => return Ok(RenderStatus::held(vec![problem])),
     };
     let fields = fields(renderer, spec, substitutes);
     let input = Input::new(app.uid, fields, source, revision.id, &revision.artifact_digest);
@@ -216,12 +237,9 @@ pub async fn ensure(
         substitutes,
         rendering: current(context, &input).await?,
     };
-    let (admission, outcome) = work.admission().await?;
-    Ok(Ensured {
-        admission,
-        revision: revision.revision,
-        outcome,
-    })
+    let mut status = work.admission().await?;
+    status.revision = revision.revision;
+    Ok(status)
 }
 
 /// What the input renders to at the source's present revision; recorded as the app's where that is new.
@@ -246,7 +264,7 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    async fn admission(&self) -> anyhow::Result<(Option<Admission>, Outcome)> {
+    async fn admission(&self) -> anyhow::Result<RenderStatus> {
         let store = &self.context.store;
         let mut row = store.rendering(&self.rendering).await?;
         // What ended the hub once is rendered with nothing beside it that could be blamed in its place.
@@ -254,7 +272,7 @@ impl Work<'_> {
             Some(row) if row.state == "Pending" && row.lost > 0 => {
                 match self.context.renderer.alone.try_lock() {
                     Ok(alone) => Some(alone),
-                    Err(_) => return Ok((None, Outcome::After(ALONE))),
+                    Err(_) => return Ok(RenderStatus::later(Outcome::After(ALONE))),
                 }
             }
             _ => None,
@@ -262,7 +280,7 @@ impl Work<'_> {
         if row.as_ref().is_none_or(|row| row.state == "Pending") {
             // Who is at it wakes all that have the same.
             let Some(_turn) = self.context.renderer.running.begin(self.rendering) else {
-                return Ok((None, Outcome::After(ALONE)));
+                return Ok(RenderStatus::later(Outcome::After(ALONE)));
             };
             if let Some(attempt) = store
                 .begin_rendering(&self.rendering, &self.context.replica, LEASE)
@@ -277,7 +295,7 @@ impl Work<'_> {
         let admission = match row.state.as_str() {
             "Done" => Admission::Admitted(self.admitted(row.content.as_deref())?),
             // Another replica's first attempt has said nothing yet.
-            "Pending" if row.message.is_empty() => return Ok((None, later(&row))),
+            "Pending" if row.message.is_empty() => return Ok(RenderStatus::later(later(&row))),
             _ => Admission::Held(vec![waiting(&row.reason, &row.message)]),
         };
         let outcome = if row.state == "Pending" {
@@ -285,7 +303,7 @@ impl Work<'_> {
         } else {
             Outcome::Done
         };
-        Ok((Some(admission), outcome))
+        Ok(RenderStatus::known(admission, outcome))
     }
 
     fn admitted(&self, content: Option<&[u8]>) -> anyhow::Result<Admitted> {
@@ -297,8 +315,9 @@ impl Work<'_> {
         })
     }
 
-    /// Renders and records what came of it; of a rendering that the end of this hub stopped there is nothing to say.
-    async fn render(&self, attempt: i32) -> anyhow::Result<(Option<Admission>, Outcome)> {
+    /// Renders and records what came of it; of a rendering that the end of this hub stopped, or that another one has taken,
+    /// there is nothing to say.
+    async fn render(&self, attempt: i32) -> anyhow::Result<RenderStatus> {
         let context = self.context;
         let mut begun = Attempt {
             work: self,
@@ -307,27 +326,41 @@ impl Work<'_> {
         };
         let work = async {
             let began = Instant::now();
-            let Some(ended) = self.ended(attempt).await?.map(told) else {
-                context
-                    .store
-                    .give_back_rendering(&self.rendering, &context.replica)
-                    .await?;
-                return Ok(None);
+            let ended = match self.ended(attempt).await? {
+                Attempted::Ended(ended) => told(ended),
+                given_back @ Attempted::GivenBack(_) => {
+                    context
+                        .store
+                        .give_back_rendering(&self.rendering, &context.replica)
+                        .await?;
+                    return Ok((given_back, 0));
+                }
             };
             let duration_ms = i32::try_from(began.elapsed().as_millis()).unwrap_or(i32::MAX);
             context
                 .store
                 .record_rendered(self.app.uid, &self.rendering, &ended, duration_ms, &context.seal)
                 .await?;
-            anyhow::Ok(Some((ended, duration_ms)))
+            anyhow::Ok((Attempted::Ended(ended), duration_ms))
         };
         let done = tokio::select! {
             done = work => done?,
-            never = self.keep(attempt) => match never {},
+            () = kept(
+                RENEW,
+                || context.store.keep_rendering(&self.rendering, &context.replica, attempt, LEASE),
+                "another replica may take this rendering too; both come to the same",
+            ) => (Attempted::GivenBack(None), 0),
         };
         begun.has_ended = true;
-        let Some((ended, duration_ms)) = done else {
-            return Ok((None, Outcome::After(ALONE)));
+        let (attempted, duration_ms) = done;
+        let ended = match attempted {
+            Attempted::Ended(ended) => ended,
+            Attempted::GivenBack(waiting) => {
+                return Ok(RenderStatus {
+                    waiting,
+                    ..RenderStatus::later(Outcome::After(ALONE))
+                });
+            }
         };
         self.tell(&ended, attempt, duration_ms).await?;
         let (admission, outcome) = match &ended {
@@ -351,30 +384,11 @@ impl Work<'_> {
                 Outcome::Done,
             ),
         };
-        Ok((Some(admission), outcome))
+        Ok(RenderStatus::known(admission, outcome))
     }
 
-    /// Says from time to time that this replica is still at it.
-    async fn keep(&self, attempt: i32) -> Infallible {
-        loop {
-            tokio::time::sleep(RENEW).await;
-            let replica = &self.context.replica;
-            let kept = self
-                .context
-                .store
-                .keep_rendering(&self.rendering, replica, attempt, LEASE);
-            match kept.await {
-                Ok(true) => {}
-                Ok(false) => std::future::pending().await,
-                Err(error) => {
-                    tracing::debug!(%error, "another replica may take this rendering too; both come to the same");
-                }
-            }
-        }
-    }
-
-    /// Renders; `None` when the hub is told to stop meanwhile.
-    async fn ended(&self, attempt: i32) -> anyhow::Result<Option<Ended>> {
+    /// Renders, and stores nothing.
+    async fn ended(&self, attempt: i32) -> anyhow::Result<Attempted> {
         let again = |reason: &str, message: String| Ended::Again {
             reason: reason.to_owned(),
             message,
@@ -384,7 +398,7 @@ impl Work<'_> {
         let tree = match self.tree().await? {
             Ok(tree) => tree,
             Err(artifact::StoreError::Refused { digest, source }) => {
-                return Ok(Some(Ended::Failed {
+                return Ok(Attempted::Ended(Ended::Failed {
                     reason: "ArtifactFailed".to_owned(),
                     message: format!("artifact {digest} cannot be used: {source}"),
                 }));
@@ -392,12 +406,12 @@ impl Work<'_> {
             Err(
                 error @ (artifact::StoreError::Unavailable { .. } | artifact::StoreError::Foreign { .. }),
             ) => {
-                return Ok(Some(again("ArtifactFailed", error.to_string())));
+                return Ok(Attempted::Ended(again("ArtifactFailed", error.to_string())));
             }
             Err(error) => {
                 // Only its source can bring it back.
                 store.wake(Topic::Resource, &[self.source]).await?;
-                return Ok(Some(again(
+                return Ok(Attempted::Ended(again(
                     "ArtifactFailed",
                     format!("{error}; the source is fetched again"),
                 )));
@@ -415,13 +429,16 @@ impl Work<'_> {
             substitutes: self.substitutes,
             timeout: TIMEOUT,
         };
-        Ok(Some(match self.renderer.kustomize(input).await {
+        Ok(Attempted::Ended(match self.renderer.kustomize(input).await {
             Ok(rendered) => {
                 let key = self.context.digest_key;
                 // All objects are written and hashed once: not on a thread that has streams to serve.
                 tokio::task::spawn_blocking(move || ended(&key, rendered)).await?
             }
-            Err(RenderFailure::Stopping) => return Ok(None),
+            Err(RenderFailure::Stopping) => return Ok(Attempted::GivenBack(None)),
+            Err(RenderFailure::Busy(places)) => {
+                return Ok(Attempted::GivenBack(Some(Waiting::RendererBusy { places })));
+            }
             Err(failure) if failure.is_transient() => again(failure.reason(), failure.to_string()),
             Err(failure) => Ended::Failed {
                 reason: failure.reason().to_owned(),

@@ -3,7 +3,10 @@
 
 use std::{collections::HashSet, convert::Infallible, time::Duration};
 
-use super::Context;
+use time::OffsetDateTime;
+
+use super::{Context, lease::taken};
+use crate::artifact::ArtifactDigest;
 
 /// What was written after this may not be named yet.
 const SETTLED: Duration = Duration::from_secs(24 * 3600);
@@ -11,7 +14,7 @@ const SETTLED: Duration = Duration::from_secs(24 * 3600);
 /// Looks now, and from then on once in `every`.
 pub async fn from_time_to_time(context: &Context, every: Duration) -> Infallible {
     loop {
-        if let Err(error) = run(context, every).await {
+        for error in look(context, every).await {
             tracing::warn!(
                 error = format!("{error:#}"),
                 "removing what is no longer used failed; it is done again"
@@ -21,26 +24,32 @@ pub async fn from_time_to_time(context: &Context, every: Duration) -> Infallible
     }
 }
 
-/// Looks once: at the rows unless another hub has done that, and at what this one keeps.
-async fn run(context: &Context, every: Duration) -> anyhow::Result<()> {
-    // A little less: this hub's own clock decides when it looks again.
-    let rows = match context.store.take_look(LOOK, every / 10 * 9).await? {
-        true => rows(context).await,
-        false => Ok(()),
-    };
-    if rows.is_err() {
-        // Another hub, or this one the next time, is not to wait for what was not done.
-        context.store.give_back_look(LOOK).await?;
-    }
-    artifacts(context).await?;
-    rows
-}
-
 /// What is looked at by one hub for all of them.
 const LOOK: &str = "retention";
 
-/// What this hub keeps beside the store.
-async fn artifacts(context: &Context) -> anyhow::Result<()> {
+/// Looks once: at the rows unless another hub has done that, and at what this one keeps. What is in the way of one step is no
+/// reason to leave out the others; returns what failed.
+async fn look(context: &Context, every: Duration) -> Vec<anyhow::Error> {
+    // A little less: this hub's own clock decides when it looks again.
+    let take = || context.store.take_look(LOOK, every / 10 * 9);
+    let mut failed = match taken("the look for what is no longer used", take).await {
+        true => rows(context).await,
+        false => Vec::new(),
+    };
+    if !failed.is_empty() {
+        // Another hub, or this one the next time, is not to wait for what was not done.
+        failed.extend(failure(context.store.give_back_look(LOOK).await));
+    }
+    failed.extend(failure(repositories(context).await));
+    failed.extend(artifacts(context).await);
+    failed
+}
+
+fn failure<E: Into<anyhow::Error>>(done: Result<(), E>) -> Option<anyhow::Error> {
+    done.err().map(Into::into)
+}
+
+async fn repositories(context: &Context) -> anyhow::Result<()> {
     let repositories = context.sources.fetcher.remove_unused(SETTLED).await?;
     if repositories > 0 {
         tracing::info!(
@@ -48,39 +57,70 @@ async fn artifacts(context: &Context) -> anyhow::Result<()> {
             "repositories that nothing is fetched into are removed"
         );
     }
-    // By the store's clock: what one hub sets aside another sweeps.
-    let now = context.store.now().await?;
-    let artifacts = &context.sources.artifacts;
-    let settled = artifacts.settled(SETTLED).await?;
-    let names: Vec<String> = settled.iter().map(ToString::to_string).collect();
-    let known: HashSet<String> = context.store.known_artifacts(&names).await?.into_iter().collect();
-    for (digest, name) in settled.iter().zip(&names) {
-        if !known.contains(name) {
-            artifacts.set_aside(*digest, SETTLED, now).await?;
-        }
-    }
-    artifacts.sweep(SETTLED, now).await?;
     Ok(())
 }
 
-async fn rows(context: &Context) -> anyhow::Result<()> {
-    // By the store's clock, since a hub's own decides for all of them.
-    let now = context.store.now().await?;
-    // What is in the way of one of these is no reason to leave out the others.
-    let made = context.store.make_partitions(now).await;
-    let events = context.store.event_trim(now).await;
-    let history = match context.history {
-        Some(keep) => context.store.history_trim(now, keep).await,
-        None => Ok(0),
+/// Sets aside the artifacts that no row names, and removes what was set aside long ago.
+async fn artifacts(context: &Context) -> Vec<anyhow::Error> {
+    let artifacts = &context.sources.artifacts;
+    // By the store's clock: what one hub sets aside another sweeps.
+    let now = match context.store.now().await {
+        Ok(now) => now,
+        Err(error) => return vec![error.into()],
     };
-    let released = context.store.forget_released().await;
-    let removed = context.store.remove_unused().await?;
+    let mut failed = Vec::new();
+    failed.extend(failure(set_aside(context, now).await));
+    failed.extend(failure(artifacts.sweep(SETTLED, now).await.map(drop)));
+    failed
+}
+
+/// Sets aside each artifact that no row names and that can be; one failure is told for all.
+async fn set_aside(context: &Context, now: OffsetDateTime) -> anyhow::Result<()> {
+    let (mut failed, mut first) = (0, None);
+    for digest in unnamed(context).await? {
+        if let Err(error) = context.sources.artifacts.set_aside(digest, SETTLED, now).await {
+            failed += 1;
+            first.get_or_insert(error);
+        }
+    }
+    match first {
+        Some(error) => {
+            Err(anyhow::Error::new(error).context(format!("setting {failed} unused artifacts aside")))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Artifacts that no row names.
+async fn unnamed(context: &Context) -> anyhow::Result<Vec<ArtifactDigest>> {
+    let settled = context.sources.artifacts.settled(SETTLED).await?;
+    let names: Vec<String> = settled.iter().map(ToString::to_string).collect();
+    let known: HashSet<String> = context.store.known_artifacts(&names).await?.into_iter().collect();
+    let unnamed = settled.into_iter().zip(names);
+    Ok(unnamed
+        .filter(|(_, name)| !known.contains(name))
+        .map(|(digest, _)| digest)
+        .collect())
+}
+
+async fn rows(context: &Context) -> Vec<anyhow::Error> {
+    // By the store's clock, since a hub's own decides for all of them.
+    let now = match context.store.now().await {
+        Ok(now) => now,
+        Err(error) => return vec![error.into()],
+    };
+    let store = &context.store;
+    let mut failed = Vec::new();
+    failed.extend(failure(store.make_partitions(now).await.map(drop)));
+    failed.extend(failure(store.event_trim(now).await.map(drop)));
+    if let Some(keep) = context.history {
+        failed.extend(failure(store.history_trim(now, keep).await.map(drop)));
+    }
+    failed.extend(failure(store.forget_released().await.map(drop)));
+    let (removed, steps) = store.remove_unused().await;
     if removed != Default::default() {
         tracing::info!(?removed, "what is no longer used is removed");
     }
-    made?;
-    events?;
-    history?;
-    released?;
-    Ok(())
+    failed.extend(steps.into_iter().map(Into::into));
+    failed
 }

@@ -7,7 +7,7 @@ use flotilla_core::rollout::admission::End;
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
-use super::Context;
+use super::{Context, lease::taken};
 use crate::{
     store::rollout::EndedRollout,
     trace::{self, Past},
@@ -31,19 +31,17 @@ pub(super) async fn when_asked(context: &Context, asked: &Notify) -> Infallible 
             }
         }
         if let Err(error) = look(context).await {
-            warn!(%error, "looking for rollouts that have ended failed; it is done at the next look");
+            warn!(%error, "looking for rollouts that have ended failed; it is done again");
+            asked.notify_one();
         }
     }
 }
 
 async fn take(context: &Context) -> bool {
-    match context.store.take_look(LOOK, APART).await {
-        Ok(taken) => taken,
-        Err(error) => {
-            warn!(%error, "looking for rollouts that have ended failed; it is done again");
-            false
-        }
-    }
+    taken("the look for rollouts that have ended", || {
+        context.store.take_look(LOOK, APART)
+    })
+    .await
 }
 
 async fn look(context: &Context) -> crate::store::Result<()> {

@@ -147,12 +147,12 @@ async fn a_set_that_nothing_names_goes_and_one_that_is_used_stays() {
     world
         .execute("DELETE FROM history WHERE version = 1; UPDATE target SET referenced_at = now() - interval '2 days'")
         .await;
-    world.store.remove_unused().await.expect("looked");
+    world.remove_unused().await;
     assert_eq!(sets().await, 2, "it was in use a moment ago");
     world
         .execute("UPDATE keyset SET referenced_at = now() - interval '2 days'")
         .await;
-    world.store.remove_unused().await.expect("looked");
+    world.remove_unused().await;
     assert_eq!(sets().await, 1);
     assert_eq!(world.count("SELECT count(*) FROM keyset_key").await, 1);
 }

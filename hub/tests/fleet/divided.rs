@@ -301,6 +301,51 @@ async fn the_mark_of_a_plan_is_kept_while_it_is_made() {
 }
 
 #[tokio::test]
+async fn a_lease_is_lost_to_another_hub_alone_and_its_time_never_goes_back() {
+    let world = World::new().await;
+    let app = world.app("a").await;
+    world.revision("r1").await;
+    let source = world.uid("OCIRepository", "source").await;
+    world
+        .execute(&format!(
+            "INSERT INTO due (topic, key) VALUES ('app', '{app}') ON CONFLICT DO NOTHING"
+        ))
+        .await;
+    let store = &world.store;
+    let keep = async |replica: &str| {
+        let source = store.keep_source(source, replica).await.expect("asked");
+        (source, store.keep_plan(app, replica).await.expect("asked"))
+    };
+    assert_eq!(keep("one").await, (true, true), "no other has taken them");
+    assert!(store.take_source(source, "one").await.expect("asked"));
+    let mark = store.take_plan(app, "one").await.expect("asked");
+    assert!(matches!(mark, Lease::Held(_)), "{mark:?}");
+    let until = async |time: &str| {
+        world
+            .execute(&format!(
+                "UPDATE source_state SET held_until = {time}; UPDATE due SET held_until = {time} WHERE topic = 'app'"
+            ))
+            .await;
+    };
+    // A renewal that waited for a lock, behind a later one.
+    until("now() + interval '1 hour'").await;
+    assert_eq!(keep("one").await, (true, true));
+    let later = "SELECT count(*) FROM (SELECT held_until FROM source_state UNION ALL
+                   SELECT held_until FROM due WHERE topic = 'app') AS l
+                 WHERE held_until > now() + interval '30 minutes'";
+    assert_eq!(world.count(later).await, 2);
+    assert_eq!(keep("two").await, (false, false));
+    // It is over, and nobody else came.
+    until("now()").await;
+    assert_eq!(keep("one").await, (true, true));
+    until("now()").await;
+    assert!(store.take_source(source, "two").await.expect("asked"));
+    let mark = store.take_plan(app, "two").await.expect("asked");
+    assert!(matches!(mark, Lease::Held(_)), "{mark:?}");
+    assert_eq!(keep("one").await, (false, false));
+}
+
+#[tokio::test]
 async fn what_has_just_changed_is_left_to_who_is_woken_by_it() {
     let world = World::new().await;
     let (app, cluster) = (world.app("a").await, world.cluster("c1").await);

@@ -284,7 +284,7 @@ async fn the_agents_port_opens_to_agents_certificates_alone() {
                 cluster,
                 &[0x41, 2],
                 OffsetDateTime::now_utc(),
-                flotilla_hub::auth::ca::AGENT_LIFETIME,
+                time::Duration::hours(24),
             )
             .expect("issued");
         let refused = admitted(&hub, Some(identity(&[leaf], &own.serialize_pem())))

@@ -168,7 +168,7 @@ async fn a_target_is_one_row_for_all_units_that_have_it_and_stays_while_anything
         world
             .execute("UPDATE target SET referenced_at = now() - interval '2 days'")
             .await;
-        world.store.remove_unused().await.expect("looked").targets
+        world.remove_unused().await.targets
     };
     assert_eq!(removed().await, 0, "the history names it");
     world.execute("DELETE FROM history WHERE version = 1").await;

@@ -21,6 +21,7 @@ mod removal;
 mod renderings;
 mod replicas;
 mod reports;
+mod retention;
 mod rollouts;
 mod s3;
 mod sharing;

@@ -212,6 +212,27 @@ async fn a_cluster_that_is_let_go_of_is_not_waited_for_until_it_is_chosen_again(
 }
 
 #[tokio::test]
+async fn a_withdrawn_rollout_that_every_cluster_has_applied_all_the_same_is_complete() {
+    let rolling = Rolling::out(3).await;
+    let [one, two, three] = rolling.clusters[..] else {
+        panic!("three clusters")
+    };
+    assert_eq!(rolling.applies(one).await, []);
+    rolling
+        .world
+        .roll_out(rolling.app, &[one], &rolling.content)
+        .await;
+    assert_eq!(rolling.shown().await, [row("Withdrawn", 3, 1)]);
+    // Their agents had applied it just before, and tell it now.
+    assert_eq!(rolling.applies(two).await, [], "not yet every one");
+    assert_eq!(rolling.shown().await, [row("Withdrawn", 3, 1)]);
+    assert_eq!(rolling.applies(three).await, [End::Complete]);
+    assert_eq!(rolling.shown().await, [row("Complete", 3, 3)]);
+    assert_eq!(rolling.applies(three).await, []);
+    rolling.is_quiet().await;
+}
+
+#[tokio::test]
 async fn a_rollout_that_is_suspended_in_the_middle_stands_still_and_goes_on_when_it_is_resumed() {
     let rolling = Rolling::out(3).await;
     let [one, two, three] = rolling.clusters[..] else {
@@ -372,13 +393,14 @@ async fn what_ended_long_ago_is_removed_a_part_at_a_time() {
         ))
         .await;
     let statements = Statements::listen();
-    let removed = world.store.remove_unused().await.expect("looked");
+    let removed = world.remove_unused().await;
     let asked = statements.take();
     let parts = |words: &str| asked.iter().filter(|one| one.words.starts_with(words)).count();
     assert_eq!((removed.rollouts, removed.targets), (25, 12_000));
+    // Of five other tables there is one part each.
     assert_eq!(
         (parts("WITH ended AS"), parts("WITH page AS")),
-        (3, 3),
+        (3, 3 + 5),
         "{asked:#?}"
     );
     // What is under way, and what units are to be, stays.

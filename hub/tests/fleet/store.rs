@@ -734,7 +734,7 @@ async fn what_no_root_reaches_goes_after_a_day_and_nothing_else() {
             .await;
         world.roll_out(app, &[cluster], &content).await;
     }
-    let removed = || async { world.store.remove_unused().await.expect("looked") };
+    let removed = || async { world.remove_unused().await };
     assert_eq!(removed().await, Removed::default(), "nothing is old");
     world
         .execute(

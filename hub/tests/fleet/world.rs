@@ -32,6 +32,7 @@ use flotilla_hub::{
         rendering::{Changes, Input as RenderInput, Outcome},
         report::{Attained, StatusRow},
         resource::FLEET,
+        retention::Removed,
         rollout::{EndedRollout, Turned},
         source::{NewRevision, SourceOutcome},
     },
@@ -253,6 +254,18 @@ impl World {
         objects: &[Object],
         paths: Option<BTreeSet<String>>,
     ) -> Rendered {
+        let rendered = self.try_render(app, revision, objects, paths).await;
+        rendered.expect("recorded")
+    }
+
+    /// As [`Self::render_from`], where others may be at what it stores.
+    pub(crate) async fn try_render(
+        &self,
+        app: Uuid,
+        revision: i64,
+        objects: &[Object],
+        paths: Option<BTreeSet<String>>,
+    ) -> Result<Rendered, StoreError> {
         let input = self.input(app, revision).await;
         self.store.take_input(&input).await.expect("taken");
         self.store
@@ -287,16 +300,22 @@ impl World {
         };
         self.store
             .record_rendered(app, &input.rendering, &outcome, 1, &self.seal)
-            .await
-            .expect("recorded");
-        Rendered {
+            .await?;
+        Ok(Rendered {
             admitted: Admitted {
                 revision,
                 content: content.digest(),
             },
             manifest,
             keys: objects.iter().map(|one| one.key.clone()).collect(),
-        }
+        })
+    }
+
+    /// Removes what no root reaches; returns what that was.
+    pub(crate) async fn remove_unused(&self) -> Removed {
+        let (removed, failed) = self.store.remove_unused().await;
+        assert!(failed.is_empty(), "{failed:?}");
+        removed
     }
 
     /// Gathers and decides as the hub's planner does.

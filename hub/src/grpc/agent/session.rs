@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use flotilla_core::{digest::Digest, unit::Entry};
+use flotilla_core::{
+    desired::{Head, Held, Offer},
+    digest::Digest,
+    unit::Entry,
+};
 use flotilla_proto::agent::v1::{
     Ack, AgentMessage, Desired, Hello, HubMessage, Refused, RefusedReason, Report, ReportAck, UnitAcceptance,
     UnitEntry, agent_message, hub_message,
@@ -26,7 +30,7 @@ use crate::{
     index::{State, Watched},
     store::{
         Store, StoreError,
-        publish::{EntryRow, Head},
+        publish::EntryRow,
         report::{Attained, ConditionRow},
         session::{Answer, Refusal, Told},
     },
@@ -59,28 +63,12 @@ pub(super) fn age(cluster: Uuid, epoch: u64) -> Duration {
     Duration::from_millis(AGES.start + drawn % (AGES.end - AGES.start))
 }
 
-/// What the agent holds, as far as we know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Held {
-    incarnation: u64,
-    generation: u64,
-    /// Root of that; `None`: it is not known.
-    root: Option<Digest>,
-}
-
-impl Held {
-    const NOTHING: Self = Self {
-        incarnation: 0,
-        generation: 0,
-        root: None,
-    };
-
-    pub(super) fn of(hello: &Hello) -> Self {
-        Self {
-            incarnation: hello.incarnation,
-            generation: hello.generation,
-            root: Digest::try_from_slice(&hello.root).ok(),
-        }
+/// What an agent says that it holds.
+pub(super) fn held(hello: &Hello) -> Held {
+    Held {
+        incarnation: hello.incarnation,
+        generation: hello.generation,
+        root: Digest::try_from_slice(&hello.root).ok(),
     }
 }
 
@@ -188,18 +176,10 @@ impl Session<'_> {
         }
     }
 
-    /// Tells whether the agent holds a later state of this history than the store, or another under the same number: the
-    /// store was restored from a backup. It stays so while the stream lasts, also when new generations overtake the
-    /// agent's: theirs are others than the ones it has seen.
-    fn is_ahead(&mut self, state: Option<Head>) -> bool {
-        let (incarnation, generation) = state.map_or((self.service.incarnation, 0), |state| {
-            (state.incarnation, state.generation)
-        });
-        let held = self.at_hello;
-        let is_other = state
-            .zip(held.root)
-            .is_some_and(|(state, root)| held.generation == state.generation && root != state.root);
-        self.ahead |= held.incarnation == incarnation && (held.generation > generation || is_other);
+    /// Tells whether the agent was found ahead of the store. It stays so while the stream lasts, also when new generations
+    /// overtake the agent's: theirs are others than the ones it has seen.
+    fn is_ahead(&mut self, published: Option<Head>) -> bool {
+        self.ahead |= self.at_hello.is_ahead(published, self.service.incarnation);
         self.ahead
     }
 
@@ -222,12 +202,11 @@ impl Session<'_> {
 
     /// The next message: changes since what the agent holds, or the whole state.
     async fn desired(&mut self, state: &State) -> Result<Option<Desired>, Status> {
-        let same_history = self.sent.incarnation == state.head.incarnation;
-        // What is read from the store for a stream may be later than what the index has seen yet.
-        if same_history && self.sent.generation >= state.head.generation {
-            return Ok(None);
-        }
-        let base = (same_history && self.sent.generation > 0).then_some(self.sent.generation);
+        let base = match self.sent.offer(state.head) {
+            Offer::Nothing => return Ok(None),
+            Offer::Since(generation) => Some(generation),
+            Offer::Whole => None,
+        };
         let read;
         let (head, entries) = match (&state.changes, base) {
             (Some((since, changes)), Some(base)) if *since <= base => (state.head, changes),
@@ -265,11 +244,7 @@ impl Session<'_> {
             self.too_large(head, bytes, entries);
             return Ok(None);
         }
-        self.sent = Held {
-            incarnation: head.incarnation,
-            generation: head.generation,
-            root: Some(head.root),
-        };
+        self.sent = head.into();
         self.sent_whole = base.is_none();
         Ok(Some(desired))
     }
@@ -369,11 +344,8 @@ impl Session<'_> {
             message = said,
             "the agent refused a generation"
         );
-        // Once: what was sent whole and refused would be refused again.
-        let again = matches!(reason, RefusedReason::BaseUnknown | RefusedReason::RootMismatch)
-            && self.sent != Held::NOTHING
-            && !(self.sent_whole && self.sent.generation == refused.generation);
-        if again {
+        let lacks_base = matches!(reason, RefusedReason::BaseUnknown | RefusedReason::RootMismatch);
+        if lacks_base && self.sent.is_sent_again(self.sent_whole, refused.generation) {
             self.sent = Held::NOTHING;
             return true;
         }

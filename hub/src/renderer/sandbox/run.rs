@@ -118,11 +118,6 @@ impl Sandbox {
         "/proc/self/exe".into()
     }
 
-    /// Whether programs are confined.
-    pub fn isolation(&self) -> Isolation {
-        self.isolation
-    }
-
     /// Runs a job and returns what it printed.
     pub async fn run(&self, job: &Job) -> Result<Vec<u8>, RunError> {
         let mut execute = job.execute.clone();

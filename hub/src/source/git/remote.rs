@@ -50,7 +50,7 @@ pub struct RemoteKey(Digest);
 
 impl Remote {
     /// Takes a source's URL and what its Secret holds; `ca` is PEM, trusted besides the system's certificates.
-    /// Userinfo in the URL serves as the credential where there is no other, as Git clients do it.
+    /// Userinfo in the URL is dropped: the API refuses it.
     pub fn new(
         url: &str,
         credential: Option<Credential>,
@@ -60,7 +60,6 @@ impl Remote {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(InvalidRemote::Scheme(url.scheme().to_owned()));
         }
-        let credential = credential.or_else(|| userinfo(&url));
         if credential
             .as_ref()
             .is_some_and(|credential| credential.header().is_none())
@@ -136,34 +135,6 @@ impl Remote {
     }
 }
 
-fn userinfo(url: &Url) -> Option<Credential> {
-    let password = url.password();
-    if url.username().is_empty() && password.is_none() {
-        return None;
-    }
-    Some(Credential::Basic {
-        username: percent_decoded(url.username()),
-        password: Zeroizing::new(percent_decoded(password.unwrap_or_default())),
-    })
-}
-
-fn percent_decoded(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        let escaped = (byte == b'%').then(|| text.get(at + 1..at + 3)).flatten();
-        if let Some(value) = escaped.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            out.push(value);
-            at += 3;
-        } else {
-            out.push(byte);
-            at += 1;
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
-}
-
 fn basic(username: &str, password: &str) -> Zeroizing<String> {
     Zeroizing::new(STANDARD.encode(Zeroizing::new(format!("{username}:{password}")).as_bytes()))
 }
@@ -232,30 +203,21 @@ mod tests {
 
     #[test]
     fn a_remote_is_shown_without_userinfo_query_and_credential() {
-        let remote = Remote::new("https://u:canary@git.example/r.git?sig=canary#canary", None, None)
-            .expect("a remote");
+        let remote = Remote::new(
+            "https://u:canary@git.example/r.git?sig=canary#canary",
+            basic_auth("canary"),
+            None,
+        )
+        .expect("a remote");
         assert_eq!(remote.shown(), "https://git.example/r.git");
         assert_eq!(
             format!("{remote:?}"),
             "Remote(https://git.example/r.git, Some(Basic(…)))"
         );
-        let header = remote.authorization().expect("userinfo serves as credential");
-        assert_eq!(header.to_str().ok(), Some("Basic dTpjYW5hcnk="));
-        assert!(!format!("{header:?}").contains("dTpj"));
-    }
-
-    #[test]
-    fn userinfo_is_decoded_and_yields_to_the_secret() {
-        let own = Remote::new("https://u:p%40ss@h/r", None, None).expect("a remote");
-        assert_eq!(
-            own.authorization().expect("set"),
-            format!("Basic {}", STANDARD.encode("u:p@ss"))
-        );
-        let given = Remote::new("https://u:p@h/r", basic_auth("x"), None).expect("a remote");
-        assert_eq!(
-            given.authorization().expect("set"),
-            format!("Basic {}", STANDARD.encode("git:x"))
-        );
+        let header = remote.authorization().expect("a credential");
+        // Not the one of the address.
+        assert_eq!(header, format!("Basic {}", STANDARD.encode("git:canary")));
+        assert!(!format!("{header:?}").contains("Basic"));
     }
 
     #[test]

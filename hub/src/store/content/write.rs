@@ -7,9 +7,9 @@ use flotilla_core::content::Content;
 use uuid::Uuid;
 
 use super::{
-    Blob,
+    Blob, aad,
     part::{Part, parts},
-    place, size, zstd,
+    size, zstd,
 };
 use crate::{
     auth::seal::Seal,
@@ -70,9 +70,9 @@ fn at_rest(table: &str, blob: &Blob, seal: &Seal) -> Result<Vec<u8>> {
     if !blob.secret {
         return zstd(&blob.bytes);
     }
-    let place = place(table, &blob.digest);
-    seal.seal(&place, &blob.bytes)
-        .map_err(|e| StoreError::corrupt(place, e))
+    let aad = aad(table, &blob.digest);
+    seal.seal(&aad, &blob.bytes)
+        .map_err(|e| StoreError::corrupt(aad, e))
 }
 
 /// Each blob once, since one statement may not touch a row twice.

@@ -1,0 +1,153 @@
+//! Removing what no root reaches: a part at a time, beside whoever begins to use it again, each step by itself.
+
+use std::collections::BTreeMap;
+
+use flotilla_hub::store::{StoreError, retention::Removed};
+use uuid::Uuid;
+
+use crate::{
+    store::config,
+    world::{Object, World},
+};
+
+/// Of which the statements that delete are counted.
+const TABLES: [&str; 4] = ["rendering", "content", "part", "object"];
+/// Makes what is stored of contents older than it is kept without a use.
+const AGED: &str = "UPDATE content SET referenced_at = now() - interval '2 days';
+    UPDATE part SET referenced_at = now() - interval '2 days';
+    UPDATE object SET referenced_at = now() - interval '2 days';";
+
+/// Writes down how many rows each statement deletes.
+async fn count_deletions(world: &World) {
+    world
+        .execute(
+            "CREATE TABLE deleted (of_table text, rows bigint);
+             CREATE FUNCTION count_deleted() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+               INSERT INTO deleted SELECT TG_TABLE_NAME, count(*) FROM gone; RETURN NULL;
+             END $$",
+        )
+        .await;
+    for table in TABLES {
+        world
+            .execute(&format!(
+                "CREATE TRIGGER deleted AFTER DELETE ON {table} REFERENCING OLD TABLE AS gone
+                 FOR EACH STATEMENT EXECUTE FUNCTION count_deleted()"
+            ))
+            .await;
+    }
+}
+
+/// By table, the rows of each statement, most first.
+async fn deletions(world: &World) -> BTreeMap<String, Vec<i64>> {
+    let rows = "SELECT of_table, array_agg(rows ORDER BY rows DESC) FROM deleted GROUP BY 1";
+    let rows: Vec<(String, Vec<i64>)> = sqlx::query_as(rows)
+        .fetch_all(&world.pool)
+        .await
+        .expect("counted");
+    rows.into_iter().collect()
+}
+
+/// Contents of a part of ten objects each, and renderings, that nothing names and that were not used for long.
+async fn unused(world: &World, contents: usize, renderings: usize) {
+    world
+        .execute(&format!(
+            "INSERT INTO content (digest, bytes, decoded_size, objects)
+               SELECT sha256(('c' || n)::bytea), '', 0, 10 FROM generate_series(1, {contents}) n;
+             INSERT INTO part (digest) SELECT sha256(('p' || n)::bytea) FROM generate_series(1, {contents}) n;
+             INSERT INTO object (digest, bytes, decoded_size)
+               SELECT sha256((n || '/' || m)::bytea), '', 0
+               FROM generate_series(1, {contents}) n, generate_series(1, 10) m;
+             INSERT INTO content_part (content, part)
+               SELECT sha256(('c' || n)::bytea), sha256(('p' || n)::bytea) FROM generate_series(1, {contents}) n;
+             INSERT INTO part_object (part, object)
+               SELECT sha256(('p' || n)::bytea), sha256((n || '/' || m)::bytea)
+               FROM generate_series(1, {contents}) n, generate_series(1, 10) m;
+             INSERT INTO rendering (digest, state, finished_at)
+               SELECT sha256(n::text::bytea), 'Failed', now() - interval '2 days'
+               FROM generate_series(1, {renderings}) n;
+             {AGED}"
+        ))
+        .await;
+}
+
+#[tokio::test]
+async fn renderings_contents_parts_and_objects_are_removed_by_statements_of_bounded_rows() {
+    let world = World::new().await;
+    unused(&world, 1200, 12_000).await;
+    count_deletions(&world).await;
+    let expected = Removed {
+        renderings: 12_000,
+        contents: 1200,
+        objects: 12_000,
+        ..Removed::default()
+    };
+    assert_eq!(world.remove_unused().await, expected);
+    let (many, few) = (vec![5000, 5000, 2000], vec![500, 500, 200]);
+    let statements = TABLES.map(str::to_owned).into_iter();
+    let statements = statements.zip([many.clone(), few.clone(), few, many]);
+    assert_eq!(deletions(&world).await, statements.collect());
+    assert_eq!(world.count("SELECT count(*) FROM part_object").await, 0);
+    assert_eq!(world.remove_unused().await, Removed::default());
+}
+
+/// Renders until it is recorded, as the hub does.
+async fn render(world: &World, app: Uuid, revision: i64, objects: &[Object]) {
+    loop {
+        match world.try_render(app, revision, objects, None).await {
+            Ok(_) => return,
+            Err(StoreError::Conflict(_)) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_content_that_is_used_again_just_when_it_is_removed_is_whole() {
+    let world = World::new().await;
+    let app = world.app("a").await;
+    let revision = world.revision("r1").await;
+    // So many bytes that what is there is asked for.
+    let text = |n: usize| format!("a: {n}{}", "x".repeat(400));
+    let objects: Vec<Object> = (0..300).map(|n| config(&format!("x{n}"), &text(n))).collect();
+    render(&world, app, revision, &objects).await;
+    let let_go = format!("DELETE FROM rendering WHERE state = 'Done'; {AGED}");
+    for _ in 0..3 {
+        unused(&world, 600, 0).await;
+        world.execute(&let_go).await;
+        let again = async {
+            for round in 0..5 {
+                if round > 0 {
+                    world.execute(&let_go).await;
+                }
+                render(&world, app, revision, &objects).await;
+            }
+        };
+        let (_, ()) = tokio::join!(world.remove_unused(), again);
+        let whole = "SELECT count(*) FROM rendering r JOIN content_object c ON c.content = r.content
+                     JOIN object o ON o.digest = c.object";
+        assert_eq!(world.count(whole).await, 300);
+        world.remove_unused().await;
+        assert_eq!(world.count(whole).await, 300, "what is used stays");
+    }
+}
+
+#[tokio::test]
+async fn a_step_of_retention_that_fails_is_named_and_the_others_are_done() {
+    let world = World::new().await;
+    unused(&world, 3, 3).await;
+    world
+        .execute(
+            "CREATE FUNCTION crash() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'crash'; END $$;
+             CREATE TRIGGER crash BEFORE DELETE ON rendering FOR EACH STATEMENT EXECUTE FUNCTION crash()",
+        )
+        .await;
+    let (removed, failed) = world.store.remove_unused().await;
+    assert_eq!(
+        (removed.renderings, removed.contents, removed.objects),
+        (0, 3, 30)
+    );
+    let failed: Vec<String> = failed.iter().map(ToString::to_string).collect();
+    assert_eq!(failed, ["removing unused renderings failed"]);
+    world.execute("DROP TRIGGER crash ON rendering").await;
+    assert_eq!(world.remove_unused().await.renderings, 3);
+}
