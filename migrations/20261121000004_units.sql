@@ -170,8 +170,8 @@ CREATE INDEX desired_entry_released ON desired_entry (cluster_id) WHERE released
 CREATE INDEX desired_entry_content ON desired_entry (content, cluster_id);
 CREATE INDEX desired_entry_since ON desired_entry (cluster_id, since_generation);
 
--- What of this a cluster's published entries name. Each digest is looked up once: of a cluster of many units, all would be
--- read for each question.
+-- What of this a cluster's published entries name. A few digests are looked up each: of a cluster of many units, all would
+-- be read for each question. Of many, what the cluster has is gone through once: each may have been in a thousand contents.
 CREATE FUNCTION reachable(cluster uuid, contents bytea[], objects bytea[], configs bytea[]) RETURNS SETOF bytea
     LANGUAGE sql STABLE
     BEGIN ATOMIC
@@ -183,6 +183,12 @@ CREATE FUNCTION reachable(cluster uuid, contents bytea[], objects bytea[], confi
         CROSS JOIN LATERAL (SELECT content FROM content_part p WHERE p.part = o.part OFFSET 0) AS c
         CROSS JOIN LATERAL (SELECT FROM desired_entry e WHERE e.content = c.content AND e.cluster_id = cluster LIMIT 1) AS e
         LIMIT 1) AS one
+    WHERE cardinality(objects) <= 100
+    UNION ALL
+    SELECT o.object FROM (SELECT DISTINCT content FROM desired_entry e WHERE e.cluster_id = cluster) AS e
+    CROSS JOIN LATERAL (SELECT part FROM content_part p WHERE p.content = e.content OFFSET 0) AS c
+    CROSS JOIN LATERAL (SELECT object FROM part_object WHERE part = c.part OFFSET 0) AS o
+    WHERE cardinality(objects) > 100 AND (o.object IN (SELECT * FROM unnest(objects))) IS TRUE
     UNION ALL
     SELECT c FROM desired_entry e, unnest(e.configs) AS c
     WHERE e.cluster_id = cluster AND cardinality(reachable.configs) > 0 AND c = ANY (reachable.configs);

@@ -161,9 +161,12 @@ async fn others<'e>(
            ), other AS MATERIALIZED (
              SELECT u.id, u.cluster_id, t.keyset, u.withheld,
                     object_name(r.kind, r.namespace, r.name) AS owner
-             FROM (SELECT DISTINCT keyset FROM asked) AS s JOIN target t ON t.keyset = s.keyset
-             JOIN unit u ON u.target = t.digest JOIN resource r ON r.uid = u.app_uid
-             WHERE u.cluster_id = ANY($1) AND u.app_uid <> $2)
+             FROM (SELECT DISTINCT keyset FROM asked) AS s
+             CROSS JOIN LATERAL (SELECT digest, keyset FROM target WHERE keyset = s.keyset OFFSET 0) AS t
+             CROSS JOIN LATERAL (SELECT * FROM unit WHERE target = t.digest OFFSET 0) AS u
+             JOIN resource r ON r.uid = u.app_uid
+             -- Looked up, and not compared with each.
+             WHERE (u.cluster_id IN (SELECT * FROM unnest($1::uuid[]))) IS TRUE AND u.app_uid <> $2)
            SELECT o.id AS "id!", o.cluster_id AS "cluster_id!", o.owner AS "owner!",
                   o.withheld AS "withheld!: Json<Vec<Withheld>>", a.api_group AS "api_group!", a.kind AS "kind!",
                   a.namespace AS "namespace!", a.name AS "name!"

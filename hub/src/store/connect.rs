@@ -14,7 +14,7 @@ use super::silence::answered;
 /// statement answers when that has ended.
 pub(super) const ANSWERS: Duration = Duration::from_secs(3);
 /// For so long one waits for a connection.
-const ACQUIRED: Duration = Duration::from_secs(10);
+pub(super) const ACQUIRED: Duration = Duration::from_secs(10);
 
 /// How long a statement, a wait for a lock, and a transaction in which nothing is asked may last. The server keeps
 /// them, so that a hub which was stopped or cut off inside a transaction holds up others for seconds only. The last

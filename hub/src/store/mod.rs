@@ -56,8 +56,10 @@ static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate::Migrator {
 /// A handle on the hub's database. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
+    /// Those that this handle asks.
     warm: Arc<Warm>,
-    /// Connections of those who plan.
+    /// Connections of all others than those who plan.
+    ordinary: Arc<Warm>,
     planning: Arc<Warm>,
     known: Arc<publish::Known>,
     writer: i64,
@@ -147,8 +149,10 @@ impl Store {
         let planning =
             connect::pool(planning, answers, &connect::PLANNING).connect_lazy_with(options.clone());
         let pool = connect::pool(connections, answers, &[]).connect_with(options);
+        let ordinary = Arc::new(Warm::new(pool.await?, answers));
         Ok(Self {
-            warm: Arc::new(Warm::new(pool.await?, answers)),
+            warm: ordinary.clone(),
+            ordinary,
             planning: Arc::new(Warm::new(planning, answers)),
             known: Arc::default(),
             writer: replica::WRITER,
@@ -194,7 +198,15 @@ impl Store {
 
     /// Closes all connections, once whoever holds one gives it back.
     pub async fn close(&self) {
-        futures::join!(self.warm.close(), self.planning.close());
+        futures::join!(self.ordinary.close(), self.planning.close());
+    }
+
+    /// For what waits for the disk, or must not wait for those who plan, whatever this handle is for.
+    pub(crate) fn ordinary(&self) -> Pool<'_> {
+        Pool {
+            warm: &self.ordinary,
+            silent: self.silent,
+        }
     }
 
     pub(crate) fn pool(&self) -> Pool<'_> {

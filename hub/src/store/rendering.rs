@@ -252,7 +252,8 @@ impl Store {
             MAX_LOST,
             LOST
         )
-        .fetch_optional(self.pool())
+        // It outlives whatever the rendering may end: the hub, and with it a server that ends without a word.
+        .fetch_optional(self.ordinary())
         .await?;
         Ok(begun.filter(|row| row.state == "Pending").map(|row| row.attempts))
     }
@@ -285,7 +286,7 @@ impl Store {
             lease.as_secs_f64(),
             LOST
         )
-        .fetch_one(self.pool())
+        .fetch_one(self.ordinary())
         .await?;
         Ok(kept)
     }

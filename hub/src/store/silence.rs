@@ -15,12 +15,11 @@ use futures::{
 };
 use sqlx::{
     Describe, Either, Execute, Executor, PgConnection, Postgres, SqlStr,
-    pool::PoolConnection,
     postgres::{PgQueryResult, PgRow, PgStatement, PgTypeInfo},
 };
 use tokio::time::timeout;
 
-use super::warm::Warm;
+use super::warm::{Taken, Warm};
 
 /// Above the bounds that the server keeps: one that is alive ends a statement itself before.
 pub(super) const SILENT: Duration = Duration::from_secs(45);
@@ -35,7 +34,7 @@ pub(crate) struct Pool<'p> {
 /// A connection inside a transaction, each of whose statements is given up after a silence.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    inner: PoolConnection<Postgres>,
+    inner: Taken,
     silent: Duration,
 }
 
@@ -67,9 +66,9 @@ impl<'p> Pool<'p> {
 
     /// What is asked is asked on a connection that is ready for the next once it has ended well.
     async fn ask<T>(self, asked: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>) -> sqlx::Result<T> {
-        let mut connection = self.warm.take().await?;
-        let answer = asked(&mut connection).await?;
-        self.warm.give(connection);
+        let mut taken = self.warm.take().await?;
+        let answer = asked(&mut taken.connection).await?;
+        self.warm.give(taken);
         Ok(answer)
     }
 }
@@ -111,13 +110,13 @@ impl Drop for Transaction {
                     match answered(asked, answers).await {
                         Ok(_) => drop(connection),
                         // It does not come back with a transaction that may be open.
-                        Err(_) => drop(connection.inner.detach()),
+                        Err(_) => drop(connection.inner.connection.detach()),
                     }
                 };
                 drop(runtime.spawn(rollback));
             }
             // The server takes back what a connection that ends has left open.
-            Err(_) => drop(connection.inner.leak()),
+            Err(_) => drop(connection.inner.connection.leak()),
         }
     }
 }
@@ -224,7 +223,7 @@ impl<'c> Executor<'c> for Pool<'c> {
 
 impl Connection {
     fn parts(&mut self) -> (&mut PgConnection, Duration) {
-        (&mut self.inner, self.silent)
+        (&mut self.inner.connection, self.silent)
     }
 }
 

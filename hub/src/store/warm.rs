@@ -3,14 +3,18 @@
 //! statement itself.
 
 use std::{
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use sqlx::{PgPool, Postgres, pool::PoolConnection, postgres::PgConnectOptions};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
+
+use super::connect::ACQUIRED;
 
 /// For so long one that has answered is taken to answer still.
 const FRESH: Duration = Duration::from_secs(1);
@@ -20,19 +24,27 @@ const FRESH: Duration = Duration::from_secs(1);
 pub(super) struct Warm {
     pool: PgPool,
     answers: Duration,
-    ready: Mutex<Vec<(PoolConnection<Postgres>, Instant)>>,
-    /// How many wait for the pool itself: they are given what comes back.
-    waiting: AtomicUsize,
+    /// As many as the pool may have: whoever waits gets the next connection as it is.
+    places: Arc<Semaphore>,
+    ready: Mutex<VecDeque<(PoolConnection<Postgres>, Instant)>>,
+}
+
+/// A connection, and its place among those that there may be.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) connection: PoolConnection<Postgres>,
+    place: OwnedSemaphorePermit,
 }
 
 impl Warm {
     /// Of a pool whose connections may take so long to answer when they are asked nothing.
     pub(super) fn new(pool: PgPool, answers: Duration) -> Self {
+        let places = usize::try_from(pool.options().get_max_connections()).unwrap_or(1);
         Self {
             pool,
             answers,
+            places: Arc::new(Semaphore::new(places)),
             ready: Mutex::default(),
-            waiting: AtomicUsize::new(0),
         }
     }
 
@@ -47,27 +59,31 @@ impl Warm {
     }
 
     /// A connection that answers.
-    pub(super) async fn take(&self) -> sqlx::Result<PoolConnection<Postgres>> {
-        if let Some(connection) = self.ready() {
-            return Ok(connection);
-        }
-        let _waits = Waits::new(&self.waiting);
-        // Whoever gave one back before that was counted has kept it here.
-        match self.ready() {
-            Some(connection) => Ok(connection),
-            None => self.pool.acquire().await,
-        }
+    pub(super) async fn take(&self) -> sqlx::Result<Taken> {
+        let place = timeout(ACQUIRED, self.places.clone().acquire_owned()).await;
+        let place = place.map_err(|_| sqlx::Error::PoolTimedOut)?;
+        let place = place.map_err(|_| sqlx::Error::PoolClosed)?;
+        let connection = match self.ready() {
+            Some(connection) => connection,
+            None => self.pool.acquire().await?,
+        };
+        Ok(Taken { connection, place })
     }
 
     /// Gives back a connection whose last statement has ended well.
-    pub(super) fn give(&self, connection: PoolConnection<Postgres>) {
-        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
-        ready.push((connection, Instant::now()));
-        let wanted = self.waiting.load(Ordering::SeqCst) > 0 || self.pool.is_closed();
-        let spare = wanted.then(|| ready.pop()).flatten();
+    pub(super) fn give(&self, taken: Taken) {
+        let Taken { connection, place } = taken;
+        let mut ready = self.lock();
+        ready.push_back((connection, Instant::now()));
+        // One that nobody needs goes back to the pool, which closes what is old.
+        let idle = ready.front().is_some_and(|(_, since)| since.elapsed() >= FRESH);
+        let spare = match self.pool.is_closed() {
+            true => std::mem::take(&mut *ready),
+            false => idle.then(|| ready.pop_front()).flatten().into_iter().collect(),
+        };
         drop(ready);
-        // To the pool, from which others take it.
         drop(spare);
+        drop(place);
     }
 
     /// Closes all, once whoever holds one gives it back.
@@ -79,8 +95,8 @@ impl Warm {
 
     /// The one that was given back last. If it is not fresh none is: all go back to the pool, which asks them.
     fn ready(&self) -> Option<PoolConnection<Postgres>> {
-        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
-        let (connection, since) = ready.pop()?;
+        let mut ready = self.lock();
+        let (connection, since) = ready.pop_back()?;
         if since.elapsed() < FRESH {
             return Some(connection);
         }
@@ -91,8 +107,12 @@ impl Warm {
     }
 
     /// Those that are ready.
-    pub(super) fn all(&self) -> Vec<(PoolConnection<Postgres>, Instant)> {
-        std::mem::take(&mut *self.ready.lock().unwrap_or_else(PoisonError::into_inner))
+    pub(super) fn all(&self) -> VecDeque<(PoolConnection<Postgres>, Instant)> {
+        std::mem::take(&mut *self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<(PoolConnection<Postgres>, Instant)>> {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -104,21 +124,5 @@ impl Drop for Warm {
                 drop(connection.leak());
             }
         }
-    }
-}
-
-/// One that waits for the pool, until it is dropped.
-struct Waits<'w>(&'w AtomicUsize);
-
-impl<'w> Waits<'w> {
-    fn new(waiting: &'w AtomicUsize) -> Self {
-        waiting.fetch_add(1, Ordering::SeqCst);
-        Self(waiting)
-    }
-}
-
-impl Drop for Waits<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }

@@ -72,7 +72,7 @@ impl Store {
             replica,
             HELD.as_secs_f64()
         )
-        .fetch_one(self.pool())
+        .fetch_one(self.ordinary())
         .await?)
     }
 

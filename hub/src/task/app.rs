@@ -50,13 +50,24 @@ pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> 
         }
         return Ok(Outcome::Done);
     };
+    let held = async {
+        // Without a mark there is nothing that another could take.
+        match recorded.due {
+            Some(_) => {
+                let keep = || context.store.keep_plan(uid, &context.replica);
+                kept(
+                    HELD / 3,
+                    keep,
+                    "another hub may plan this app too; one of them commits",
+                )
+                .await;
+            }
+            None => std::future::pending().await,
+        }
+    };
     let made = tokio::select! {
         made = reconcile_app(context, &app, &recorded) => made,
-        () = kept(
-            HELD / 3,
-            || context.store.keep_plan(uid, &context.replica),
-            "another hub may plan this app too; one of them commits",
-        ) => return Ok(Outcome::After(HELD)),
+        () = held => return Ok(Outcome::After(HELD)),
     };
     match made {
         Err(error) if !is_passing(&error) => {
@@ -100,7 +111,12 @@ async fn reconcile_app(context: &Context, app: &ResourceRow, recorded: &AppPlan)
     let Some(admitted) = rendered.admission else {
         // It is said of the app alone: nothing is written for each of its units because of what passes.
         if let Some(why) = rendered.waiting {
-            hold(context, app, recorded, vec![why]).await?;
+            // It stays marked: it is not planned yet.
+            let recorded = AppPlan {
+                due: None,
+                ..recorded.clone()
+            };
+            hold(context, app, &recorded, vec![why]).await?;
         }
         return Ok(rendered.outcome);
     };

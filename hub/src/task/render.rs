@@ -315,8 +315,7 @@ impl Work<'_> {
         })
     }
 
-    /// Renders and records what came of it; of a rendering that the end of this hub stopped, or that another one has taken,
-    /// there is nothing to say.
+    /// Renders and records what came of it; of a rendering that the end of this hub stopped there is nothing to say.
     async fn render(&self, attempt: i32) -> anyhow::Result<RenderStatus> {
         let context = self.context;
         let mut begun = Attempt {
@@ -343,13 +342,24 @@ impl Work<'_> {
                 .await?;
             anyhow::Ok((Attempted::Ended(ended), duration_ms))
         };
+        let held = async {
+            let keep = || {
+                context
+                    .store
+                    .keep_rendering(&self.rendering, &context.replica, attempt, LEASE)
+            };
+            kept(
+                RENEW,
+                keep,
+                "another replica may take this rendering too; both come to the same",
+            )
+            .await;
+            // The other may wait for a place or never come to it: whoever has ended first has rendered it.
+            std::future::pending::<std::convert::Infallible>().await
+        };
         let done = tokio::select! {
             done = work => done?,
-            () = kept(
-                RENEW,
-                || context.store.keep_rendering(&self.rendering, &context.replica, attempt, LEASE),
-                "another replica may take this rendering too; both come to the same",
-            ) => (Attempted::GivenBack(None), 0),
+            never = held => match never {},
         };
         begun.has_ended = true;
         let (attempted, duration_ms) = done;

@@ -5,7 +5,7 @@ use std::{collections::HashSet, convert::Infallible, time::Duration};
 
 use time::OffsetDateTime;
 
-use super::{Context, lease::taken};
+use super::Context;
 use crate::artifact::ArtifactDigest;
 
 /// What was written after this may not be named yet.
@@ -31,10 +31,10 @@ const LOOK: &str = "retention";
 /// reason to leave out the others; returns what failed.
 async fn look(context: &Context, every: Duration) -> Vec<anyhow::Error> {
     // A little less: this hub's own clock decides when it looks again.
-    let take = || context.store.take_look(LOOK, every / 10 * 9);
-    let mut failed = match taken("the look for what is no longer used", take).await {
-        true => rows(context).await,
-        false => Vec::new(),
+    let mut failed = match context.store.take_look(LOOK, every / 10 * 9).await {
+        Ok(true) => rows(context).await,
+        Ok(false) => Vec::new(),
+        Err(error) => vec![error.into()],
     };
     if !failed.is_empty() {
         // Another hub, or this one the next time, is not to wait for what was not done.

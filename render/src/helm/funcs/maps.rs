@@ -105,8 +105,11 @@ fn passed_on(args: &[Val]) -> Val {
 
 fn unset(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<ExecError>> {
     if let Some(map) = map(args, 0) {
-        copy_before_change(interp, map)?;
-        map.unset(text(args, 1));
+        // What is not there changes nothing.
+        if map.get(text(args, 1)).is_some() {
+            copy_before_change(interp, map)?;
+            map.unset(text(args, 1));
+        }
     }
     Ok(passed_on(args))
 }
