@@ -18,7 +18,6 @@ pub mod object;
 mod pass;
 pub mod problem;
 pub mod record;
-mod refusal;
 pub mod state;
 mod step;
 #[cfg(test)]

@@ -416,7 +416,7 @@ impl Reconciler {
                 self.holders.note(id, &reported);
                 self.gauges
                     .unit(&self.context.metrics, &mut unit.gauged, &unit.state);
-                match unit.state.awaits_definitions().next().is_some() {
+                match unit.state.waits_for_definition() {
                     true => self.watches.waiting.insert(id),
                     false => self.watches.waiting.remove(&id),
                 };

@@ -126,7 +126,7 @@ pub(super) struct Watches {
     /// What a running list has not shown yet.
     listing: HashMap<Stream, HashSet<(UnitId, Arc<ObjectKey>)>>,
     definitions: Definitions,
-    /// Units for which a definition may do something.
+    /// Units that wait for a definition.
     pub(super) waiting: BTreeSet<UnitId>,
     news_tx: mpsc::Sender<WatchNews>,
     news_rx: mpsc::Receiver<WatchNews>,
@@ -232,8 +232,7 @@ impl Reconciler {
             }
         }
         let waits = |unit: &Unit| {
-            let mut awaiting = unit.state.awaits_definitions();
-            awaiting.any(|key| groups.contains(&key.group))
+            unit.state.is_active() && unit.state.unserved().any(|key| groups.contains(&key.group))
         };
         let waiting: Vec<UnitId> = self
             .units
@@ -271,7 +270,7 @@ impl Reconciler {
         }
     }
 
-    /// Watches definitions while one may do something for a unit.
+    /// Watches definitions while a unit waits for one.
     pub(super) fn watch_definitions(&mut self) {
         // An agent of some namespaces may not read definitions; it tries again now and then.
         let waits = self.context.namespaces.is_empty() && !self.watches.waiting.is_empty();

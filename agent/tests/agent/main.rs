@@ -18,7 +18,6 @@ mod order;
 mod ownership;
 mod reconcile;
 mod recovery;
-mod refused;
 mod restart;
 mod restore;
 mod scale;

@@ -87,11 +87,6 @@ impl State {
             if written {
                 self.set_check(&key, Check::Settled);
             }
-            let was_refused = (written || left) && self.refusals.forget(&key);
-            if let Some(pass) = self.pass.as_mut() {
-                pass.was_taken |= written && was_refused;
-            }
-            self.note_refusal(&key, wanted, now);
             self.judge(&key, now.mono);
             self.look_again(&key, again, now);
             self.appeared(&key, was_there, now);
@@ -100,17 +95,6 @@ impl State {
             && let Some(retry) = retry
         {
             pass.retry(retry);
-        }
-    }
-
-    /// Notes that the server has refused what a pass has tried.
-    fn note_refusal(&mut self, key: &Arc<ObjectKey>, retry: Option<Retry>, now: Now) {
-        let (Some(object), Some(retry)) = (self.objects.get(key), retry) else {
-            return;
-        };
-        if let Some(Problem::Failed(message)) = object.pass_problem.as_deref() {
-            let interval = self.retry_interval();
-            self.refusals.note(key, object, (message, retry), interval, now);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     event::{Action, CheckOutcome, Checked, Job, Notice, Outcome, ToCheck},
-    now::{Mono, Now},
+    now::Now,
     object::Check,
     problem::{Problem, Retry},
     state::State,
@@ -52,7 +52,7 @@ impl State {
         now: Now,
         actions: &mut Vec<Action>,
     ) {
-        let (mut answered, mut was_taken) = (false, false);
+        let mut answered = false;
         let mut absent = Vec::new();
         for CheckOutcome { outcome, corrections } in outcomes {
             answered |= !matches!(
@@ -78,14 +78,7 @@ impl State {
                 absent.push(outcome.key.clone());
             }
             let key = outcome.key.clone();
-            let is_refused = matches!(outcome.result, Checked::Problem { .. });
-            let is_corrected = matches!(outcome.result, Checked::Corrected { .. });
             self.check_ended(job, outcome, now, actions);
-            // What a pass was refused, a check that writes nothing has not tried.
-            let is_outdated = self.objects.get(&key).is_some_and(|object| object.is_outdated());
-            if !is_refused && !is_outdated && self.refusals.forget(&key) {
-                was_taken |= is_corrected;
-            }
             // The check may have read the object before the list did.
             if let Some(version) = self.objects.get_mut(&key).and_then(|object| object.listed.take()) {
                 self.listed(&key, *version);
@@ -93,11 +86,6 @@ impl State {
         }
         for key in absent {
             self.appeared(&key, false, now);
-        }
-        if was_taken {
-            let refused: Vec<_> = self.refusals.believed().cloned().collect();
-            self.refusals.release();
-            self.try_again(&refused, now);
         }
         if self.again {
             let failed: Vec<_> = self.index.problems.iter().cloned().collect();
@@ -112,38 +100,6 @@ impl State {
             self.set_check(&key, Check::Due);
         }
         self.dirty_unit = true;
-    }
-
-    /// Has some of the objects checked whose correction the server refuses again and again.
-    pub(super) fn sample_refused(&mut self, now: Mono) {
-        if self.sample_at.take_if(|at| *at <= now).is_none() {
-            return;
-        }
-        let waits = |key: &&Arc<ObjectKey>| {
-            let object = self.objects.get(*key);
-            object.is_some_and(|object| {
-                let is_failed = matches!(object.check_problem.as_deref(), Some(Problem::Failed(_)));
-                is_failed && matches!(object.check, Check::NotBefore { .. })
-            })
-        };
-        let waiting: Vec<_> = self.refusals.believed().filter(waits).cloned().collect();
-        for key in self.refusals.sample(&waiting) {
-            self.set_check(&key, Check::Due);
-        }
-    }
-
-    /// An object was seen: one that the server has refused and that is another now waits no longer than any that fails.
-    pub(super) fn seen_after_refusal(&mut self, key: &Arc<ObjectKey>, now: Now) {
-        let Some(object) = self.objects.get(key) else {
-            return;
-        };
-        if !self.refusals.forget_outdated(key, object) {
-            return;
-        }
-        let soon = now.mono + self.backoff(object.tries, Retry::Interval, now);
-        if matches!(object.check, Check::NotBefore { at, seen: None } if at > soon) {
-            self.set_check(key, Check::NotBefore { at: soon, seen: None });
-        }
     }
 
     /// Remembers the recent corrections of an object. Returns whether a contest has begun.
@@ -205,23 +161,12 @@ impl State {
                     self.silent_since.get_or_insert(now.mono);
                 }
                 let mut tries = 0;
-                let refusal = match &problem {
-                    Problem::Failed(message) => Some(message.clone()),
-                    _ => None,
-                };
                 self.change(&key, |object| {
                     object.check_problem = Some(Box::new(problem));
                     object.tries = object.tries.saturating_add(1);
                     tries = object.tries;
                 });
-                let mut wait = self.backoff(tries, retry, now);
-                let interval = self.retry_interval();
-                if let (Some(message), Some(object)) = (refusal, self.objects.get(&key))
-                    && let Some(longer) = self.refusals.note(&key, object, (&message, retry), interval, now)
-                {
-                    self.sample_at.get_or_insert(now.mono + wait);
-                    wait = wait.max(longer);
-                }
+                let wait = self.backoff(tries, retry, now);
                 self.set_check(
                     &key,
                     Check::NotBefore {

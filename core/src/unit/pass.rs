@@ -38,10 +38,6 @@ pub(super) struct Pass {
     stages: VecDeque<StagePlan>,
     /// What of the present stage is not handed out yet; `None` before it begins.
     left: Option<VecDeque<Arc<ObjectKey>>>,
-    /// What of it waits for something else of it to be taken: the server refuses it again and again.
-    held: Vec<Arc<ObjectKey>>,
-    /// Something of it was taken that had been refused.
-    pub(super) was_taken: bool,
     /// What was handed out last.
     handed: Vec<Arc<ObjectKey>>,
     /// A batch has ended: what looks drifted is checked before the next.
@@ -125,8 +121,6 @@ impl State {
             revision: entry.revision.clone(),
             stages: stages.into(),
             left: None,
-            held: Vec::new(),
-            was_taken: false,
             handed: Vec::new(),
             checks: false,
             batch: BATCH,
@@ -192,14 +186,9 @@ impl State {
                 continue;
             }
             let Some(stage) = pass.stages.front() else { return };
-            let left = pass.left.get_or_insert_with(|| {
-                let (left, held) = self.refusals.part(&stage.writes, &self.objects, now.mono);
-                (pass.held, pass.was_taken) = (held, false);
-                left
-            });
-            if left.is_empty() && pass.was_taken {
-                left.extend(pass.held.drain(..));
-            }
+            let left = pass
+                .left
+                .get_or_insert_with(|| stage.writes.iter().cloned().collect());
             let keys: Vec<_> = left.drain(..left.len().min(pass.batch)).collect();
             if keys.is_empty() {
                 self.end_stage();
@@ -268,9 +257,6 @@ impl State {
     fn end_stage(&mut self) {
         let Some(pass) = self.pass.as_mut() else { return };
         pass.left = None;
-        for key in std::mem::take(&mut pass.held) {
-            pass.retry(self.refusals.retry(&key).unwrap_or(Retry::Interval));
-        }
         let Some(stage) = pass.stages.pop_front() else {
             return;
         };
@@ -300,7 +286,6 @@ impl State {
     fn end_pass(&mut self, now: Now) {
         let Some(pass) = self.pass.take() else { return };
         let again = std::mem::take(&mut self.again);
-        self.refusals.keep_only(&self.index.problems);
         self.dirty_unit = true;
         self.job_failure = None;
         let unanswered = self

@@ -21,7 +21,6 @@ use super::{
     pass::Pass,
     problem::{Problem, Retry},
     record::{Attained, Condition, UnitRecord},
-    refusal::Refusals,
 };
 use crate::{
     apply::{
@@ -36,7 +35,7 @@ use crate::{
 };
 
 /// Tries after which a race is none.
-pub(super) const RACES: u32 = 2;
+const RACES: u32 = 2;
 
 /// After a restart, what was reported before stands until every object was seen, for at most this long.
 const RESTORING: Duration = Duration::from_secs(60);
@@ -96,10 +95,6 @@ pub struct State {
     pub(super) tried: Option<Attained>,
     /// When to try again what the last pass could not do.
     pub(super) retry: Option<Mono>,
-    /// What the server refuses again and again.
-    pub(super) refusals: Refusals,
-    /// When some of the objects whose correction it refuses are tried all the same.
-    pub(super) sample_at: Option<Mono>,
     /// No job begins before: the last one could not be done at all.
     pub(super) hold: Option<Mono>,
     /// What was waited for, or asked for, came while a job ran: what that could not do is tried again at once.
@@ -178,8 +173,6 @@ impl State {
             pass: None,
             tried: None,
             retry: None,
-            refusals: Refusals::default(),
-            sample_at: None,
             hold: None,
             again: false,
             failures: 0,
@@ -265,18 +258,9 @@ impl State {
         failure.is_some_and(|failure| failure.lacks_content)
     }
 
-    /// Tells whether a kind of the unit is not served.
-    pub(super) fn waits_for_definition(&self) -> bool {
+    /// Tells whether a kind of the unit is not served, so that definitions are worth watching.
+    pub fn waits_for_definition(&self) -> bool {
         self.is_active() && self.unserved().next().is_some()
-    }
-
-    /// Returns the objects for which a definition that comes or changes may do something: their kind is not served, or the
-    /// server refuses them again and again.
-    pub fn awaits_definitions(&self) -> impl Iterator<Item = &Arc<ObjectKey>> {
-        // Definitions bring groups that are called as domains are.
-        let refused = self.refusals.believed().filter(|key| key.group.contains('.'));
-        let awaiting = self.unserved().chain(refused);
-        awaiting.filter(|_| self.is_active())
     }
 
     /// Returns the objects whose kinds are not served.
@@ -437,20 +421,14 @@ impl State {
         self.set_check(key, Check::Settled);
         self.set_corrections(key, None);
         self.adoptions.remove(key);
-        self.refusals.forget(key);
         self.objects.remove(key);
         self.reindex(key);
         self.dirty.insert(key.clone());
     }
 
-    /// The time between tries of what only a change elsewhere helps.
-    pub(super) fn retry_interval(&self) -> Duration {
-        self.entry.settings.retry_interval.max(Duration::from_secs(1))
-    }
-
     /// The wait before the next try, after `failures` in a row.
     pub(super) fn backoff(&self, failures: u32, retry: Retry, now: Now) -> Duration {
-        let interval = self.retry_interval();
+        let interval = self.entry.settings.retry_interval.max(Duration::from_secs(1));
         match retry {
             Retry::Interval => interval,
             Retry::Race if failures > RACES => interval,
@@ -560,9 +538,9 @@ impl State {
         let stage = self.pass.as_ref().and_then(|pass| pass.deadline);
         let work = match (self.running, self.hold) {
             // A job under way brings its outcome; what is due waits for that.
-            (Some(_), _) => [None; 4],
-            (None, Some(hold)) => [Some(hold), None, None, None],
-            (None, None) => [self.retry, later, stage, self.sample_at],
+            (Some(_), _) => [None, None, None],
+            (None, Some(hold)) => [Some(hold), None, None],
+            (None, None) => [self.retry, later, stage],
         };
         work.into_iter()
             .chain([self.status_deadline(now), self.restoring, held])

@@ -175,7 +175,6 @@ impl State {
         self.again |= self.is_busy();
         // Who asks wants it as desired now, whoever else changes it back.
         self.forget_corrections();
-        self.refusals.release();
         let waiting: Vec<_> = self.index.later.iter().map(|(_, key)| key.clone()).collect();
         for key in waiting {
             self.set_check(&key, Check::Due);
@@ -218,7 +217,6 @@ impl State {
             self.dirty.insert(key.clone());
         }
         self.reindex(key);
-        self.seen_after_refusal(key, now);
         self.judge(key, now.mono);
         self.look_again(key, again, now);
         self.appeared(key, was_there, now);
@@ -349,10 +347,6 @@ impl State {
         // The kind's scope may have been unknown, so objects are evaluated again; that asks nothing of the cluster.
         self.evaluate_due |= !waiting.is_empty();
         self.try_again(&waiting, now);
-        // Or a field may be known that was not.
-        let refused: Vec<_> = self.refusals.believed().cloned().collect();
-        self.refusals.release();
-        self.try_again(&refused, now);
     }
 
     /// A job could not be done at all: nothing else is begun for a while.
@@ -398,7 +392,6 @@ impl State {
         {
             self.set_check(&key, Check::Due);
         }
-        self.sample_refused(now.mono);
         loop {
             if let Some(entry) = self.to_evaluate() {
                 self.begin_evaluation(entry, actions);

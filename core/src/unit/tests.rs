@@ -5,7 +5,6 @@ mod drift;
 mod edges;
 mod pass;
 mod random;
-mod refused;
 mod removal;
 mod sim;
 mod stages;
