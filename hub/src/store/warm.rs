@@ -1,6 +1,6 @@
-//! Connections that have just answered. Whoever asks next takes one of them as it is: the driver's pool asks a connection
-//! whether it still answers when it is given back and when it is taken, which are two round trips more than the
-//! statement itself.
+//! Connections that have just answered. Whoever asks next takes one of them as it is: through the driver's pool a
+//! connection is asked whether it still answers twice when it is given back and once when it is taken, three round trips
+//! beside the statement itself.
 
 use std::{
     collections::VecDeque,
