@@ -159,7 +159,12 @@ mod tests {
                 .is_none()
         );
         drop(first);
-        DataDirLock::to_serve(dir.path()).await.expect("free again");
+        // A program that another test is just starting has the file open until it runs.
+        flotilla_testkit::wait_until("free again", PATIENCE, async || {
+            DataDirLock::to_serve(dir.path()).await.map(Some)
+        })
+        .await
+        .expect("free again");
     }
 
     #[tokio::test]
