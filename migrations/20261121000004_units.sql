@@ -287,4 +287,32 @@ CREATE TABLE history (
     PRIMARY KEY (unit_id, version, at)
 ) PARTITION BY RANGE (at);
 CREATE INDEX history_at ON history (at);
-CREATE INDEX history_target ON history (target);
+CREATE INDEX history_target ON history (target, cluster_id);
+
+-- What of this a cluster has, or had. As in `reachable`, few are looked up each, from what is asked for and not from what a
+-- fleet has had of it; of many objects, and of values, those count that its agent holds.
+CREATE FUNCTION given(cluster uuid, contents bytea[], objects bytea[], configs bytea[]) RETURNS SETOF bytea
+    LANGUAGE sql STABLE
+    BEGIN ATOMIC
+    SELECT v FROM unnest(contents) AS v CROSS JOIN LATERAL (
+        SELECT FROM (SELECT t.digest FROM target t WHERE t.content = v OFFSET 0) AS t
+        CROSS JOIN LATERAL (SELECT FROM history h WHERE h.target = t.digest AND h.cluster_id = cluster LIMIT 1) AS h
+        LIMIT 1) AS one
+    UNION ALL
+    SELECT v FROM unnest(objects) AS v CROSS JOIN LATERAL (
+        SELECT FROM (SELECT part FROM part_object WHERE object = v OFFSET 0) AS o
+        CROSS JOIN LATERAL (SELECT content FROM content_part p WHERE p.part = o.part OFFSET 0) AS c
+        CROSS JOIN LATERAL (SELECT t.digest FROM target t WHERE t.content = c.content OFFSET 0) AS t
+        CROSS JOIN LATERAL (SELECT FROM history h WHERE h.target = t.digest AND h.cluster_id = cluster LIMIT 1) AS h
+        LIMIT 1) AS one
+    WHERE cardinality(objects) <= 100
+    UNION ALL
+    SELECT o.object FROM (SELECT DISTINCT t.content FROM unit_accepted a JOIN target t ON t.digest = a.target
+                          WHERE a.cluster_id = cluster) AS a
+    CROSS JOIN LATERAL (SELECT part FROM content_part p WHERE p.content = a.content OFFSET 0) AS c
+    CROSS JOIN LATERAL (SELECT object FROM part_object WHERE part = c.part OFFSET 0) AS o
+    WHERE cardinality(objects) > 100 AND (o.object IN (SELECT * FROM unnest(objects))) IS TRUE
+    UNION ALL
+    SELECT c FROM unit_accepted a JOIN target t ON t.digest = a.target, unnest(t.configs) AS c
+    WHERE a.cluster_id = cluster AND cardinality(given.configs) > 0 AND c = ANY (given.configs);
+    END;

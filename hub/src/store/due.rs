@@ -146,7 +146,7 @@ pub(crate) async fn wake(tx: &mut Connection, wakes: &Wakes<'_>) -> Result<()> {
     if wakes.apps.is_empty() && clusters.is_empty() && keys.is_empty() {
         return Ok(());
     }
-    sqlx::query!(
+    let told = sqlx::query!(
         r#"WITH apps AS (
              SELECT key FROM unnest($1::uuid[]) AS key
              UNION
@@ -154,13 +154,9 @@ pub(crate) async fn wake(tx: &mut Connection, wakes: &Wakes<'_>) -> Result<()> {
              ORDER BY 1),
            marked AS (
              INSERT INTO due (topic, key) SELECT 'app', key FROM apps
-             ON CONFLICT (topic, key) DO UPDATE SET change = due.change + 1, at = now()),
-           added AS (
-             INSERT INTO outbox (topic, key)
-             SELECT $6, key FROM apps UNION ALL SELECT * FROM unnest($4::text[], $5::uuid[])
-             RETURNING key)
-           -- Postgres folds equal notifications of one transaction into one.
-           SELECT pg_notify('flotilla_outbox', '')::text AS told FROM added LIMIT 1"#,
+             ON CONFLICT (topic, key) DO UPDATE SET change = due.change + 1, at = now())
+           INSERT INTO outbox (topic, key)
+           SELECT $6, key FROM apps UNION ALL SELECT * FROM unnest($4::text[], $5::uuid[])"#,
         wakes.apps,
         app,
         clusters,
@@ -168,8 +164,11 @@ pub(crate) async fn wake(tx: &mut Connection, wakes: &Wakes<'_>) -> Result<()> {
         &keys,
         Topic::App.as_str()
     )
-    .fetch_optional(tx)
+    .execute(&mut *tx)
     .await?;
+    if told.rows_affected() > 0 {
+        tx.wakes();
+    }
     Ok(())
 }
 
@@ -190,13 +189,13 @@ pub(crate) async fn wake_clusters(tx: &mut Connection, clusters: &[Uuid]) -> Res
     sqlx::query!(
         r#"WITH marked AS (
              INSERT INTO due (topic, key) SELECT DISTINCT 'cluster', key FROM unnest($1::uuid[]) AS key ORDER BY key
-             ON CONFLICT (topic, key) DO UPDATE SET change = due.change + 1, at = now()),
-           added AS (INSERT INTO outbox (topic, key) SELECT $2, key FROM unnest($1::uuid[]) AS key)
-           SELECT true AS "told!" FROM pg_notify('flotilla_outbox', '')"#,
+             ON CONFLICT (topic, key) DO UPDATE SET change = due.change + 1, at = now())
+           INSERT INTO outbox (topic, key) SELECT $2, key FROM unnest($1::uuid[]) AS key"#,
         clusters,
         Topic::Identity.as_str()
     )
-    .fetch_one(tx)
+    .execute(&mut *tx)
     .await?;
+    tx.wakes();
     Ok(())
 }

@@ -3,8 +3,11 @@
 
 use std::{mem, sync::Arc, time::Duration};
 
-use sqlx::postgres::PgListener;
-use tokio::time::timeout;
+use sqlx::postgres::{PgListener, PgNotification};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
 
 use super::{Result, Store, connect, silence::answered};
 
@@ -14,6 +17,8 @@ pub struct Listener {
     replica: Arc<str>,
     /// None after its connection was lost.
     connection: Option<PgListener>,
+    /// What this store commits is heard at once.
+    committed: watch::Receiver<u64>,
     /// What was told before it listened was not heard.
     is_new: bool,
     has_name: bool,
@@ -26,6 +31,7 @@ impl Store {
             store: self.clone(),
             replica: replica.into(),
             connection: None,
+            committed: self.telling.listen(),
             is_new: true,
             has_name: false,
         };
@@ -62,16 +68,32 @@ impl Listener {
         if mem::take(&mut self.is_new) {
             return Ok(true);
         }
-        let connection = self.listening().await?;
-        let Ok(told) = timeout(poll, connection.try_recv()).await else {
-            return Ok(false);
-        };
-        while connection.next_buffered().is_some() {}
-        if !matches!(told, Ok(Some(_))) {
-            self.connection = None;
-            self.listening().await?;
-            self.is_new = false;
+        let until = Instant::now() + poll;
+        loop {
+            let (store, committed) = (self.store.clone(), &mut self.committed);
+            let Some(connection) = &mut self.connection else {
+                break;
+            };
+            let told = tokio::select! {
+                biased;
+                _ = committed.changed() => break,
+                told = connection.try_recv() => told,
+                () = sleep_until(until) => return Ok(false),
+            };
+            let Ok(Some(told)) = told else {
+                self.connection = None;
+                self.listening().await?;
+                self.is_new = false;
+                break;
+            };
+            let is_news = |told: &PgNotification| store.telling.is_news(told.payload());
+            let buffered = std::iter::from_fn(|| connection.next_buffered());
+            // All that are here are one.
+            if std::iter::once(told).chain(buffered).filter(is_news).count() > 0 {
+                break;
+            }
         }
+        self.committed.mark_unchanged();
         Ok(true)
     }
 
@@ -106,5 +128,65 @@ impl Listener {
             self.connection = None;
         }
         Ok(answer?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::str::FromStr as _;
+
+    use flotilla_testkit::TestDb;
+    use sqlx::postgres::PgConnectOptions;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::store::Topic;
+
+    async fn store(db: &TestDb) -> Store {
+        let options = PgConnectOptions::from_str(db.url()).expect("a URL");
+        Store::open(options, 4).await.expect("opened")
+    }
+
+    #[tokio::test]
+    async fn a_commit_is_heard_once_by_its_own_store_and_by_those_of_others() {
+        let db = TestDb::create().await.expect("a database");
+        let (one, other, command) = (store(&db).await, store(&db).await, store(&db).await);
+        let mut ours = one.listen("one").await.expect("it listens");
+        let mut theirs = other.listen("other").await.expect("it listens");
+        let long = Duration::from_secs(20);
+        for listener in [&mut ours, &mut theirs] {
+            assert!(listener.wait(long).await.expect("new"), "what was before is read");
+        }
+        let key = [Uuid::from_u128(1)];
+        for _ in 0..3 {
+            one.wake(Topic::App, &key).await.expect("woken");
+        }
+        assert!(ours.wait(Duration::ZERO).await.expect("heard"), "at once");
+        assert!(theirs.wait(long).await.expect("heard"), "by the database");
+        // The last of the three was told within the spacing; once that is over, nothing is left.
+        while theirs.wait(Duration::from_secs(1)).await.expect("waited") {}
+        assert!(
+            !ours.wait(Duration::from_millis(1)).await.expect("waited"),
+            "not twice"
+        );
+        // Nobody listens in the process of a command: it has told when it is done.
+        command.wake(Topic::App, &key).await.expect("woken");
+        for listener in [&mut ours, &mut theirs] {
+            assert!(listener.wait(long).await.expect("heard"));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_rolled_back_wakes_nobody() {
+        let db = TestDb::create().await.expect("a database");
+        let store = store(&db).await;
+        let mut listener = store.listen("one").await.expect("it listens");
+        assert!(listener.wait(Duration::ZERO).await.expect("new"));
+        let mut tx = store.pool().begin().await.expect("begun");
+        crate::store::nudge(&mut tx, Topic::App, &[Uuid::from_u128(1)])
+            .await
+            .expect("nudged");
+        tx.rollback().await.expect("taken back");
+        assert!(!listener.wait(Duration::from_millis(50)).await.expect("waited"));
     }
 }

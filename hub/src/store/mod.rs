@@ -33,6 +33,7 @@ pub mod session;
 mod silence;
 pub mod source;
 pub mod status;
+mod telling;
 pub mod trace;
 mod warm;
 pub mod work;
@@ -40,6 +41,7 @@ pub mod work;
 use std::{sync::Arc, time::Duration};
 
 use sqlx::{Connection as _, PgConnection, postgres::PgConnectOptions};
+use telling::Telling;
 use uuid::Uuid;
 use warm::Warm;
 
@@ -61,6 +63,7 @@ pub struct Store {
     /// Connections of all others than those who plan.
     ordinary: Arc<Warm>,
     planning: Arc<Warm>,
+    telling: Arc<Telling>,
     known: Arc<publish::Known>,
     writer: i64,
     silent: Duration,
@@ -154,6 +157,7 @@ impl Store {
             warm: ordinary.clone(),
             ordinary,
             planning: Arc::new(Warm::new(planning, answers)),
+            telling: Arc::default(),
             known: Arc::default(),
             writer: replica::WRITER,
             silent,
@@ -206,6 +210,7 @@ impl Store {
         Pool {
             warm: &self.ordinary,
             silent: self.silent,
+            telling: &self.telling,
         }
     }
 
@@ -213,6 +218,7 @@ impl Store {
         Pool {
             warm: &self.warm,
             silent: self.silent,
+            telling: &self.telling,
         }
     }
 }
@@ -278,7 +284,7 @@ impl Topic {
     }
 }
 
-/// Adds wake-ups to the transaction and, once per transaction, the notification that they exist.
+/// Adds wake-ups to the transaction; that they exist is told once it has committed.
 pub(crate) async fn nudge(tx: &mut Connection, topic: Topic, keys: &[Uuid]) -> Result<()> {
     nudge_all(tx, &[(topic, keys)]).await
 }

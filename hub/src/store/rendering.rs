@@ -390,7 +390,7 @@ impl Store {
             Outcome::Again { after, .. } => *after,
             _ => Duration::ZERO,
         };
-        sqlx::query!(
+        let told = sqlx::query!(
             r#"WITH ended AS (
                  UPDATE rendering SET state = $2, content = $3, reason = $4, message = $5, duration_ms = $6,
                         begun_by = '', not_before = now() + make_interval(secs => $7), finished_at = now(), paths = $8
@@ -404,9 +404,8 @@ impl Store {
                marked AS (
                  INSERT INTO due (topic, key) SELECT 'app', key FROM apps
                  ON CONFLICT (topic, key) DO UPDATE SET change = due.change + 1, at = now() WHERE due.key <> $9),
-               others AS (
-                 INSERT INTO outbox (topic, key) SELECT 'app', key FROM apps WHERE key <> $9 RETURNING key)
-               SELECT pg_notify('flotilla_outbox', '')::text AS told FROM others LIMIT 1"#,
+               others AS (SELECT key FROM apps WHERE key <> $9)
+               INSERT INTO outbox (topic, key) SELECT 'app', key FROM others"#,
             digest.as_bytes(),
             state,
             content,
@@ -417,8 +416,11 @@ impl Store {
             paths.as_deref(),
             app
         )
-        .fetch_optional(&mut *tx)
+        .execute(&mut *tx)
         .await?;
+        if told.rows_affected() > 0 {
+            tx.wakes();
+        }
         tx.commit().await?;
         Ok(())
     }

@@ -30,25 +30,31 @@ const fn version(text: &str) -> i64 {
 impl Store {
     /// Records that this hub lives, and where it keeps artifacts.
     pub async fn beat(&self, replica: &str, artifact_store: &str) -> Result<()> {
-        self.record(self.pool(), replica, artifact_store).await
+        let heard = self.telling.heard();
+        let alone = self.record(self.pool(), replica, artifact_store).await?;
+        self.telling.note_alone(alone, heard);
+        Ok(())
     }
+
+    /// Records that this hub lives, and tells whether no other does.
 
     async fn record<'e>(
         &self,
         executor: impl Executor<'e, Database = Postgres>,
         replica: &str,
         artifact_store: &str,
-    ) -> Result<()> {
-        sqlx::query!(
-            "INSERT INTO replica (name, writer, artifact_store) VALUES ($1, $2, $3)
-             ON CONFLICT (name) DO UPDATE SET writer = $2, artifact_store = $3, heartbeat = now()",
+    ) -> Result<bool> {
+        let alone = sqlx::query_scalar!(
+            r#"INSERT INTO replica (name, writer, artifact_store) VALUES ($1, $2, $3)
+               ON CONFLICT (name) DO UPDATE SET writer = $2, artifact_store = $3, heartbeat = now()
+               RETURNING NOT EXISTS (SELECT FROM replica other WHERE other.name <> $1 AND is_alive(other.heartbeat)) AS "alone!""#,
             replica,
             self.writer,
             artifact_store
         )
-        .execute(executor)
+        .fetch_one(executor)
         .await?;
-        Ok(())
+        Ok(alone)
     }
 
     /// Records that this hub lives and where it keeps artifacts, unless another one lives that keeps them elsewhere; then
@@ -74,8 +80,12 @@ impl Store {
         if other.is_some() {
             return Ok(other);
         }
-        self.record(&mut *tx, replica, artifact_store).await?;
+        let heard = self.telling.heard();
+        let alone = self.record(&mut *tx, replica, artifact_store).await?;
         tx.commit().await?;
+        self.telling.note_alone(alone, heard);
+        // Those that are here tell this one, from now on, what they commit.
+        self.telling.tell(&self.warm, self.silent).await;
         Ok(None)
     }
 

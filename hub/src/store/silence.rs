@@ -19,7 +19,10 @@ use sqlx::{
 };
 use tokio::time::timeout;
 
-use super::warm::{Taken, Warm};
+use super::{
+    telling::Telling,
+    warm::{Taken, Warm},
+};
 
 /// Above the bounds that the server keeps: one that is alive ends a statement itself before.
 pub(super) const SILENT: Duration = Duration::from_secs(45);
@@ -29,6 +32,7 @@ pub(super) const SILENT: Duration = Duration::from_secs(45);
 pub(crate) struct Pool<'p> {
     pub(super) warm: &'p Arc<Warm>,
     pub(super) silent: Duration,
+    pub(super) telling: &'p Arc<Telling>,
 }
 
 /// A connection inside a transaction, each of whose statements is given up after a silence.
@@ -36,6 +40,8 @@ pub(crate) struct Pool<'p> {
 pub(crate) struct Connection {
     inner: Taken,
     silent: Duration,
+    /// The transaction adds to the outbox.
+    wakes: bool,
 }
 
 /// A transaction; one that is not committed is rolled back.
@@ -44,6 +50,7 @@ pub(crate) struct Transaction {
     /// Until it has ended.
     open: Option<Connection>,
     warm: Arc<Warm>,
+    telling: Arc<Telling>,
 }
 
 const OPEN: &str = "a transaction that has ended is gone";
@@ -56,8 +63,10 @@ impl<'p> Pool<'p> {
             open: Some(Connection {
                 inner,
                 silent: self.silent,
+                wakes: false,
             }),
             warm: self.warm.clone(),
+            telling: self.telling.clone(),
         };
         // Whatever becomes of it: a transaction that may have begun is rolled back.
         tx.say("BEGIN").await?;
@@ -74,9 +83,15 @@ impl<'p> Pool<'p> {
 }
 
 impl Transaction {
-    /// Commits. Where the answer does not come, nobody knows whether it is committed: as when a connection ends.
+    /// Commits, and tells who is woken. Where the answer does not come, nobody knows whether it is committed: as when a
+    /// connection ends.
     pub(crate) async fn commit(mut self) -> sqlx::Result<()> {
-        self.end("COMMIT").await
+        let (wakes, silent) = (self.wakes, self.silent);
+        self.end("COMMIT").await?;
+        if wakes {
+            self.telling.committed(&self.warm, silent).await;
+        }
+        Ok(())
     }
 
     /// Takes back what was done.
@@ -222,6 +237,11 @@ impl<'c> Executor<'c> for Pool<'c> {
 }
 
 impl Connection {
+    /// Notes that the transaction adds to the outbox.
+    pub(super) fn wakes(&mut self) {
+        self.wakes = true;
+    }
+
     fn parts(&mut self) -> (&mut PgConnection, Duration) {
         (&mut self.inner.connection, self.silent)
     }
@@ -376,13 +396,17 @@ mod tests {
         let store = Store::open_within(options, [3, 1], SOON, SOON)
             .await
             .expect("opened");
+        // What its own store commits, a listener hears without the database.
+        let other = Store::open(PgConnectOptions::from_str(db.url()).expect("a URL"), 2)
+            .await
+            .expect("opened");
         let mut listener = store.listen("one").await.expect("it listens");
         let mut reader = store.outbox_end().await.expect("a reader");
         let told = async |listener: &mut Listener| listener.wait(10 * SOON).await.expect("it listens");
         assert!(told(&mut listener).await, "what was told before is read");
         let silent = Silent::new([backend(listener.listening().await.expect("a connection")).await]);
         let key = Uuid::from_u128(1);
-        store.wake(Topic::App, &[key]).await.expect("woken");
+        other.wake(Topic::App, &[key]).await.expect("woken");
         assert!(!listener.wait(SOON).await.expect("waited"), "nothing is heard");
         let error = store
             .stale(&mut listener, 1, Duration::ZERO)
@@ -392,7 +416,7 @@ mod tests {
         assert!(told(&mut listener).await, "it listens anew");
         let read = store.outbox_after(&mut reader).await.expect("read");
         assert!(read.iter().any(|nudge| nudge.key == key), "{read:?}");
-        store.wake(Topic::App, &[key]).await.expect("woken");
+        other.wake(Topic::App, &[key]).await.expect("woken");
         assert!(told(&mut listener).await, "it hears");
         // The server still counts the former one, as it does where the way to it is cut, for as long as it asks for it.
         assert!(!listener.take_name().await.expect("asked"));

@@ -226,6 +226,8 @@ pub(crate) async fn reconcilers(
     );
     let (queues, stop) = (driver.queues(), CancellationToken::new());
     let listener = world.store.listen(replica).await.expect("it listens");
+    let other = world.store.join(replica, "artifacts").await.expect("asked");
+    assert!(other.is_none(), "{other:?}");
     tokio::spawn(driver.run(listener, stop.clone()));
     (queues, topics, stop)
 }

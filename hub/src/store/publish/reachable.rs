@@ -77,16 +77,8 @@ impl Store {
         let asked = sqlx::query_as!(
             Row,
             r#"SELECT r AS "digest!", false AS "base!" FROM reachable($1, $2, $3, $4) AS r
-               UNION
-               SELECT t.content, true FROM target t JOIN history h ON h.target = t.digest
-               WHERE h.cluster_id = $1 AND t.content = ANY($5)
-               UNION
-               SELECT o.object, true FROM content_object o JOIN target t ON t.content = o.content
-                 JOIN history h ON h.target = t.digest
-               WHERE h.cluster_id = $1 AND o.object = ANY($6)
-               UNION
-               SELECT c, true FROM history h JOIN target t ON t.digest = h.target, unnest(t.configs) AS c
-               WHERE h.cluster_id = $1 AND cardinality($7::bytea[]) > 0 AND c = ANY($7)"#,
+               UNION ALL
+               SELECT g, true FROM given($1, $5, $6, $7) AS g"#,
             cluster_id,
             &named.contents,
             &named.objects,
