@@ -273,11 +273,6 @@ pub(crate) struct Other {
 }
 
 impl Hub {
-    /// Its name among the hubs of the database.
-    pub(crate) fn name(&self) -> String {
-        name(self.world.dir.path())
-    }
-
     /// Ends it without a word, as a machine does; its database, key and credentials stay.
     pub(crate) fn kill(&mut self) {
         let _ = self.process.kill();
@@ -317,7 +312,8 @@ impl Other {
 
     /// Its name among the hubs of the database.
     pub(crate) fn name(&self) -> String {
-        name(self.dir.path())
+        let name = std::fs::read_to_string(self.dir.path().join("replica")).expect("a name");
+        name.trim().to_owned()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -333,11 +329,6 @@ impl Other {
     pub(crate) async fn end(&mut self) {
         end(&mut self.process).await;
     }
-}
-
-fn name(dir: &Path) -> String {
-    let name = std::fs::read_to_string(dir.join("replica")).expect("a name");
-    name.trim().to_owned()
 }
 
 fn signal(process: &Child, signal: Signal) {
