@@ -33,7 +33,7 @@ CREATE INDEX rollout_app ON rollout (app_uid, id);
 CREATE INDEX rollout_parent ON rollout (parent);
 CREATE INDEX rollout_content ON rollout (content);
 CREATE INDEX rollout_revision ON rollout (revision_id);
-CREATE INDEX rollout_progressing ON rollout (id) WHERE state = 'Progressing';
+CREATE INDEX rollout_open ON rollout (id) WHERE state IN ('Progressing', 'Withdrawn');
 
 -- What became of each cluster that a rollout moves.
 CREATE TABLE admission (

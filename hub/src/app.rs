@@ -180,7 +180,7 @@ impl Running {
             let _ = tokio::time::timeout(Duration::from_secs(10), task).await;
         }
         let leave = async {
-            self.opened.store.release_renderings(&self.replica).await?;
+            self.opened.store.give_back_all(&self.replica).await?;
             self.opened.store.leave(&self.replica).await
         };
         match tokio::time::timeout(Duration::from_secs(5), leave).await {
@@ -545,7 +545,7 @@ async fn engine(serve: &Serve, workers: usize, stop: &CancellationToken) -> Engi
         Some(release) => native.of_release(release),
         None => native,
     });
-    let reference = reference(serve, workers)
+    let reference = reference(serve, workers, stop)
         .await
         .map_err(|error| format!("{error:#}"));
     if let Err(why) = &reference {
@@ -554,7 +554,7 @@ async fn engine(serve: &Serve, workers: usize, stop: &CancellationToken) -> Engi
     Engine::new(native, reference)
 }
 
-async fn reference(serve: &Serve, workers: usize) -> anyhow::Result<Renderer> {
+async fn reference(serve: &Serve, workers: usize, stop: &CancellationToken) -> anyhow::Result<Renderer> {
     let isolation = if serve.insecure_renderer {
         Isolation::Off
     } else {
@@ -565,7 +565,7 @@ async fn reference(serve: &Serve, workers: usize) -> anyhow::Result<Renderer> {
         .context("renderers cannot be confined on this machine; --insecure-renderer runs them unconfined")?;
     let scratch = serve.database.data_dir.join("scratch");
     let reference = ReferenceRenderer::find(&serve.kustomize, sandbox, scratch, workers.div_ceil(2)).await?;
-    Ok(Renderer::Reference(reference))
+    Ok(Renderer::Reference(reference.until(stop.clone())))
 }
 
 fn server_config(authority: &Authority, names: &[String]) -> anyhow::Result<SharedConfig> {

@@ -32,11 +32,9 @@ pub enum Waiting {
         /// What the renderer said.
         message: String,
     },
-    /// As many renderings run as there are places, and this one waits for one of them to end.
-    RendererBusy {
-        /// How many places there are.
-        places: usize,
-    },
+    /// As many renderings run as there are places, and this one waits for one of them to end. How many there are is no part of
+    /// it: hubs of different sizes that say it in turn say the same.
+    RendererBusy,
     /// The renderer does not do what is asked of it.
     RenderingNotSupported {
         /// What the renderer said.
@@ -123,7 +121,7 @@ pub struct Other {
 impl Waiting {
     /// Whether it passes by itself, and nothing has failed.
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::RendererBusy { .. })
+        matches!(self, Self::RendererBusy)
     }
 
     /// Condition reason: one word, as Flux has it where it has one.
@@ -131,7 +129,7 @@ impl Waiting {
         match self {
             Self::SourceNotFound { .. } | Self::NoArtifact | Self::ArtifactFailed { .. } => "ArtifactFailed",
             Self::BuildFailed { .. } => "BuildFailed",
-            Self::RendererBusy { .. } => "Progressing",
+            Self::RendererBusy => "Progressing",
             Self::RenderingNotSupported { .. }
             | Self::NotSupported { .. }
             | Self::NoReferenceRenderer { .. }
@@ -158,9 +156,7 @@ impl Waiting {
             | Self::BuildFailed { message }
             | Self::RenderingNotSupported { message }
             | Self::Failed { message } => message.clone(),
-            Self::RendererBusy { places } => {
-                format!("waiting for a place to render: all {places} of this hub are taken")
-            }
+            Self::RendererBusy => "waiting for a place to render: all are taken".to_owned(),
             Self::NotSupported { object: None, what } => format!("{what} is not supported by this release"),
             Self::NotSupported {
                 object: Some(object),
@@ -257,7 +253,7 @@ mod tests {
             Waiting::Failed { message: text() },
             Waiting::NoClusterMatches,
             Waiting::NoTarget,
-            Waiting::RendererBusy { places: text().len() },
+            Waiting::RendererBusy,
             Waiting::Other(Other {
                 reason: format!("Newer{}", text()),
                 params: json!({ "a": text(), "b": [1, { "c": text() }] }),

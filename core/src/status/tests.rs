@@ -216,7 +216,7 @@ fn an_app_without_units_is_never_ready() {
 #[test]
 fn an_app_that_waits_for_a_place_to_render_is_on_its_way_and_ends_no_request() {
     let waits = AppFacts {
-        waiting: vec![Waiting::RendererBusy { places: 4 }],
+        waiting: vec![Waiting::RendererBusy],
         ..facts(vec![(1, ready("c1"))])
     };
     assert_eq!(
@@ -224,7 +224,7 @@ fn an_app_that_waits_for_a_place_to_render_is_on_its_way_and_ends_no_request() {
         (
             Readiness::Unknown,
             PROGRESSING,
-            "waiting for a place to render: all 4 of this hub are taken"
+            "waiting for a place to render: all are taken"
         )
     );
     let followed = Followed {

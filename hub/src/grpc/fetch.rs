@@ -9,7 +9,6 @@ use std::{
 };
 
 use bytes::Bytes;
-pub use deltas::unpatch;
 use deltas::{Delta, Deltas, patch};
 use flotilla_core::digest::Digest;
 use flotilla_proto::agent::v1::{Chunk, ContentKind, Encoding, FetchRequest};

@@ -359,13 +359,13 @@ mod tests {
         let native = NativeRenderer::new(1);
         let place = native.places.take().await.expect("a place");
         let input = KustomizeInput {
-            timeout: Duration::from_secs(20),
+            timeout: Duration::from_secs(3),
             ..input(&[("a.yaml", MAP)], "")
         };
         let waiting = tokio::spawn(async move { native.kustomize(input).await });
         // It waits from now on.
         tokio::task::yield_now().await;
-        tokio::time::advance(Duration::from_secs(25)).await;
+        tokio::time::advance(Duration::from_secs(4)).await;
         drop(place);
         waiting.await.expect("it ends").expect("built");
     }

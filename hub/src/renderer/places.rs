@@ -12,9 +12,9 @@ use tokio::{
 
 use super::RenderFailure;
 
-/// How long a rendering waits for a place. It is no part of its own time; but who waits has a worker and the rendering's
-/// lease, which others may have a use for.
-const WAIT: Duration = Duration::from_secs(30);
+/// How long a rendering waits for a place. It is no part of its own time; but who waits has a worker, which apps that need no
+/// rendering wait for, and the rendering's lease, which a hub with a free place may have a use for.
+const WAIT: Duration = Duration::from_secs(5);
 
 /// So many renderings at the same time. Cheap to clone.
 #[derive(Debug, Clone)]

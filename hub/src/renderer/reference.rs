@@ -9,6 +9,7 @@ use std::{
 
 use flotilla_render::kustomize::{self, Budget, GenerateError, PathError, RenderInput};
 use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     KustomizeInput, RenderFailure, Rendered, output,
@@ -59,6 +60,7 @@ pub struct ReferenceRenderer {
     scratch: PathBuf,
     limits: Limits,
     places: Places,
+    stopping: CancellationToken,
 }
 
 impl ReferenceRenderer {
@@ -85,9 +87,16 @@ impl ReferenceRenderer {
             scratch,
             limits: Limits::default(),
             places: Places::new(concurrency),
+            stopping: CancellationToken::new(),
         };
         renderer.check().await?;
         Ok(renderer)
+    }
+
+    /// This engine, whose builds are ended once the hub is told to stop.
+    #[must_use]
+    pub fn until(self, stopping: CancellationToken) -> Self {
+        Self { stopping, ..self }
     }
 
     /// Names the engine.
@@ -127,12 +136,26 @@ impl ReferenceRenderer {
         }
     }
 
-    /// Builds a Kustomization.
+    /// Builds a Kustomization. Once the hub is told to stop it is not waited for, and the program is killed.
     pub async fn kustomize(&self, input: KustomizeInput) -> Result<Rendered, RenderFailure> {
-        let _place = self.places.take().await?;
+        tokio::select! {
+            rendered = self.build(input) => rendered,
+            () = self.stopping.cancelled() => Err(RenderFailure::Stopping),
+        }
+    }
+
+    async fn build(&self, input: KustomizeInput) -> Result<Rendered, RenderFailure> {
+        let place = self.places.take().await?;
         let (started, timeout, substitutes) = (Instant::now(), input.timeout, input.substitutes);
+        // What is left in the middle goes on with its thread until it is asked to stop: the place is the thread's as well.
+        let of_thread = place.clone();
+        let stopping = self.stopping.child_token();
+        let _waited_for = stopping.clone().drop_guard();
         let prepared = self
-            .blocking(move |renderer| renderer.prepare(&input, started + timeout))
+            .blocking(move |renderer| {
+                let _place = of_thread;
+                renderer.prepare(&input, started + timeout, &stopping)
+            })
             .await?;
         let root = prepared.root.path().to_owned();
         let arguments = ["build", "--load-restrictor", "LoadRestrictionsNone"].map(Into::into);
@@ -166,8 +189,13 @@ impl ReferenceRenderer {
     }
 
     /// Lays the source out with the kustomization that Flux would build.
-    fn prepare(&self, input: &KustomizeInput, deadline: Instant) -> Result<Prepared, RenderFailure> {
-        let generated = generate(input, deadline)?;
+    fn prepare(
+        &self,
+        input: &KustomizeInput,
+        deadline: Instant,
+        stopping: &CancellationToken,
+    ) -> Result<Prepared, RenderFailure> {
+        let generated = generate(input, deadline, stopping)?;
         let lay_out = || -> io::Result<TempDir> {
             let root = tempfile::Builder::new()
                 .prefix("kustomization-")
@@ -206,15 +234,20 @@ struct Prepared {
     directory: String,
 }
 
-/// Writes the kustomization before the deadline.
-fn generate(input: &KustomizeInput, deadline: Instant) -> Result<kustomize::Generated, RenderFailure> {
+/// Writes the kustomization before the deadline, unless it is told to stop.
+fn generate(
+    input: &KustomizeInput,
+    deadline: Instant,
+    stopping: &CancellationToken,
+) -> Result<kustomize::Generated, RenderFailure> {
     let budget = Budget::default();
-    let stop = || Instant::now() > deadline;
+    let stop = || stopping.is_cancelled() || Instant::now() > deadline;
     let source = RenderInput {
         stop: Some(&stop),
         ..RenderInput::new(&*input.tree, &input.path, &budget)
     };
     kustomize::generate(&source, &input.options).map_err(|error| match error {
+        GenerateError::Cancelled if stopping.is_cancelled() => RenderFailure::Stopping,
         GenerateError::Cancelled => RenderFailure::Timeout(input.timeout),
         error => ungenerated(error, &input.path),
     })
@@ -281,23 +314,35 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn the_deadline_holds_while_the_kustomization_is_written() {
+    fn input() -> KustomizeInput {
         let mut tree = crate::artifact::Tree::default();
         let file = crate::artifact::File {
             executable: false,
             bytes: bytes::Bytes::from_static(b"a: [\n"),
         };
         tree.insert_file("a.yaml", file).expect("new");
-        let input = KustomizeInput {
+        KustomizeInput {
             tree: Arc::new(tree),
             path: String::new(),
             options: Default::default(),
             substitutes: true,
-            timeout: Duration::from_secs(1),
-        };
-        let late = generate(&input, Instant::now()).expect_err("late");
+            timeout: Duration::from_secs(60),
+        }
+    }
+
+    #[test]
+    fn the_deadline_holds_while_the_kustomization_is_written() {
+        let late = generate(&input(), Instant::now(), &CancellationToken::new()).expect_err("late");
         assert!(matches!(late, RenderFailure::Timeout(_)), "{late}");
+    }
+
+    #[test]
+    fn a_kustomization_is_written_no_further_once_the_hub_stops() {
+        let stopping = CancellationToken::new();
+        stopping.cancel();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let stopped = generate(&input(), deadline, &stopping).expect_err("stopped");
+        assert!(matches!(stopped, RenderFailure::Stopping), "{stopped}");
     }
 
     #[test]

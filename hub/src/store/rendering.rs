@@ -318,17 +318,6 @@ impl Store {
         Ok(())
     }
 
-    /// Gives back what `replica` had begun, at its orderly end.
-    pub async fn release_renderings(&self, replica: &str) -> Result<()> {
-        sqlx::query!(
-            "UPDATE rendering SET begun_by = '', not_before = now() WHERE begun_by = $1",
-            replica
-        )
-        .execute(self.pool())
-        .await?;
-        Ok(())
-    }
-
     /// Counts as lost what `replica` had begun when it ended without a word; one lost too often has failed. Returns
     /// how many there were. Called at the replica's start.
     pub async fn count_lost_renderings(&self, replica: &str) -> Result<u64> {

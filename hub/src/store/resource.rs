@@ -321,22 +321,6 @@ impl Store {
         tx.commit().await?;
         Ok(changed)
     }
-
-    /// Reads the conditions of an object and the generation they are about.
-    pub async fn conditions(&self, uid: Uuid) -> Result<Option<(i64, Vec<Condition>)>> {
-        let row = sqlx::query!(
-            "SELECT observed_generation, conditions FROM resource_status WHERE uid = $1",
-            uid
-        )
-        .fetch_optional(self.pool())
-        .await?;
-        row.map(|row| {
-            let conditions = serde_json::from_value(row.conditions)
-                .map_err(|e| StoreError::corrupt(format!("resource_status {uid}"), e))?;
-            Ok((row.observed_generation, conditions))
-        })
-        .transpose()
-    }
 }
 
 /// Those of these objects that are apps.

@@ -44,23 +44,27 @@ pub struct Failed {
     source: StoreError,
 }
 
-/// Removes the rows of a table, named by digests, that have `passed` their time and are `unused`: a part at a time, each in
-/// a transaction of its own. A row that somebody is just about to use is left to the next look, and is nobody's wait.
+/// Removes the rows of a table, named by `key`, all of which are after `first`, that have `passed` their time and are
+/// `unused`: a part at a time, each in a transaction of its own. A row that somebody is just about to use is left to the next
+/// look, and is nobody's wait.
 macro_rules! remove_parts {
-    ($store:ident, $rows:expr, $table:tt, passed: $passed:tt, unused: $unused:tt) => {{
+    ($store:ident, $rows:expr, $table:tt, passed: $passed:tt, unused: $unused:tt) => {
+        remove_parts!($store, $rows, $table, key: "digest", first: Vec::new(), passed: $passed, unused: $unused)
+    };
+    ($store:ident, $rows:expr, $table:tt, key: $key:tt, first: $first:expr, passed: $passed:tt, unused: $unused:tt) => {{
         let mut removed = 0;
-        let mut after = Some(Vec::new());
+        let mut after = Some($first);
         while let Some(last) = after {
             let part = sqlx::query!(
                 "WITH page AS MATERIALIZED (
-                   SELECT t.digest FROM " + $table + " t WHERE t.digest > $1 AND " + $passed + "
-                   ORDER BY t.digest LIMIT $2),
+                   SELECT t." + $key + " AS key FROM " + $table + " t WHERE t." + $key + " > $1 AND " + $passed + "
+                   ORDER BY t." + $key + " LIMIT $2),
                  free AS MATERIALIZED (
-                   SELECT t.digest FROM page JOIN " + $table + " t ON t.digest = page.digest
+                   SELECT page.key FROM page JOIN " + $table + " t ON t." + $key + " = page.key
                    WHERE " + $passed + " AND " + $unused + " FOR UPDATE OF t SKIP LOCKED),
                  gone AS (
-                   DELETE FROM " + $table + " t USING free WHERE t.digest = free.digest RETURNING t.digest)
-                 SELECT (SELECT digest FROM page ORDER BY digest DESC LIMIT 1) AS last,
+                   DELETE FROM " + $table + " t USING free WHERE t." + $key + " = free.key RETURNING true)
+                 SELECT (SELECT key FROM page ORDER BY key DESC LIMIT 1) AS last,
                         (SELECT count(*) FROM page) AS \"rows!\", (SELECT count(*) FROM gone) AS \"removed!\"",
                 last,
                 i64::try_from($rows).unwrap_or(i64::MAX)
@@ -157,14 +161,42 @@ impl Store {
         Ok(removed)
     }
 
+    /// In parts as the others, named by two columns.
     async fn remove_inputs(&self) -> Result<u64> {
-        let gone = sqlx::query!(
-            "DELETE FROM input_at t WHERE NOT t.newest AND (
-               NOT EXISTS (SELECT 1 FROM app_input a WHERE a.input_key = t.input_key)
-               OR (SELECT count(*) FROM input_at n WHERE n.input_key = t.input_key AND n.until_id > t.until_id) >= $1)",
-            KEPT
-        );
-        Ok(gone.execute(self.pool()).await?.rows_affected())
+        let mut removed = 0;
+        let mut after = Some((Vec::new(), 0));
+        while let Some((input, revision)) = after {
+            let part = sqlx::query!(
+                r#"WITH page AS MATERIALIZED (
+                     SELECT t.input_key, t.revision_id FROM input_at t
+                     WHERE (t.input_key, t.revision_id) > ($1, $2) AND NOT t.newest
+                     ORDER BY t.input_key, t.revision_id LIMIT $3),
+                   free AS MATERIALIZED (
+                     SELECT t.input_key, t.revision_id
+                     FROM page p JOIN input_at t ON (t.input_key, t.revision_id) = (p.input_key, p.revision_id)
+                     WHERE NOT t.newest AND (
+                       NOT EXISTS (SELECT 1 FROM app_input a WHERE a.input_key = t.input_key)
+                       OR EXISTS (SELECT FROM input_at n WHERE n.input_key = t.input_key AND n.until_id > t.until_id
+                                  ORDER BY n.until_id OFFSET $4))
+                     FOR UPDATE OF t SKIP LOCKED),
+                   gone AS (
+                     DELETE FROM input_at t USING free f
+                     WHERE (t.input_key, t.revision_id) = (f.input_key, f.revision_id) RETURNING true)
+                   SELECT p.input_key, p.revision_id, count(*) OVER () AS "rows!",
+                          (SELECT count(*) FROM gone) AS "removed!"
+                   FROM page p ORDER BY p.input_key DESC, p.revision_id DESC LIMIT 1"#,
+                input,
+                revision,
+                i64::try_from(ROWS).unwrap_or(i64::MAX),
+                KEPT - 1
+            )
+            .fetch_optional(self.pool())
+            .await?;
+            removed += part.as_ref().map_or(0, |part| part.removed.unsigned_abs());
+            let whole = part.filter(|part| usize::try_from(part.rows) == Ok(ROWS));
+            after = whole.map(|part| (part.input_key, part.revision_id));
+        }
+        Ok(removed)
     }
 
     async fn remove_renderings(&self) -> Result<u64> {
@@ -176,14 +208,15 @@ impl Store {
     }
 
     async fn remove_revisions(&self) -> Result<u64> {
-        let gone = sqlx::query!(
-            "DELETE FROM revision v WHERE v.created_at < now() - interval '1 day'
-               AND NOT EXISTS (SELECT 1 FROM source_state s WHERE s.revision_id = v.id)
-               AND NOT EXISTS (SELECT 1 FROM input_at t WHERE t.revision_id = v.id OR t.until_id = v.id)
-               AND NOT EXISTS (SELECT 1 FROM unit u WHERE u.revision_id = v.id)
-               AND NOT EXISTS (SELECT 1 FROM rollout r WHERE r.revision_id = v.id)"
-        );
-        Ok(gone.execute(self.pool()).await?.rows_affected())
+        remove_parts!(
+            self, ROWS, "revision", key: "id", first: 0_i64,
+            passed: "t.created_at < now() - interval '1 day'",
+            unused: "NOT EXISTS (SELECT 1 FROM source_state s WHERE s.revision_id = t.id)
+                     AND NOT EXISTS (SELECT 1 FROM input_at i WHERE i.revision_id = t.id)
+                     AND NOT EXISTS (SELECT 1 FROM input_at i WHERE i.until_id = t.id)
+                     AND NOT EXISTS (SELECT 1 FROM unit u WHERE u.revision_id = t.id)
+                     AND NOT EXISTS (SELECT 1 FROM rollout r WHERE r.revision_id = t.id)"
+        )
     }
 
     async fn remove_targets(&self) -> Result<u64> {
@@ -235,20 +268,22 @@ impl Store {
     }
 
     async fn remove_configs(&self) -> Result<u64> {
-        let gone = sqlx::query!(
-            "DELETE FROM config_value v WHERE v.referenced_at < now() - interval '1 day'
-               AND NOT EXISTS (SELECT 1 FROM target t WHERE v.digest = ANY (t.configs))
-               AND NOT EXISTS (SELECT 1 FROM desired_entry e WHERE v.digest = ANY (e.configs))"
-        );
-        Ok(gone.execute(self.pool()).await?.rows_affected())
+        remove_parts!(
+            self, ROWS, "config_value",
+            passed: "t.referenced_at < now() - interval '1 day'",
+            // Each that is named is looked at once, and not each of these for each of those.
+            unused: "NOT EXISTS (SELECT FROM (SELECT unnest(u.configs) AS digest FROM target u) AS n WHERE n.digest = t.digest)
+                     AND NOT EXISTS (SELECT FROM (SELECT unnest(e.configs) AS digest FROM desired_entry e) AS n
+                                     WHERE n.digest = t.digest)"
+        )
     }
 
     async fn remove_artifacts(&self) -> Result<u64> {
-        let gone = sqlx::query!(
-            "DELETE FROM artifact a WHERE a.referenced_at < now() - interval '1 day'
-               AND NOT EXISTS (SELECT 1 FROM revision v WHERE v.artifact_digest = a.digest)"
-        );
-        Ok(gone.execute(self.pool()).await?.rows_affected())
+        remove_parts!(
+            self, ROWS, "artifact", key: "digest", first: String::new(),
+            passed: "t.referenced_at < now() - interval '1 day'",
+            unused: "NOT EXISTS (SELECT 1 FROM revision v WHERE v.artifact_digest = t.digest)"
+        )
     }
 
     /// Which of these artifacts are known.

@@ -190,10 +190,22 @@ impl Store {
     }
 
     /// Ends what reports and plans have ended whose turn was missed, because the hub that took them ended meanwhile: of the
-    /// next rollouts under way after this one. Returns the last of these; `None`: there are no more.
+    /// next rollouts under way after this one, and of those withdrawn of which a report was missed. Returns the last of
+    /// these; `None`: there are no more.
     pub async fn end_missed_rollouts(&self, after: i64) -> Result<(Vec<EndedRollout>, Option<i64>)> {
         let rollouts = sqlx::query_scalar!(
-            "SELECT id FROM rollout WHERE state = 'Progressing' AND id > $1 ORDER BY id LIMIT $2",
+            // One that was withdrawn has something to be looked at where a cluster has applied it that does not count, or
+            // where all of them count and its end does not say so.
+            "SELECT r.id FROM rollout r WHERE r.state IN ('Progressing', 'Withdrawn') AND r.id > $1 AND (
+               r.state = 'Progressing'
+               OR EXISTS (
+                 SELECT FROM admission a
+                 JOIN unit u ON (u.app_uid, u.cluster_id, u.rollout_id) = (r.app_uid, a.cluster_id, r.id)
+                 JOIN unit_status s ON s.unit_id = u.id AND (s.applied_version, s.applied) = (u.version, u.target)
+                 WHERE a.rollout_id = r.id AND a.state = 'Withdrawn')
+               OR EXISTS (SELECT FROM admission a WHERE a.rollout_id = r.id)
+                 AND NOT EXISTS (SELECT FROM admission a WHERE a.rollout_id = r.id AND a.state <> 'Applied'))
+             ORDER BY r.id LIMIT $2",
             after,
             PAGE
         )
@@ -219,7 +231,7 @@ impl Store {
                      ORDER BY rollout_id, state, cluster_id LIMIT $7),
                    reached AS (
                      SELECT a.rollout_id, a.cluster_id FROM page p
-                     JOIN rollout r ON r.id = p.rollout_id AND r.state = 'Progressing'
+                     JOIN rollout r ON r.id = p.rollout_id AND r.state IN ('Progressing', 'Withdrawn')
                      JOIN unit u ON (u.app_uid, u.cluster_id, u.rollout_id) = (r.app_uid, p.cluster_id, r.id)
                      JOIN unit_status s ON s.unit_id = u.id AND (s.applied_version, s.applied) = (u.version, u.target)
                      JOIN admission a ON (a.rollout_id, a.cluster_id) = (p.rollout_id, p.cluster_id)

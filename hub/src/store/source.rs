@@ -1,5 +1,7 @@
 //! Sources: their state between probes, their revisions, the artifacts these name.
 
+use std::collections::HashMap;
+
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -43,6 +45,15 @@ pub struct SourceStateRow {
     pub revision: Option<RevisionRow>,
     /// The conditions shown.
     pub conditions: Vec<Condition>,
+}
+
+/// What is shown of a source beside its spec.
+#[derive(Debug, Clone, Default)]
+pub struct SourceShown {
+    /// Its conditions, and the generation of the spec that they are about; `None`: nothing was said of it yet.
+    pub said: Option<(i64, Vec<Condition>)>,
+    /// Its present revision: row id and name.
+    pub revision: Option<(i64, String)>,
 }
 
 /// A revision to record.
@@ -162,6 +173,34 @@ impl Store {
         )
         .fetch_optional(self.pool())
         .await?)
+    }
+
+    /// What is shown of these sources, by uid, in one statement however many there are.
+    pub async fn sources_shown(&self, sources: &[Uuid]) -> Result<HashMap<Uuid, SourceShown>> {
+        let rows = sqlx::query!(
+            r#"SELECT r.uid AS "uid!", c.observed_generation AS "generation?", c.conditions AS "conditions?",
+                      v.id AS "revision_id?", v.revision AS "revision?"
+               FROM resource r LEFT JOIN resource_status c ON c.uid = r.uid
+                 LEFT JOIN source_state s ON s.uid = r.uid LEFT JOIN revision v ON v.id = s.revision_id
+               WHERE r.uid = ANY ($1)"#,
+            sources
+        )
+        .fetch_all(self.pool())
+        .await?;
+        let mut shown = HashMap::with_capacity(rows.len());
+        for row in rows {
+            let said = match row.generation.zip(row.conditions) {
+                None => None,
+                Some((generation, conditions)) => {
+                    let conditions = serde_json::from_value(conditions)
+                        .map_err(|e| StoreError::corrupt(format!("resource_status {}", row.uid), e))?;
+                    Some((generation, conditions))
+                }
+            };
+            let revision = row.revision_id.zip(row.revision);
+            shown.insert(row.uid, SourceShown { said, revision });
+        }
+        Ok(shown)
     }
 
     /// Records the outcome of a probe or fetch: state, revision, conditions and event in one transaction, in which the

@@ -7,7 +7,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Result, Store, due::Changed, plan::AppPlan};
+use super::{Result, Store, Topic, due::Changed, plan::AppPlan};
 
 /// For so long something is held, unless whoever holds it says that it is still at it.
 pub const HELD: Duration = Duration::from_secs(5);
@@ -74,6 +74,42 @@ impl Store {
         )
         .fetch_one(self.ordinary())
         .await?)
+    }
+
+    /// Gives back an app's mark that `replica` holds and has no use for now: another hub may have one.
+    pub async fn give_back_plan(&self, app: Uuid, replica: &str) -> Result<()> {
+        sqlx::query!(
+            "UPDATE due SET held_by = '' WHERE topic = 'app' AND key = $1 AND held_by = $2",
+            app,
+            replica
+        )
+        .execute(self.pool())
+        .await?;
+        Ok(())
+    }
+
+    /// Gives back what `replica` holds, at its orderly end, and wakes the other hubs for it: they have left it alone.
+    pub async fn give_back_all(&self, replica: &str) -> Result<()> {
+        sqlx::query!(
+            r#"WITH renderings AS (
+                 UPDATE rendering SET begun_by = '', not_before = now() WHERE begun_by = $1),
+               marks AS (
+                 UPDATE due SET held_by = '' WHERE held_by = $1 RETURNING topic, key),
+               sources AS (
+                 UPDATE source_state SET held_by = '' WHERE held_by = $1 RETURNING uid),
+               told AS (
+                 INSERT INTO outbox (topic, key)
+                 SELECT CASE topic WHEN 'cluster' THEN $2 ELSE $3 END, key FROM marks UNION ALL SELECT $4, uid FROM sources
+                 RETURNING key)
+               SELECT pg_notify('flotilla_outbox', '')::text AS told FROM told LIMIT 1"#,
+            replica,
+            Topic::Identity.as_str(),
+            Topic::App.as_str(),
+            Topic::Resource.as_str()
+        )
+        .fetch_optional(self.pool())
+        .await?;
+        Ok(())
     }
 
     /// Takes clusters that are to be judged by placements; `true`: another hub is at more of them, or is just taking them.

@@ -117,6 +117,7 @@ async fn reconcile_app(context: &Context, app: &ResourceRow, recorded: &AppPlan)
                 ..recorded.clone()
             };
             hold(context, app, &recorded, vec![why]).await?;
+            context.store.give_back_plan(app.uid, &context.replica).await?;
         }
         return Ok(rendered.outcome);
     };

@@ -3,23 +3,35 @@
 
 use std::{future::Future, time::Duration};
 
-use crate::store::Result;
+use flotilla_core::backoff::Backoff;
 
-/// Before what was not answered is asked again.
-const AGAIN: Duration = Duration::from_secs(1);
+use super::random;
+use crate::store::{Result, StoreError};
 
-/// Takes `what` for this hub, by `take`; `false`: it is not to be had now. An error is no answer: it is asked again, since
-/// nobody may come to ask for this hub's part later.
-pub(super) async fn taken<F>(what: &str, take: impl Fn() -> F) -> bool
+/// Between what was not answered and the next time that it is asked.
+const AGAIN: Backoff = Backoff {
+    base: Duration::from_secs(2),
+    cap: Duration::from_secs(60),
+};
+
+/// Takes `what` for this hub, by `take`; `false`: it is not to be had now. That the database is away, or another writer was
+/// faster, is no answer: it is asked again, each time later, since nobody may come to ask for this hub's part. Any other
+/// error would be the same each time.
+pub(super) async fn taken<F>(what: &str, take: impl Fn() -> F) -> Result<bool>
 where
     F: Future<Output = Result<bool>>,
 {
+    let mut failures = 0;
     loop {
-        match take().await {
-            Ok(taken) => return taken,
-            Err(error) => tracing::warn!(%error, what, "taking it for this hub failed; it is tried again"),
+        let error = match take().await {
+            Err(error @ (StoreError::Unavailable(_) | StoreError::Conflict(_))) => error,
+            answer => return answer,
+        };
+        if failures == 0 {
+            tracing::warn!(%error, what, "taking it for this hub failed; it is tried again");
         }
-        tokio::time::sleep(AGAIN).await;
+        failures += 1;
+        tokio::time::sleep(AGAIN.delay(failures, random())).await;
     }
 }
 
@@ -46,7 +58,6 @@ mod tests {
     use std::cell::RefCell;
 
     use super::*;
-    use crate::store::StoreError;
 
     const EVERY: Duration = Duration::from_secs(2);
 
@@ -70,7 +81,7 @@ mod tests {
     }
 
     fn away() -> StoreError {
-        StoreError::Conflict("the lease")
+        StoreError::Unavailable(sqlx::Error::PoolTimedOut)
     }
 
     #[tokio::test(start_paused = true)]
@@ -95,9 +106,34 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_could_not_be_asked_for_is_asked_for_until_there_is_an_answer() {
         for answer in [true, false] {
-            let answers = Answers::of([Err(away()), Err(away()), Ok(answer)]);
-            assert_eq!(taken("it", || answers.next()).await, answer);
+            let answers = Answers::of([Err(away()), Err(StoreError::Conflict("the look")), Ok(answer)]);
+            assert_eq!(taken("it", || answers.next()).await.expect("an answer"), answer);
             assert_eq!(answers.left(), 0);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_database_that_is_away_is_asked_with_growing_waits() {
+        let began = tokio::time::Instant::now();
+        let away = (0..30).map(|_| Err(away()));
+        let answers = Answers::of(away.chain([Ok(true)]));
+        assert!(taken("it", || answers.next()).await.expect("an answer"));
+        let waited = began.elapsed();
+        let most: Duration = (1..=30).map(|failures| AGAIN.bound(failures)).sum();
+        // Each wait is anywhere up to its bound: 26 minutes at most, and hardly ever less than a third of that.
+        assert!(waited > Duration::from_secs(300) && waited < most, "{waited:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_stays_refused_is_not_asked_for_again() {
+        for refused in [
+            StoreError::Rejected(sqlx::Error::RowNotFound),
+            StoreError::Superseded,
+            StoreError::corrupt("look", "no time"),
+        ] {
+            let answers = Answers::of([Err(refused), Ok(true)]);
+            taken("it", || answers.next()).await.expect_err("refused");
+            assert_eq!(answers.left(), 1);
         }
     }
 }

@@ -36,6 +36,7 @@ use crate::{
         rendering::{Input, Outcome as Ended, RenderingRow},
         resource::ResourceRow,
         source::RevisionRow,
+        work::HELD,
     },
 };
 
@@ -194,6 +195,8 @@ const LEASE: Duration = Duration::from_secs(5);
 const RENEW: Duration = Duration::from_millis(1500);
 /// How long a rendering that must be alone waits while another one is.
 const ALONE: Duration = Duration::from_secs(2);
+/// How long one that found no place leaves its app to hubs that may have one: they look again when it is no longer held.
+const BUSY: Duration = HELD.saturating_add(Duration::from_secs(1));
 /// Groups whose objects the hub would have to keep: not in this release.
 const KEPT_GROUPS: [&str; 7] = [
     "source.toolkit.fluxcd.io",
@@ -366,9 +369,10 @@ impl Work<'_> {
         let ended = match attempted {
             Attempted::Ended(ended) => ended,
             Attempted::GivenBack(waiting) => {
+                let again = if waiting.is_some() { BUSY } else { ALONE };
                 return Ok(RenderStatus {
                     waiting,
-                    ..RenderStatus::later(Outcome::After(ALONE))
+                    ..RenderStatus::later(Outcome::After(again))
                 });
             }
         };
@@ -446,8 +450,9 @@ impl Work<'_> {
                 tokio::task::spawn_blocking(move || ended(&key, rendered)).await?
             }
             Err(RenderFailure::Stopping) => return Ok(Attempted::GivenBack(None)),
-            Err(RenderFailure::Busy(places)) => {
-                return Ok(Attempted::GivenBack(Some(Waiting::RendererBusy { places })));
+            Err(busy @ RenderFailure::Busy(_)) => {
+                tracing::debug!(app = %self.app.display(), %busy, "not rendered yet");
+                return Ok(Attempted::GivenBack(Some(Waiting::RendererBusy)));
             }
             Err(failure) if failure.is_transient() => again(failure.reason(), failure.to_string()),
             Err(failure) => Ended::Failed {

@@ -22,11 +22,11 @@ const APART: Duration = Duration::from_secs(60);
 pub(super) async fn when_asked(context: &Context, asked: &Notify) -> Infallible {
     loop {
         asked.notified().await;
-        // What another hub looks at now it may have begun before there was what this one is to find. Of two looks the second
-        // began later.
-        if !take(context).await {
-            tokio::time::sleep(APART).await;
-            if !take(context).await {
+        match is_ours(context).await {
+            Ok(true) => {}
+            Ok(false) => continue,
+            Err(error) => {
+                warn!(%error, "looking for rollouts that have ended failed; it is done when it is asked for again");
                 continue;
             }
         }
@@ -37,7 +37,18 @@ pub(super) async fn when_asked(context: &Context, asked: &Notify) -> Infallible 
     }
 }
 
-async fn take(context: &Context) -> bool {
+/// Whether this hub is to look, since no other one began to after it was asked.
+async fn is_ours(context: &Context) -> crate::store::Result<bool> {
+    if take(context).await? {
+        return Ok(true);
+    }
+    // What another hub looks at now it may have begun before there was what this one is to find. Of two looks the second
+    // began later.
+    tokio::time::sleep(APART).await;
+    take(context).await
+}
+
+async fn take(context: &Context) -> crate::store::Result<bool> {
     taken("the look for rollouts that have ended", || {
         context.store.take_look(LOOK, APART)
     })

@@ -5,7 +5,7 @@ use flotilla_proto::fleet::v1::{ApplyRequest, Document, ListResourcesRequest, Re
 use flotilla_testkit::{GitAccess, GitRepo, GitServer, wait_until};
 use sqlx::{Row as _, types::Json};
 
-use crate::hub::{Hub, PATIENCE};
+use crate::hub::{Hub, PATIENCE, Setting};
 
 /// A hub, a Git server, and one cluster `c1` on which everything named `app` is placed.
 pub(crate) struct Fleet {
@@ -55,7 +55,12 @@ impl Fleet {
 
     /// Without a cluster.
     pub(crate) async fn empty() -> Self {
-        let hub = Hub::start().await;
+        Self::empty_as(&Setting::default()).await
+    }
+
+    /// Without a cluster, and a hub that is started like this.
+    pub(crate) async fn empty_as(setting: &Setting) -> Self {
+        let hub = Hub::start_as(setting).await;
         let git = GitServer::start(GitAccess::Public).await.expect("a Git server");
         Self { hub, git }
     }
@@ -140,6 +145,10 @@ impl Fleet {
     }
 
     pub(crate) async fn resource(&self, kind: &str) -> Option<Resource> {
+        self.resources(kind).await.into_iter().next()
+    }
+
+    pub(crate) async fn resources(&self, kind: &str) -> Vec<Resource> {
         let request = ListResourcesRequest {
             kinds: vec![kind.into()],
             ..ListResourcesRequest::default()
@@ -150,7 +159,7 @@ impl Fleet {
             .await
             .list_resources(self.hub.authorized(request))
             .await;
-        listed.expect("listed").into_inner().resources.into_iter().next()
+        listed.expect("listed").into_inner().resources
     }
 
     /// Reason and message of the app's Ready condition.

@@ -1,7 +1,7 @@
 //! A running hub over a [`World`]'s store, and clients that dial it as agents and people do.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::Arc,
     time::Duration,
@@ -15,6 +15,7 @@ use flotilla_proto::{
 };
 use flotilla_testkit::{Tool, tool, wait_until};
 use rcgen::{CertificateParams, KeyPair};
+use rustix::process::{Pid, Signal, kill_process};
 use tonic::{
     Request, Status,
     transport::{Channel, ClientTlsConfig, Endpoint, Identity},
@@ -278,6 +279,11 @@ impl Hub {
         let _ = self.process.wait();
     }
 
+    /// Ends it as an operator does; its database, key and credentials stay.
+    pub(crate) async fn end(&mut self) {
+        end(&mut self.process).await;
+    }
+
     /// Starts this one again that has ended.
     pub(crate) async fn again(&self, mut other: Other, setting: &Setting) -> Other {
         let _ = other.process.kill();
@@ -310,11 +316,8 @@ impl Other {
         name.trim().to_owned()
     }
 
-    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
-        let process = i32::try_from(self.process.id())
-            .ok()
-            .and_then(rustix::process::Pid::from_raw);
-        rustix::process::kill_process(process.expect("a process"), signal).expect("told");
+    pub(crate) fn signal(&self, signal: Signal) {
+        self::signal(&self.process, signal);
     }
 
     /// Ends it as an operator does.
@@ -324,11 +327,20 @@ impl Other {
 
     /// Ends it as an operator does; its data directory stays.
     pub(crate) async fn end(&mut self) {
-        self.signal(rustix::process::Signal::TERM);
-        wait_until("the hub to end", PATIENCE, async || self.process.try_wait())
-            .await
-            .expect("it ends");
+        end(&mut self.process).await;
     }
+}
+
+fn signal(process: &Child, signal: Signal) {
+    let id = i32::try_from(process.id()).ok().and_then(Pid::from_raw);
+    kill_process(id.expect("a process"), signal).expect("told");
+}
+
+async fn end(process: &mut Child) {
+    signal(process, Signal::TERM);
+    wait_until("the hub to end", PATIENCE, async || process.try_wait())
+        .await
+        .expect("it ends");
 }
 
 impl Drop for Other {
@@ -344,6 +356,8 @@ pub(crate) struct Setting {
     pub(crate) options: Vec<String>,
     pub(crate) environment: Vec<(&'static str, String)>,
     pub(crate) descriptors: Option<u32>,
+    /// In place of the reference kustomize.
+    pub(crate) kustomize: Option<PathBuf>,
 }
 
 impl Setting {
@@ -365,7 +379,10 @@ impl Setting {
 }
 
 async fn spawn(world: &World, dir: &Path, setting: &Setting) -> Child {
-    let kustomize = tool(Tool::Kustomize).await.expect("the reference kustomize");
+    let kustomize = match &setting.kustomize {
+        Some(program) => program.clone(),
+        None => tool(Tool::Kustomize).await.expect("the reference kustomize"),
+    };
     let log = std::fs::File::create(dir.join("log")).expect("a log");
     let program = env!("CARGO_BIN_EXE_flotilla-hub");
     let mut command = match setting.descriptors {

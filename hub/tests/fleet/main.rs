@@ -13,6 +13,7 @@ mod hub;
 mod hubs;
 mod monitoring;
 mod partitions;
+mod places;
 mod presence;
 mod puppet;
 mod reconcile;

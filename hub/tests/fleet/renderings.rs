@@ -88,9 +88,9 @@ async fn a_rendering_belongs_to_one_replica_until_it_ends_or_its_lease_does() {
     rendering
         .world
         .store
-        .release_renderings("two")
+        .give_back_all("two")
         .await
-        .expect("released");
+        .expect("given back");
     assert_eq!(rendering.row().await.wait(), None);
     assert_eq!(
         (rendering.begin("one").await, rendering.row().await.lost),

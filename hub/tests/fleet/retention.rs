@@ -2,23 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use flotilla_hub::store::{StoreError, retention::Removed};
+use flotilla_hub::store::{StoreError, content::Blob, retention::Removed};
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 use crate::{
     store::config,
     world::{Object, World},
 };
 
-/// Of which the statements that delete are counted.
-const TABLES: [&str; 4] = ["rendering", "content", "part", "object"];
 /// Makes what is stored of contents older than it is kept without a use.
 const AGED: &str = "UPDATE content SET referenced_at = now() - interval '2 days';
     UPDATE part SET referenced_at = now() - interval '2 days';
     UPDATE object SET referenced_at = now() - interval '2 days';";
 
-/// Writes down how many rows each statement deletes.
-async fn count_deletions(world: &World) {
+/// Writes down how many rows each statement deletes of these tables.
+async fn count_deletions(world: &World, tables: &[&str]) {
     world
         .execute(
             "CREATE TABLE deleted (of_table text, rows bigint);
@@ -27,7 +26,7 @@ async fn count_deletions(world: &World) {
              END $$",
         )
         .await;
-    for table in TABLES {
+    for table in tables {
         world
             .execute(&format!(
                 "CREATE TRIGGER deleted AFTER DELETE ON {table} REFERENCING OLD TABLE AS gone
@@ -74,7 +73,8 @@ async fn unused(world: &World, contents: usize, renderings: usize) {
 async fn renderings_contents_parts_and_objects_are_removed_by_statements_of_bounded_rows() {
     let world = World::new().await;
     unused(&world, 1200, 12_000).await;
-    count_deletions(&world).await;
+    let tables = ["rendering", "content", "part", "object"];
+    count_deletions(&world, &tables).await;
     let expected = Removed {
         renderings: 12_000,
         contents: 1200,
@@ -83,11 +83,83 @@ async fn renderings_contents_parts_and_objects_are_removed_by_statements_of_boun
     };
     assert_eq!(world.remove_unused().await, expected);
     let (many, few) = (vec![5000, 5000, 2000], vec![500, 500, 200]);
-    let statements = TABLES.map(str::to_owned).into_iter();
+    let statements = tables.map(str::to_owned).into_iter();
     let statements = statements.zip([many.clone(), few.clone(), few, many]);
     assert_eq!(deletions(&world).await, statements.collect());
     assert_eq!(world.count("SELECT count(*) FROM part_object").await, 0);
     assert_eq!(world.remove_unused().await, Removed::default());
+}
+
+#[tokio::test]
+async fn inputs_revisions_artifacts_and_values_are_removed_by_statements_of_bounded_rows() {
+    let world = World::new().await;
+    let app = world.app("a").await;
+    let revision = world.revision("kept").await;
+    let kept = world.render_at(app, revision, &[config("x", "a: 1")]).await;
+    let cluster = world.cluster("c1").await;
+    let value = Blob {
+        digest: [1; 32],
+        bytes: Zeroizing::new(b"{}".to_vec()),
+        secret: false,
+    };
+    let gathered = world
+        .gather_with(app, &[cluster], &kept, vec![value], BTreeMap::new())
+        .await;
+    world.commit(&gathered).await.expect("committed");
+    world
+        .execute(
+            "INSERT INTO artifact (digest, size) SELECT 'sha256:' || n, 1 FROM generate_series(1, 6000) n;
+             INSERT INTO revision (source_uid, revision, commit_id, config_digest, artifact_digest)
+               SELECT v.source_uid, n, n, '', 'sha256:' || n FROM revision v, generate_series(1, 6000) n;
+             INSERT INTO input_at (input_key, revision_id, until_id, source_uid, fields, rendering, newest)
+               SELECT sha256((v.id / 2)::text::bytea), v.id, v.id, v.source_uid, '', '', false
+               FROM revision v WHERE v.revision <> 'kept';
+             INSERT INTO config_value (digest, bytes, decoded_size, secret)
+               SELECT sha256(n::text::bytea), '', 0, false FROM generate_series(1, 6000) n;
+             UPDATE revision SET created_at = now() - interval '2 days';
+             UPDATE artifact SET referenced_at = now() - interval '2 days';
+             UPDATE config_value SET referenced_at = now() - interval '2 days'",
+        )
+        .await;
+    let tables = ["artifact", "config_value", "input_at", "revision"];
+    count_deletions(&world, &tables).await;
+    let expected = Removed {
+        revisions: 6000,
+        configs: 6000,
+        artifacts: 6000,
+        ..Removed::default()
+    };
+    assert_eq!(world.remove_unused().await, expected);
+    let statements = tables.map(|table| (table.to_owned(), vec![5000, 1000]));
+    assert_eq!(deletions(&world).await, BTreeMap::from(statements));
+    for table in tables {
+        assert_eq!(
+            world.count(&format!("SELECT count(*) FROM {table}")).await,
+            1,
+            "{table}"
+        );
+    }
+    assert_eq!(world.remove_unused().await, Removed::default());
+}
+
+/// Of an input that an app has, the last twenty are kept.
+#[tokio::test]
+async fn of_an_input_what_it_was_in_the_last_twenty_changes_is_kept() {
+    let world = World::new().await;
+    let app = world.app("a").await;
+    for n in 1..=25 {
+        let revision = world.revision(&format!("r{n}")).await;
+        let text = format!("n: {n}");
+        world.render_at(app, revision, &[config("x", &text)]).await;
+    }
+    let inputs = async || world.count("SELECT count(*) FROM input_at").await;
+    assert_eq!(inputs().await, 25);
+    world.remove_unused().await;
+    assert_eq!(inputs().await, 21, "the newest, and twenty before it");
+    let oldest = "SELECT min(substr(v.revision, 2)::int)::bigint FROM input_at t JOIN revision v ON v.id = t.revision_id";
+    assert_eq!(world.count(oldest).await, 5);
+    world.remove_unused().await;
+    assert_eq!(inputs().await, 21);
 }
 
 /// Renders until it is recorded, as the hub does.

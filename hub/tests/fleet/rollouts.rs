@@ -344,6 +344,37 @@ async fn what_a_hub_missed_when_it_ended_is_made_up_for_at_the_next_look() {
 }
 
 #[tokio::test]
+async fn a_withdrawn_rollout_whose_last_report_or_end_was_missed_is_complete_at_the_next_look() {
+    let rolling = Rolling::out(3).await;
+    let [one, two, three] = rolling.clusters[..] else {
+        panic!("three clusters")
+    };
+    assert_eq!(rolling.applies(one).await, []);
+    let world = &rolling.world;
+    world.roll_out(rolling.app, &[one], &rolling.content).await;
+    rolling.is_quiet().await;
+    // A report is committed, and the hub ends before it acts on it: another cluster has not applied it.
+    rolling.reports(two).await;
+    assert!(world.end_missed().await.is_empty());
+    assert_eq!(rolling.shown().await, [row("Withdrawn", 3, 1)]);
+    assert_eq!(rolling.admissions("Applied").await, 2);
+    rolling.is_quiet().await;
+    let unit = rolling.reports(three).await;
+    let ends = async || -> Vec<End> { world.end_missed().await.into_iter().map(|one| one.end).collect() };
+    assert_eq!(ends().await, [End::Complete]);
+    assert_eq!(rolling.shown().await, [row("Complete", 3, 3)]);
+    rolling.is_quiet().await;
+    // As if the hub had ended between its turn and its end.
+    world
+        .execute("UPDATE rollout SET state = 'Withdrawn', clusters_applied = 2")
+        .await;
+    assert_eq!(world.store.turn_applied(&[unit]).await.expect("turned"), []);
+    assert_eq!(ends().await, [End::Complete]);
+    assert_eq!(rolling.shown().await, [row("Complete", 3, 3)]);
+    rolling.is_quiet().await;
+}
+
+#[tokio::test]
 async fn of_two_hubs_that_take_the_last_two_reports_at_once_one_ends_the_rollout() {
     let rolling = Rolling::out(2).await;
     for round in 0..10 {
@@ -397,10 +428,10 @@ async fn what_ended_long_ago_is_removed_a_part_at_a_time() {
     let asked = statements.take();
     let parts = |words: &str| asked.iter().filter(|one| one.words.starts_with(words)).count();
     assert_eq!((removed.rollouts, removed.targets), (25, 12_000));
-    // Of five other tables there is one part each.
+    // Of nine other tables there is one part each.
     assert_eq!(
         (parts("WITH ended AS"), parts("WITH page AS")),
-        (3, 3 + 5),
+        (3, 3 + 9),
         "{asked:#?}"
     );
     // What is under way, and what units are to be, stays.

@@ -18,6 +18,7 @@ use flotilla_hub::{
 };
 use flotilla_proto::agent::v1::{Chunk, ContentKind, Encoding, FetchRequest, Want};
 use flotilla_testkit::wait_until;
+use serde_json::json;
 use time::OffsetDateTime;
 use tracing::{
     Dispatch, Event, Subscriber,
@@ -33,7 +34,7 @@ use uuid::Uuid;
 use crate::{
     reports::{object, open, open_judged, report, took},
     store::{config, one_unit},
-    world::{INCARNATION, Object, World, applied},
+    world::{INCARNATION, Object, World, applied, resource},
 };
 
 /// A statement, as sqlx logs it: its first words, and the rows that it wrote or gave. `BEGIN` does not count, nor
@@ -654,6 +655,34 @@ async fn few_units_are_counted_for_each_who_asks() {
         .execute("UPDATE unit_status SET ready = 'True', reason = '', message = ''")
         .await;
     assert_eq!(ready().await, [(Readiness::True, 3)]);
+}
+
+#[tokio::test]
+async fn what_is_said_of_200_sources_is_one_statement() {
+    let world = World::new().await;
+    let revision = world.revision("r1").await;
+    let fetched = world.uid("OCIRepository", "source").await;
+    let others: Vec<String> = (0..199).map(|n| format!("s{n}")).collect();
+    let resources: Vec<_> = others
+        .iter()
+        .map(|name| resource("OCIRepository", name, json!({})))
+        .collect();
+    world.apply(&resources).await;
+    let mut sources = vec![fetched];
+    for name in &others {
+        sources.push(world.uid("OCIRepository", name).await);
+    }
+    let statements = Statements::listen();
+    hears(&world, &statements).await;
+    let shown = world.store.sources_shown(&sources).await.expect("read");
+    let asked = statements.take();
+    assert_eq!(asked.len(), 1, "{asked:#?}");
+    assert_eq!(shown.len(), 200);
+    assert_eq!(shown[&fetched].revision, Some((revision, "r1".to_owned())));
+    let nothing = shown
+        .values()
+        .filter(|one| one.revision.is_none() && one.said.is_none());
+    assert_eq!(nothing.count(), 199);
 }
 
 #[tokio::test]

@@ -51,6 +51,8 @@ const DIGEST_KEY: [u8; 32] = [9; 32];
 
 pub(crate) struct World {
     pub(crate) store: Store,
+    /// What apps are rendered and planned through.
+    pub(crate) planning: Store,
     pub(crate) seal: Arc<Seal>,
     pub(crate) pool: PgPool,
     pub(crate) dir: tempfile::TempDir,
@@ -137,6 +139,7 @@ impl World {
         let seal = Arc::new(Seal::open_or_create(&dir.path().join("kek")).expect("a key"));
         let pool = PgPool::connect_with(options).await.expect("connected");
         Self {
+            planning: store.for_planning(),
             store,
             seal,
             pool,
@@ -267,8 +270,8 @@ impl World {
         paths: Option<BTreeSet<String>>,
     ) -> Result<Rendered, StoreError> {
         let input = self.input(app, revision).await;
-        self.store.take_input(&input).await.expect("taken");
-        self.store
+        self.planning.take_input(&input).await.expect("taken");
+        self.planning
             .begin_rendering(&input.rendering, "replica", Duration::from_secs(60))
             .await
             .expect("due");
@@ -298,7 +301,7 @@ impl World {
             objects: blobs.collect(),
             paths,
         };
-        self.store
+        self.planning
             .record_rendered(app, &input.rendering, &outcome, 1, &self.seal)
             .await?;
         Ok(Rendered {
@@ -355,7 +358,7 @@ impl World {
         annotations: BTreeMap<String, String>,
         admission: Admission,
     ) -> Gathered {
-        let recorded = self.store.app_plan(app).await.expect("read");
+        let recorded = self.planning.app_plan(app).await.expect("read");
         let ids: Vec<ClusterId> = clusters.iter().map(|id| ClusterId(*id)).collect();
         let chosen = |id: &ClusterId| Chosen {
             id: *id,
@@ -369,7 +372,7 @@ impl World {
             true => Claims::settled(&chosen, set.digest),
             false => Claims::of(vec![(set, ids.clone())]),
         };
-        let others = self.store.other_claims(app, &ids, &claims.new_keys()).await;
+        let others = self.planning.other_claims(app, &ids, &claims.new_keys()).await;
         let withheld = claim::withheld(&claims, &others.expect("read"));
         let layers = configs
             .iter()
@@ -406,7 +409,7 @@ impl World {
     /// Commits a plan made from this generation of the app's spec.
     pub(crate) async fn commit_of(&self, gathered: &Gathered, generation: i64) -> Result<(), StoreError> {
         let turned = self.commit_only(gathered, generation).await?;
-        self.store.end_rollouts(&turned).await.map(drop)
+        self.planning.end_rollouts(&turned).await.map(drop)
     }
 
     /// Commits a plan, and leaves what it ends to others.
@@ -427,7 +430,7 @@ impl World {
             waiting: &[],
             handled: "",
         };
-        self.store.commit_plan(&commit, &self.seal).await
+        self.planning.commit_plan(&commit, &self.seal).await
     }
 
     /// Plans and publishes at once; returns the published generations.

@@ -13,10 +13,11 @@ use crate::store::{
     Result, Store,
     reference::{Reference, source_named},
     resource::{Condition, ResourceRow},
+    source::SourceShown,
 };
 
 /// Resources with their status; apps cost two statements together, however many there are, and one where the units of
-/// many are counted already.
+/// many are counted already; sources cost one.
 pub(super) async fn resources(fleet: &Fleet, rows: Vec<ResourceRow>) -> Result<Vec<wire::Resource>> {
     let apps: Vec<Uuid> = rows
         .iter()
@@ -26,6 +27,15 @@ pub(super) async fn resources(fleet: &Fleet, rows: Vec<ResourceRow>) -> Result<V
     let facts = match apps.as_slice() {
         [] => HashMap::new(),
         apps => fleet.counts.facts(apps).await?,
+    };
+    let sources: Vec<Uuid> = rows
+        .iter()
+        .filter(|row| row.is_source())
+        .map(|row| row.uid)
+        .collect();
+    let mut sources = match sources.as_slice() {
+        [] => HashMap::new(),
+        sources => fleet.store.sources_shown(sources).await?,
     };
     let mut shown = Vec::with_capacity(rows.len());
     for row in rows {
@@ -37,19 +47,19 @@ pub(super) async fn resources(fleet: &Fleet, rows: Vec<ResourceRow>) -> Result<V
             said.since_ms = decided::turned(facts).map_or(said.since_ms, |at| at.0);
             (vec![said], revision.unwrap_or_default())
         } else {
-            other(fleet, &row).await?
+            other(fleet, &row, sources.remove(&row.uid).unwrap_or_default())
         };
         shown.push(resource(row, conditions, revision));
     }
     Ok(shown)
 }
 
-async fn other(fleet: &Fleet, row: &ResourceRow) -> Result<(Vec<Condition>, String)> {
-    Ok(match row.kind.as_str() {
+fn other(fleet: &Fleet, row: &ResourceRow, shown: SourceShown) -> (Vec<Condition>, String) {
+    match row.kind.as_str() {
         "Receiver" if row.not_supported.is_empty() => (vec![receiver(fleet, row)], String::new()),
-        _ if row.is_source() => source(&fleet.store, row).await?,
+        _ if row.is_source() => source(row, shown),
         _ => (vec![stored(row)], String::new()),
-    })
+    }
 }
 
 fn resource(row: ResourceRow, conditions: Vec<Condition>, revision: String) -> wire::Resource {
@@ -104,9 +114,10 @@ pub(super) async fn source_of(store: &Store, app: &ResourceRow) -> Result<(Strin
 
 /// What is known of a source.
 pub(super) async fn source_facts(store: &Store, row: &ResourceRow) -> Result<SourceFacts> {
-    let revision = store.current_revision(row.uid).await?;
-    let said = store.conditions(row.uid).await?;
-    let ready = said
+    let mut shown = store.sources_shown(&[row.uid]).await?;
+    let shown = shown.remove(&row.uid).unwrap_or_default();
+    let ready = shown
+        .said
         .filter(|(generation, _)| *generation == row.generation)
         .and_then(|(_, conditions)| conditions.into_iter().find(|one| one.type_ == "Ready"));
     Ok(SourceFacts {
@@ -117,20 +128,13 @@ pub(super) async fn source_facts(store: &Store, row: &ResourceRow) -> Result<Sou
             reason: ready.reason,
             message: ready.message,
         }),
-        revision: revision.map(|one| Revision {
-            id: one.id,
-            name: one.revision,
-        }),
+        revision: shown.revision.map(|(id, name)| Revision { id, name }),
     })
 }
 
-async fn source(store: &Store, row: &ResourceRow) -> Result<(Vec<Condition>, String)> {
-    let revision = store
-        .current_revision(row.uid)
-        .await?
-        .map(|one| one.revision)
-        .unwrap_or_default();
-    let conditions = match store.conditions(row.uid).await? {
+fn source(row: &ResourceRow, shown: SourceShown) -> (Vec<Condition>, String) {
+    let revision = shown.revision.map(|(_, name)| name).unwrap_or_default();
+    let conditions = match shown.said {
         Some((generation, conditions)) if generation == row.generation || row.is_suspended() => conditions,
         _ => vec![ready(
             row,
@@ -139,7 +143,7 @@ async fn source(store: &Store, row: &ResourceRow) -> Result<(Vec<Condition>, Str
             "reconciliation in progress".to_owned(),
         )],
     };
-    Ok((conditions, revision))
+    (conditions, revision)
 }
 
 /// A Receiver says where it is called.
