@@ -90,25 +90,27 @@ impl Store {
 
     /// Gives back what `replica` holds, at its orderly end, and wakes the other hubs for it: they have left it alone.
     pub async fn give_back_all(&self, replica: &str) -> Result<()> {
-        sqlx::query!(
-            r#"WITH renderings AS (
-                 UPDATE rendering SET begun_by = '', not_before = now() WHERE begun_by = $1),
-               marks AS (
-                 UPDATE due SET held_by = '' WHERE held_by = $1 RETURNING topic, key),
-               sources AS (
-                 UPDATE source_state SET held_by = '' WHERE held_by = $1 RETURNING uid),
-               told AS (
-                 INSERT INTO outbox (topic, key)
-                 SELECT CASE topic WHEN 'cluster' THEN $2 ELSE $3 END, key FROM marks UNION ALL SELECT $4, uid FROM sources
-                 RETURNING key)
-               SELECT pg_notify('flotilla_outbox', '')::text AS told FROM told LIMIT 1"#,
+        let mut tx = self.pool().begin().await?;
+        let told = sqlx::query!(
+            "WITH renderings AS (
+               UPDATE rendering SET begun_by = '', not_before = now() WHERE begun_by = $1),
+             marks AS (
+               UPDATE due SET held_by = '' WHERE held_by = $1 RETURNING topic, key),
+             sources AS (
+               UPDATE source_state SET held_by = '' WHERE held_by = $1 RETURNING uid)
+             INSERT INTO outbox (topic, key)
+             SELECT CASE topic WHEN 'cluster' THEN $2 ELSE $3 END, key FROM marks UNION ALL SELECT $4, uid FROM sources",
             replica,
             Topic::Identity.as_str(),
             Topic::App.as_str(),
             Topic::Resource.as_str()
         )
-        .fetch_optional(self.pool())
+        .execute(&mut *tx)
         .await?;
+        if told.rows_affected() > 0 {
+            tx.wakes();
+        }
+        tx.commit().await?;
         Ok(())
     }
 
