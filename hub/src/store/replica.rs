@@ -89,11 +89,12 @@ impl Store {
         Ok(None)
     }
 
-    /// Records that this hub ends.
+    /// Records that this hub ends. Whatever it has committed is told by then.
     pub async fn leave(&self, replica: &str) -> Result<()> {
         sqlx::query!("DELETE FROM replica WHERE name = $1", replica)
             .execute(self.pool())
             .await?;
+        self.telling.tell(&self.warm, self.silent).await;
         Ok(())
     }
 
