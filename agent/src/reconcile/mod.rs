@@ -395,11 +395,13 @@ impl Reconciler {
         self.context.sightings.retain(id, is_to_check);
     }
 
-    /// Forgets what the jobs of a unit have found out for those that follow.
+    /// Forgets what the jobs of a unit have found out for those that follow, and what all have once none runs or waits.
     fn pass_ended(&self, id: UnitId) {
         self.drop_sightings(id);
-        self.context.presence.forget(id);
         self.context.windows.forget(id);
+        if self.queue.is_idle() {
+            self.context.presence.clear();
+        }
     }
 
     /// Writes the rows that may have changed, and remembers which units wait for a definition.
