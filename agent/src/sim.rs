@@ -3,6 +3,7 @@
 //! process.
 
 mod entry;
+mod held;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -42,6 +43,7 @@ use crate::{
 };
 
 pub use entry::{entry, settings};
+use held::Longest;
 
 /// Wall time that follows the runtime's, so that paused time pauses it too.
 #[derive(Debug)]
@@ -167,6 +169,7 @@ pub struct SimAgent {
     /// Its figures.
     pub metrics: Arc<Metrics>,
     context: Arc<Context>,
+    longest: Longest,
     nudge: Arc<Nudge>,
     clock: Arc<dyn Clock>,
     stop: CancellationToken,
@@ -217,13 +220,15 @@ impl SimAgent {
             reconciler = reconciler.verifying_every(period);
         }
         let stop = CancellationToken::new();
-        let running = tokio::spawn(reconciler.run(stop.clone()));
+        let longest = Longest::default();
+        let running = tokio::spawn(longest.of(reconciler.run(stop.clone())));
         Ok(Self {
             ledger,
             reports,
             counters,
             metrics,
             context,
+            longest,
             nudge,
             clock,
             stop,
@@ -267,6 +272,11 @@ impl SimAgent {
     /// What was sent to the hub so far: after the happy end none of it rises.
     pub fn counts(&self) -> Counts {
         self.reports.counts()
+    }
+
+    /// For how long the loop has held its thread at most, its jobs among its steps.
+    pub fn longest_step(&self) -> Duration {
+        self.longest.get()
     }
 
     /// Bytes of objects that watches have shown and no check has taken: at rest there are none.

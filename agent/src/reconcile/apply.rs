@@ -27,7 +27,7 @@ use super::{
     evaluate::Object,
     jobs::{Done, caught, panicked},
     observe::observe,
-    preflight::{Looks, Preflight, write},
+    preflight::{Looked, Looks, Preflight, create, is_overtaken, write},
     problem::problem,
     records::{item, stored_record, written},
 };
@@ -120,52 +120,40 @@ async fn apply_all(
     }
     let breaker = CircuitBreaker::new(unit);
     let is_fresh = |key: &ObjectKey| fresh.get(key).copied().unwrap_or_default();
-    let looks = Looks::at(unit, &breaker, cancel, &job.objects, is_fresh).await;
-    let mut writes = Vec::new();
-    for (index, looked) in looks {
-        match looked {
-            Ok(Preflight::Write { adopted, fold }) => writes.push(Write { index, adopted, fold }),
-            Ok(Preflight::Leave) => job.end(index, None, None, None, Applied::Left),
-            Ok(Preflight::Withhold(problem)) => {
-                // What is about to go may be gone in a moment.
-                let retry = match problem {
-                    Problem::Waiting(_) => Retry::Soon,
-                    _ => Retry::Interval,
-                };
-                job.end(index, None, None, None, Applied::Problem { problem, retry });
-            }
-            Err(stopped) => job.fail(index, None, None, &stopped),
-        }
-    }
-    // What was written once was this unit's, whatever its marks said meanwhile. An intent alone has written nothing.
-    for write in &mut writes {
-        let record = job.record(&job.objects[write.index].desired.key);
-        if record.is_some_and(|record| record.sent.is_some()) {
-            write.adopted = None;
-        }
-    }
-    let writes = match job.intend(writes).await {
-        Ok(writes) => writes,
+    let all: Vec<usize> = (0..job.objects.len()).collect();
+    let looks = Looks::at(unit, &breaker, cancel, &job.objects, &all, is_fresh).await;
+    let overtaken = match job.write_all(looks, &breaker, cancel).await {
+        Ok(overtaken) => overtaken,
         Err(error) => return Done::unsaved(job.outcomes, &error),
     };
-    if !writes.is_empty()
-        && let Err(error) = unit.context.check_sole_writer().await
-    {
-        return Done::unsaved(job.outcomes, &error);
+    if !overtaken.is_empty() {
+        // Somebody was faster.
+        let mut looks = Looks::at(unit, &breaker, cancel, &job.objects, &overtaken, |_| false).await;
+        for index in overtaken.into_iter().filter(|index| !looks.contains_key(index)) {
+            job.end(index, job.intent(index), None, None, Applied::NotBegun);
+        }
+        for looked in looks.values_mut() {
+            // A server that creates nothing with a version is asked as ever.
+            if let Ok(Preflight::Write { create, .. }) = looked {
+                *create = false;
+            }
+        }
+        if let Err(error) = job.write_all(looks, &breaker, cancel).await {
+            return Done::unsaved(job.outcomes, &error);
+        }
     }
-    match job.write(writes, &breaker, cancel).await {
-        Ok(()) => Done {
-            outcomes: job.outcomes,
-            failure: None,
-            lost: false,
-        },
-        Err(error) => Done::unsaved(job.outcomes, &error),
+    Done {
+        outcomes: job.outcomes,
+        failure: None,
+        lost: false,
     }
 }
 
 /// One object to write.
 struct Write {
     index: usize,
+    /// Only where it is not there.
+    create: bool,
     adopted: Option<Adoption>,
     fold: Vec<Value>,
 }
@@ -190,6 +178,12 @@ impl Job<'_> {
 
     fn record(&self, key: &ObjectKey) -> Option<Arc<Record>> {
         stored_record(self.unit, key)
+    }
+
+    /// An object's record where nothing was written yet: the row must know of it.
+    fn intent(&self, index: usize) -> Option<Arc<Record>> {
+        let record = self.record(&self.objects[index].desired.key);
+        record.filter(|record| record.state == State::Intent)
     }
 
     fn end(
@@ -277,6 +271,54 @@ impl Job<'_> {
         })
     }
 
+    /// Writes what may be written after a look, and says of the rest why not. Returns what was to be created and is there:
+    /// it is to be looked at again.
+    async fn write_all(
+        &mut self,
+        looks: BTreeMap<usize, Looked>,
+        breaker: &CircuitBreaker<'_>,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<usize>, LedgerError> {
+        let mut writes = Vec::new();
+        for (index, looked) in looks {
+            match looked {
+                Ok(Preflight::Write {
+                    create,
+                    adopted,
+                    fold,
+                }) => writes.push(Write {
+                    index,
+                    create,
+                    adopted,
+                    fold,
+                }),
+                Ok(Preflight::Leave) => self.end(index, self.intent(index), None, None, Applied::Left),
+                Ok(Preflight::Withhold(problem)) => {
+                    // What is about to go may be gone in a moment.
+                    let retry = match problem {
+                        Problem::Waiting(_) => Retry::Soon,
+                        _ => Retry::Interval,
+                    };
+                    let result = Applied::Problem { problem, retry };
+                    self.end(index, self.intent(index), None, None, result);
+                }
+                Err(stopped) => self.fail(index, self.intent(index), None, &stopped),
+            }
+        }
+        // What was written once was this unit's, whatever its marks said meanwhile. An intent alone has written nothing.
+        for write in &mut writes {
+            let record = self.record(&self.objects[write.index].desired.key);
+            if record.is_some_and(|record| record.sent.is_some()) {
+                write.adopted = None;
+            }
+        }
+        let writes = self.intend(writes).await?;
+        if !writes.is_empty() {
+            self.unit.context.check_sole_writer().await?;
+        }
+        self.write(writes, breaker, cancel).await
+    }
+
     /// Makes durable that objects are about to be there. What is in the inventory already needs no second note.
     /// Returns what may be written: when the ledger takes nothing, that is what it knows.
     async fn intend(&mut self, writes: Vec<Write>) -> Result<Vec<Write>, LedgerError> {
@@ -292,6 +334,12 @@ impl Job<'_> {
                 Some(record) if record.state == State::PendingRemoval => {
                     let mut record = Arc::unwrap_or_clone(record);
                     record.intend();
+                    record
+                }
+                // It was thought to be absent.
+                Some(record) if record.state == State::Intent && adopted.is_some() && !record.adopted => {
+                    let mut record = Arc::unwrap_or_clone(record);
+                    record.adopted = true;
                     record
                 }
                 Some(_) => continue,
@@ -343,33 +391,45 @@ impl Job<'_> {
     }
 
     /// Writes, and makes durable what came of it while further writes go on. A job that is cancelled, or whose time is
-    /// over, begins no more: what it did not begin has no outcome.
+    /// over, begins no more: what it did not begin has no outcome. Returns what was to be created and is there, which has
+    /// none yet either.
     async fn write(
         &mut self,
         writes: Vec<Write>,
         breaker: &CircuitBreaker<'_>,
         cancel: &CancellationToken,
-    ) -> Result<(), LedgerError> {
+    ) -> Result<Vec<usize>, LedgerError> {
         let (unit, objects, values) = (self.unit, &self.objects, &self.values);
         let keys: Vec<Arc<ObjectKey>> = (0..objects.len()).map(|index| self.key(index)).collect();
         let context = &unit.context;
         let key = context.ledger.key();
         let window = &context.windows.next(unit.unit);
-        let writing = writes
-            .into_iter()
-            .map(|Write { index, adopted, fold }| async move {
-                let Some(_place) = window.enter(&objects[index].desired.key, cancel).await else {
-                    return (index, adopted, None);
-                };
-                let object = &objects[index];
-                let value = values[index].value();
-                let live = breaker
-                    .call(&object.desired.key, write(unit, object, &value, fold))
-                    .await;
-                // The body ends here: what is known of it is of fixed size.
-                let answer = live.map(|live| observe(&live, key, context.wall()));
-                (index, adopted, Some(answer))
-            });
+        let writing = writes.into_iter().map(|planned| async move {
+            let Write { index, adopted, .. } = planned;
+            let Some(_place) = window.enter(&objects[index].desired.key, cancel).await else {
+                return (index, adopted, Written::NotBegun);
+            };
+            let object = &objects[index];
+            let value = values[index].value();
+            let live = match planned.create {
+                true => {
+                    breaker
+                        .call(&object.desired.key, create(unit, object, value))
+                        .await
+                }
+                false => {
+                    let call = write(unit, object, &value, planned.fold);
+                    breaker.call(&object.desired.key, call).await
+                }
+            };
+            // The body ends here: what is known of it is of fixed size.
+            let answer = match live {
+                Ok(live) => Written::Is(observe(&live, key, context.wall())),
+                Err(Stopped::Cluster(error)) if planned.create && is_overtaken(&error) => Written::Overtaken,
+                Err(stopped) => Written::Stopped(stopped),
+            };
+            (index, adopted, answer)
+        });
         let mut answers = Vec::new();
         // All of them wait for the window: those of a slow kind are not before the others.
         let writing: FuturesUnordered<_> = writing.collect();
@@ -378,25 +438,37 @@ impl Job<'_> {
         while let Some(chunk) = chunks.next().await {
             let mut records = Vec::new();
             for (index, adopted, answer) in chunk {
-                let record = answer
-                    .as_ref()
-                    .and_then(|answer| answer.as_ref().ok())
-                    .and_then(|observed| written(unit, &objects[index], observed));
+                let record = match &answer {
+                    Written::Is(observed) => written(unit, &objects[index], observed),
+                    _ => None,
+                };
                 records.extend(record.clone().map(|record| item(unit, &keys[index], record)));
                 answers.push((index, adopted, record, answer));
             }
             saved = saved.and(context.persist_later(records));
         }
         drop(chunks);
+        let mut overtaken = Vec::new();
         for (index, adopted, record, answer) in answers {
             // What the ledger has of it, an intent say, the row must know as well.
             let known = record.or_else(|| self.record(&self.objects[index].desired.key));
             match answer {
-                Some(Ok(observed)) => self.end(index, known, Some(observed), adopted, Applied::Written),
-                Some(Err(stopped)) => self.fail(index, known, adopted, &stopped),
-                None => self.end(index, known, None, None, Applied::NotBegun),
+                Written::Is(observed) => self.end(index, known, Some(observed), adopted, Applied::Written),
+                Written::Overtaken => overtaken.push(index),
+                Written::Stopped(stopped) => self.fail(index, known, adopted, &stopped),
+                Written::NotBegun => self.end(index, known, None, None, Applied::NotBegun),
             }
         }
-        saved
+        saved.map(|()| overtaken)
     }
+}
+
+/// What came of a write.
+enum Written {
+    /// It is there, as was observed of the answer.
+    Is(Observed),
+    /// It was to be created, and may be there.
+    Overtaken,
+    Stopped(Stopped),
+    NotBegun,
 }

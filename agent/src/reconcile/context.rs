@@ -94,7 +94,7 @@ pub struct Context {
     pub counters: Arc<Counters>,
     /// The agent's figures.
     pub metrics: Arc<Metrics>,
-    /// What lists have shown to units whose passes go on.
+    /// What lists have shown, as long as jobs go on.
     pub(super) presence: Presence,
     /// What watches have shown of drifted objects, until they are checked.
     pub(super) sightings: Sightings,

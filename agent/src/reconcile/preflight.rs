@@ -1,6 +1,7 @@
 //! What is there before an object is written: whose it is, whether it may be written, which managers are folded.
-//! Many objects of one kind are looked at by a list of their metadata, few by a read each. What a list shows to be
-//! absent is not looked at again in the same pass.
+//! Many objects of one kind are looked at by a list of their metadata, few by a read each, until as many reads have found
+//! nothing. What a list shows to be absent is not looked at by other batches and units: it is created, and looked at
+//! only where the server says that it is there by now.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -16,12 +17,14 @@ use flotilla_core::{
 };
 use futures::{StreamExt as _, stream};
 use serde_json::Value;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     circuit_breaker::{CircuitBreaker, Stopped, held_by},
     context::UnitContext,
     evaluate::Object,
+    presence::Shown,
 };
 use crate::cluster::{ClusterError, Resource};
 
@@ -29,17 +32,21 @@ use crate::cluster::{ClusterError, Resource};
 pub const CONCURRENCY: usize = 32;
 /// Lists begun at once: one kind that is slow to list does not hold up the others.
 const LISTS: usize = 4;
-/// Fewer objects of a kind and namespace are read one by one.
+/// Fewer objects of a kind and namespace are read one by one, and counted with the reads of other units.
 const MANY: usize = 8;
 /// A page of a list costs the server about as much as reading this many objects: a full namespace is not listed for
 /// the sake of a few.
 const READS_PER_PAGE: usize = 25;
+/// A version that no object ever has: a write that names it creates its object, and is a conflict (409) where that exists.
+const NEVER: &str = "9223372036854775807";
 
 /// What to do with an object after a look at what is there.
 #[derive(Debug)]
 pub enum Preflight {
     /// Write it.
     Write {
+        /// A list has not shown it, so it is only created: what somebody has made since is looked at before it is written.
+        create: bool,
         /// It is there without our mark.
         adopted: Option<Adoption>,
         /// Metadata patch that folds the managers of other appliers first; empty for none.
@@ -158,7 +165,11 @@ pub async fn preflight(
         }
     };
     let fold = metadata.filter(|_| fold).map(managers::fold).unwrap_or_default();
-    Ok(Preflight::Write { adopted, fold })
+    Ok(Preflight::Write {
+        create: false,
+        adopted,
+        fold,
+    })
 }
 
 fn being_deleted(key: &ObjectKey, finalizers: &[String], live: Option<&Value>) -> String {
@@ -226,12 +237,13 @@ struct ListLook {
 }
 
 impl<'a> Looks<'a> {
-    /// Looks at `objects`, those aside that are fresh.
+    /// Looks at those of `objects` that `indices` name, fresh ones aside.
     pub async fn at(
         unit: &'a UnitContext,
         breaker: &'a CircuitBreaker<'a>,
         cancel: &'a CancellationToken,
         objects: &'a [Object],
+        indices: &[usize],
         is_fresh: impl Fn(&ObjectKey) -> bool,
     ) -> BTreeMap<usize, Looked> {
         let looks = Self {
@@ -243,16 +255,21 @@ impl<'a> Looks<'a> {
         };
         let mut found = BTreeMap::new();
         let mut unknown = Vec::new();
-        for (index, object) in objects.iter().enumerate() {
+        for &index in indices {
+            let object = &objects[index];
             let key = &object.desired.key;
             match served(object) {
                 Err(e) => drop(found.insert(index, Err(e.into()))),
                 Ok(_) if is_fresh(key) => {
-                    let fold = Vec::new();
-                    found.insert(index, Ok(Preflight::Write { adopted: None, fold }));
+                    let fresh = Preflight::Write {
+                        create: false,
+                        adopted: None,
+                        fold: Vec::new(),
+                    };
+                    found.insert(index, Ok(fresh));
                 }
                 Ok(resource) => match looks.shown(resource, key) {
-                    Some(false) => found.extend([looks.judge(index, None).await]),
+                    Some(false) => found.extend([looks.absent(index).await]),
                     Some(true) | None => unknown.push(index),
                 },
             }
@@ -279,7 +296,7 @@ impl<'a> Looks<'a> {
 
     fn shown(&self, resource: &Resource, key: &ObjectKey) -> Option<bool> {
         let presence = &self.unit.context.presence;
-        presence.of(self.unit.unit, resource, &key.namespace, &key.name)
+        presence.of(resource, &key.namespace, &key.name)
     }
 
     /// Objects that one list may show.
@@ -300,22 +317,28 @@ impl<'a> Looks<'a> {
     fn is_worth_a_list(&self, scope: Scope, resource: &Resource, namespace: &str, members: &[usize]) -> bool {
         let context = &self.unit.context;
         let of = |index: &usize| &self.objects[*index].desired.key.namespace;
-        let several = members.windows(2).any(|pair| of(&pair[0]) != of(&pair[1]));
+        let presence = &context.presence;
+        let missed = presence.misses(resource, namespace);
+        let first = members.first().map(of).map_or("", String::as_str);
+        // Of this unit, or of others before it.
+        let several = members.windows(2).any(|pair| of(&pair[0]) != of(&pair[1]))
+            || missed > presence.misses(resource, first);
         let is_wide_enough = match scope {
             Scope::Cluster => several && context.namespaces.is_empty(),
             Scope::Namespace => true,
         };
         is_wide_enough
-            && members.len() >= MANY
-            && context.presence.may_list(self.unit.unit, resource, namespace)
+            && members.len() + missed >= MANY
+            && presence.may_list(resource, namespace, self.expected(resource, namespace, members))
     }
 
-    /// How many objects a list is for: those of this batch, and of a first list also those of later batches, which were
-    /// never written either.
+    /// How many reads a list is to save: those of this batch, as many as were made in vain since the last one, and of a
+    /// first list also those of later batches, which were never written either.
     fn expected(&self, resource: &Resource, namespace: &str, members: &[usize]) -> usize {
+        let missed = self.unit.context.presence.misses(resource, namespace);
         let is_known = |index: &usize| self.shown(resource, &self.objects[*index].desired.key).is_some();
         if members.iter().any(is_known) {
-            return members.len();
+            return members.len() + missed;
         }
         let (group, kind) = (&*resource.group, &*resource.kind);
         let unwritten = self.unit.context.ledger.read(|state| {
@@ -333,12 +356,21 @@ impl<'a> Looks<'a> {
                 .count();
             Some(wanted.saturating_sub(written))
         });
-        unwritten.unwrap_or_default().max(members.len())
+        unwritten.unwrap_or_default().max(members.len() + missed)
     }
 
     async fn judge(&self, index: usize, live: Option<&Value>) -> (usize, Looked) {
         let look = preflight(self.unit, &self.objects[index], live, &self.flux).await;
         (index, look.map_err(Stopped::from))
+    }
+
+    /// Judges what a list has not shown.
+    async fn absent(&self, index: usize) -> (usize, Looked) {
+        let (index, mut looked) = self.judge(index, None).await;
+        if let Ok(Preflight::Write { create, .. }) = &mut looked {
+            *create = true;
+        }
+        (index, looked)
     }
 
     /// Lists a kind's metadata in a namespace, or in all. What this did not settle is to be looked at otherwise: the
@@ -350,6 +382,8 @@ impl<'a> Looks<'a> {
         }
         let presence = &self.unit.context.presence;
         let pages = self.expected(resource, namespace, &members) / READS_PER_PAGE;
+        let begun = Instant::now();
+        presence.begin(resource, namespace);
         let mut wanted: HashMap<&str, HashMap<&str, usize>> = HashMap::new();
         for index in members {
             let ObjectKey { namespace, name, .. } = &self.objects[index].desired.key;
@@ -357,6 +391,7 @@ impl<'a> Looks<'a> {
         }
         let mut there = HashSet::new();
         let mut token = String::new();
+        let mut costs = usize::MAX;
         for left in (0..=pages).rev() {
             let listed = tokio::select! {
                 () = self.cancel.cancelled() => return look,
@@ -382,18 +417,20 @@ impl<'a> Looks<'a> {
                 }
             }
             if page.next.is_empty() {
-                presence.note(self.unit.unit, resource, namespace, Some(there));
+                presence.note(resource, namespace, begun, Shown::There(there));
                 for index in wanted.into_values().flat_map(HashMap::into_values) {
-                    look.found.push(self.judge(index, None).await);
+                    look.found.push(self.absent(index).await);
                 }
                 return look;
             }
             if page.items.len() * left < page.remaining {
+                let rest = page.remaining.div_ceil(page.items.len().max(1));
+                costs = (pages + 1 - left + rest) * READS_PER_PAGE;
                 break;
             }
             token = page.next;
         }
-        presence.note(self.unit.unit, resource, namespace, None);
+        presence.note(resource, namespace, begun, Shown::Costs(costs));
         look.unsettled
             .extend(wanted.into_values().flat_map(HashMap::into_values));
         look
@@ -409,7 +446,11 @@ impl<'a> Looks<'a> {
             let object = &objects[index];
             let looked = async {
                 let ObjectKey { namespace, name, .. } = &object.desired.key;
-                let live = unit.cluster.get(served(object)?, namespace, name).await?;
+                let resource = served(object)?;
+                let live = unit.cluster.get(resource, namespace, name).await?;
+                if live.is_none() {
+                    unit.context.presence.missed(resource, namespace);
+                }
                 preflight(unit, object, live.as_ref(), flux).await
             };
             tokio::select! {
@@ -423,6 +464,26 @@ impl<'a> Looks<'a> {
             .await;
         looks.into_iter().flatten().collect()
     }
+}
+
+/// Creates an object that is not there, as far as is known. See [`is_overtaken`].
+pub async fn create(unit: &UnitContext, object: &Object, mut value: Value) -> Result<Value, ClusterError> {
+    value["metadata"]["resourceVersion"] = NEVER.into();
+    let created = unit.cluster.apply(served(object)?, &value, false).await;
+    // Where it failed, it may be there all the same.
+    let ObjectKey { namespace, name, .. } = &object.desired.key;
+    unit.context.presence.appeared(served(object)?, namespace, name);
+    created
+}
+
+/// Tells whether [`create`] was refused for the version that it names: somebody has made the object, or the server takes
+/// no version of what is new. It is to be looked at, and written without one.
+pub fn is_overtaken(error: &ClusterError) -> bool {
+    let ClusterError::Rejected { code, message, .. } = error else {
+        return false;
+    };
+    let words = message.to_ascii_lowercase().replace(' ', "");
+    matches!(code, 409 | 412) || words.contains("resourceversion")
 }
 
 /// Folds the managers of other appliers and applies.

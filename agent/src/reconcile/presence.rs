@@ -1,5 +1,6 @@
-//! What lists have shown to be there, for as long as a unit's pass goes on: most objects of a first apply are not, and
-//! all its batches learn that from one list of a kind.
+//! What lists have shown to be there, for as long as jobs go on: most objects of a first apply are not, and all batches of
+//! all units learn that from one list of a kind. Others may make an object since: what a list shows to be absent is
+//! created and never overwritten, see [`super::preflight::write`].
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -8,82 +9,122 @@ use std::{
     time::Duration,
 };
 
-use flotilla_core::id::UnitId;
 use tokio::time::Instant;
 
 use crate::cluster::Resource;
 
-/// What was not there so long ago may have been made by others since.
+/// What was not there so long ago is looked at again, and a list that was not worth it may be by now.
 const AGE: Duration = Duration::from_secs(300);
+/// Names that are kept of a list, in 8 bytes each. What has more is looked at one by one.
+const NAMES: usize = 50_000;
 
 /// A kind, and the namespace that was listed; empty for the whole cluster.
 type Scope = (Resource, String);
+
+/// What became of a list.
+pub(super) enum Shown {
+    /// It came to its end, and these are there.
+    There(HashSet<u64>),
+    /// It was broken off: all of it costs as much as so many reads.
+    Costs(usize),
+}
+
+/// What is known of a scope.
+#[derive(Default)]
+struct Known {
+    /// When the last list that came to its end began, and what it showed.
+    there: Option<(Instant, HashSet<u64>)>,
+    /// As how many reads a list costs, and when that was found out.
+    costs: Option<(Instant, usize)>,
+    /// Reads that have found nothing since the last list began, and when the last of them did: a list saves such.
+    missed: Option<(Instant, usize)>,
+}
+
+impl Known {
+    fn is_of_use(&self) -> bool {
+        let is_young = |at: Option<Instant>| at.is_some_and(|at| at.elapsed() < AGE);
+        is_young(self.there.as_ref().map(|(at, _)| *at))
+            || is_young(self.costs.map(|(at, _)| at))
+            || is_young(self.missed.map(|(at, _)| at))
+    }
+}
 
 /// Names of objects in 8 bytes each: two that look alike cost a look more, and no object is taken for absent that was
 /// there.
 #[derive(Default)]
 pub(super) struct Presence {
     hasher: RandomState,
-    units: Mutex<BTreeMap<UnitId, BTreeMap<Scope, List>>>,
-}
-
-/// What became of a list.
-struct List {
-    at: Instant,
-    /// Whether it came to its end.
-    complete: bool,
-    there: HashSet<u64>,
-}
-
-impl List {
-    fn is_shown(&self) -> bool {
-        self.complete && self.at.elapsed() < AGE
-    }
+    scopes: Mutex<BTreeMap<Scope, Known>>,
 }
 
 impl Presence {
-    /// Notes a list. One that did not come to its end is not tried again in the same pass.
-    pub(super) fn note(
-        &self,
-        unit: UnitId,
-        resource: &Resource,
-        namespace: &str,
-        there: Option<HashSet<u64>>,
-    ) {
-        let list = List {
-            at: Instant::now(),
-            complete: there.is_some(),
-            there: there.unwrap_or_default(),
-        };
-        let scope = (resource.clone(), namespace.to_owned());
-        let mut units = self.lock();
-        let lists = units.entry(unit).or_default();
-        // What an earlier one has shown stands.
-        let is_better = |known: &List| known.is_shown() && !list.complete;
-        if !lists.get(&scope).is_some_and(is_better) {
-            lists.insert(scope, list);
+    /// Notes that a list begins: reads from now on count for the next one.
+    pub(super) fn begin(&self, resource: &Resource, namespace: &str) {
+        if let Some(known) = self.lock().get_mut(&scope(resource, namespace)) {
+            known.missed = None;
         }
     }
 
-    /// Tells whether an object was there; `None`: no list has shown it.
-    pub(super) fn of(&self, unit: UnitId, resource: &Resource, namespace: &str, name: &str) -> Option<bool> {
-        let units = self.lock();
-        let lists = units.get(&unit)?;
-        let object = self.name(namespace, name);
-        let shown = [namespace, ""].into_iter().find_map(|listed| {
-            let list = lists.get(&(resource.clone(), listed.to_owned()))?;
-            list.is_shown().then_some(list)
-        })?;
-        Some(shown.there.contains(&object))
+    /// Notes a list that began then. What an earlier one has shown stands when this one did not come to its end.
+    pub(super) fn note(&self, resource: &Resource, namespace: &str, begun: Instant, shown: Shown) {
+        let mut scopes = self.lock();
+        scopes.retain(|_, known| known.is_of_use());
+        let known = scopes.entry(scope(resource, namespace)).or_default();
+        match shown {
+            Shown::There(there) if there.len() <= NAMES => {
+                (known.there, known.costs) = (Some((begun, there)), None);
+            }
+            Shown::There(_) => known.costs = Some((begun, usize::MAX)),
+            Shown::Costs(reads) => known.costs = Some((begun, reads)),
+        }
     }
 
-    /// Tells whether a list is worth a try: none has failed to come to its end lately.
-    pub(super) fn may_list(&self, unit: UnitId, resource: &Resource, namespace: &str) -> bool {
-        let units = self.lock();
-        let list = units
-            .get(&unit)
-            .and_then(|lists| lists.get(&(resource.clone(), namespace.to_owned())));
-        list.is_none_or(|list| list.complete || list.at.elapsed() >= AGE)
+    /// Notes a read that has found nothing.
+    pub(super) fn missed(&self, resource: &Resource, namespace: &str) {
+        let mut scopes = self.lock();
+        for listed in listed(namespace) {
+            let missed = &mut scopes.entry(scope(resource, listed)).or_default().missed;
+            let before = missed.filter(|(at, _)| at.elapsed() < AGE);
+            *missed = Some((Instant::now(), before.map_or(0, |(_, count)| count) + 1));
+        }
+    }
+
+    /// How many reads a list would have saved since the last one.
+    pub(super) fn misses(&self, resource: &Resource, namespace: &str) -> usize {
+        let scopes = self.lock();
+        let known = scopes.get(&scope(resource, namespace));
+        let missed = known.and_then(|known| known.missed.filter(|(at, _)| at.elapsed() < AGE));
+        missed.map_or(0, |(_, count)| count)
+    }
+
+    /// Tells whether an object was there; `None`: no list has shown it.
+    pub(super) fn of(&self, resource: &Resource, namespace: &str, name: &str) -> Option<bool> {
+        let scopes = self.lock();
+        let object = self.name(namespace, name);
+        listed(namespace).find_map(|listed| {
+            let (at, there) = scopes.get(&scope(resource, listed))?.there.as_ref()?;
+            (at.elapsed() < AGE).then(|| there.contains(&object))
+        })
+    }
+
+    /// Notes that an object is there, or may be.
+    pub(super) fn appeared(&self, resource: &Resource, namespace: &str, name: &str) {
+        let object = self.name(namespace, name);
+        let mut scopes = self.lock();
+        for listed in listed(namespace) {
+            let known = scopes.get_mut(&scope(resource, listed));
+            if let Some((_, there)) = known.and_then(|known| known.there.as_mut()) {
+                there.insert(object);
+            }
+        }
+    }
+
+    /// Tells whether a list is worth a try in place of so many reads.
+    pub(super) fn may_list(&self, resource: &Resource, namespace: &str, reads: usize) -> bool {
+        let scopes = self.lock();
+        let known = scopes.get(&scope(resource, namespace));
+        let costs = known.and_then(|known| known.costs.filter(|(at, _)| at.elapsed() < AGE));
+        costs.is_none_or(|(_, costs)| costs <= reads)
     }
 
     /// An object as the lists note it.
@@ -91,12 +132,82 @@ impl Presence {
         self.hasher.hash_one((namespace, name))
     }
 
-    /// Forgets what was shown for a unit: its pass is over, or waits.
-    pub(super) fn forget(&self, unit: UnitId) {
-        self.lock().remove(&unit);
+    /// Forgets all: no job goes on that could use it.
+    pub(super) fn clear(&self) {
+        self.lock().clear();
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<UnitId, BTreeMap<Scope, List>>> {
-        self.units.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Scope, Known>> {
+        self.scopes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn scope(resource: &Resource, namespace: &str) -> Scope {
+    (resource.clone(), namespace.to_owned())
+}
+
+/// What may be listed to see objects of a namespace: it, and the whole cluster.
+fn listed(namespace: &str) -> impl Iterator<Item = &str> {
+    let whole = (!namespace.is_empty()).then_some("");
+    [namespace].into_iter().chain(whole)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config_maps() -> Resource {
+        Resource {
+            group: String::new(),
+            version: "v1".to_owned(),
+            kind: "ConfigMap".to_owned(),
+            plural: "configmaps".to_owned(),
+            namespaced: true,
+            watchable: true,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn presence_of_a_list_ends_with_its_age_counted_from_its_beginning() {
+        let (presence, kind, begun) = (Presence::default(), config_maps(), Instant::now());
+        let there = HashSet::from([presence.name("a", "x")]);
+        tokio::time::sleep(AGE / 2).await;
+        presence.note(&kind, "", begun, Shown::There(there));
+        assert_eq!(presence.of(&kind, "a", "x"), Some(true));
+        assert_eq!(presence.of(&kind, "a", "y"), Some(false));
+        presence.note(&kind, "", Instant::now(), Shown::Costs(50));
+        assert_eq!(presence.of(&kind, "a", "y"), Some(false), "what was shown stands");
+        presence.appeared(&kind, "a", "y");
+        assert_eq!(presence.of(&kind, "a", "y"), Some(true));
+        tokio::time::sleep(AGE / 2).await;
+        assert_eq!(presence.of(&kind, "a", "y"), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn presence_counts_missed_reads_for_the_namespace_and_the_cluster_until_a_list_begins() {
+        let (presence, kind) = (Presence::default(), config_maps());
+        for namespace in ["a", "a", "b"] {
+            presence.missed(&kind, namespace);
+        }
+        let misses = |namespace: &str| presence.misses(&kind, namespace);
+        assert_eq!((misses("a"), misses("b"), misses("")), (2, 1, 3));
+        presence.begin(&kind, "");
+        assert_eq!((misses("a"), misses("b"), misses("")), (2, 1, 0));
+        tokio::time::sleep(AGE).await;
+        assert_eq!(misses("a"), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn list_that_was_too_long_is_tried_again_for_as_many_reads_as_it_costs() {
+        let (presence, kind) = (Presence::default(), config_maps());
+        assert!(presence.may_list(&kind, "", 1));
+        presence.note(&kind, "", Instant::now(), Shown::Costs(50));
+        assert!(!presence.may_list(&kind, "", 49) && presence.may_list(&kind, "", 50));
+        let many = (0..=NAMES as u64).collect();
+        presence.note(&kind, "", Instant::now(), Shown::There(many));
+        assert!(!presence.may_list(&kind, "", 1_000_000), "more than is kept");
+        assert_eq!(presence.of(&kind, "a", "x"), None);
+        tokio::time::sleep(AGE).await;
+        assert!(presence.may_list(&kind, "", 1));
     }
 }

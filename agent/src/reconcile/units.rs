@@ -24,7 +24,7 @@ use super::{
     Reconciler, Unit,
     context::Context,
     evaluate::{EvaluateError, Since, Step, shared_key},
-    pace::Pace,
+    pace::{PIECE, Pace},
 };
 
 /// Entries that come at once; of more, all edges are arranged anew.
@@ -71,10 +71,7 @@ impl Reconciler {
                 continue;
             };
             match self.units.get(&id) {
-                None => {
-                    let rows = self.begin(id, accepted);
-                    pace.handled(rows).await;
-                }
+                None => self.begin(id, accepted, &mut pace).await,
                 Some(unit) => {
                     let is_news = unit.state.digest() != accepted.digest
                         || unit.state.lacks_inputs() && self.has_inputs(&accepted.entry);
@@ -122,8 +119,8 @@ impl Reconciler {
         news.into_iter().flat_map(|entry| self.edges.set(entry)).collect()
     }
 
-    /// Begins a unit. Returns how many rows it has.
-    fn begin(&mut self, id: UnitId, accepted: Accepted) -> usize {
+    /// Begins a unit.
+    async fn begin(&mut self, id: UnitId, accepted: Accepted, pace: &mut Pace) {
         let (is_offered, record, enforced, items) = self.context.ledger.read(|state| {
             let unit = state.units.get(&id);
             let offered = unit.and_then(|unit| unit.offered.as_ref());
@@ -141,18 +138,24 @@ impl Reconciler {
         });
         // Let go of, or offered another entry, while units before it were taken in: there is a nudge for that.
         if !is_offered {
-            return 0;
+            return;
         }
-        let rows = items.len();
+        pace.handled(items.len()).await;
         self.holders.note(id, items.iter().map(|(key, _)| key));
-        let state = State::new(accepted, record, enforced, items, self.context.now());
+        let mut state = State::new(accepted, record, enforced, [], self.context.now());
+        let mut items = items.into_iter();
+        while !items.as_slice().is_empty() {
+            state.restore(items.by_ref().take(PIECE), self.context.now().mono);
+            pace.handled(PIECE).await;
+        }
         self.units.insert(id, Unit::new(state));
         let waits = self.waits_for(id);
         self.feed(id, Event::Edge(waits));
         if self.is_shown {
             self.feed(id, Event::Shown);
+        } else if self.held_until.is_none() {
+            self.feed(id, Event::ShownLate);
         }
-        rows
     }
 
     /// Takes in objects that had left their units and that only an earlier state of the ledger knew: they are back where

@@ -14,6 +14,7 @@ mod fights;
 mod fleet;
 mod limits;
 mod logs;
+mod looks;
 mod order;
 mod ownership;
 mod reconcile;

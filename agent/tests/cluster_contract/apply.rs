@@ -115,6 +115,35 @@ pub(crate) async fn an_apply_that_names_a_version_is_for_that_one_alone(world: W
     conflicts(naming(&back), "another object of that name").await;
 }
 
+/// Preflight's own, and the greatest that is a version.
+const NEVER: &str = "9223372036854775807";
+
+pub(crate) async fn an_apply_of_a_version_that_never_was_creates_and_overwrites_nothing(world: World) {
+    for (api_version, kind, body) in [
+        ("v1", "ConfigMap", json!({"data": {"a": "1"}})),
+        ("v1", "Service", json!({"spec": {"ports": [{"port": 80}]}})),
+        ("v1", "ServiceAccount", json!({})),
+    ] {
+        let resource = world.resource(api_version, kind).await;
+        let mut wanted = world.object("created", json!({}));
+        let fields = wanted.as_object_mut().unwrap();
+        fields.remove("data");
+        fields.extend(body.as_object().unwrap().clone());
+        fields["apiVersion"] = api_version.into();
+        fields["kind"] = kind.into();
+        wanted["metadata"]["resourceVersion"] = NEVER.into();
+        let created = world.apply(&resource, &wanted).await;
+        assert_ne!(created["metadata"]["resourceVersion"], NEVER, "{kind}");
+        wanted["metadata"]["labels"]["contract"] = "other".into();
+        let refused = world.cluster.apply(&resource, &wanted, false).await;
+        let is_conflict = matches!(refused, Err(ClusterError::Rejected { code: 409, .. }));
+        assert!(is_conflict, "{kind}: {refused:?}");
+        let now = world.get(&resource, "created").await;
+        let labels = now.map(|now| now["metadata"]["labels"].clone());
+        assert_eq!(labels, Some(json!({"contract": "yes"})), "{kind}");
+    }
+}
+
 pub(crate) async fn anothers_change_of_our_field_takes_it_and_applying_takes_it_back(world: World) {
     let resource = world.config_maps().await;
     let object = world.object("x", json!({"a": "1", "b": "1"}));

@@ -169,6 +169,7 @@ contract! {
     a_field_no_longer_applied_is_removed,
     anothers_change_of_our_field_takes_it_and_applying_takes_it_back,
     an_apply_that_names_a_version_is_for_that_one_alone,
+    an_apply_of_a_version_that_never_was_creates_and_overwrites_nothing,
     folded_fields_are_ours_and_a_stale_fold_is_a_conflict,
     a_namespace_that_is_not_there_is_refused_and_not_unserved,
     a_watch_lists_then_follows_and_leaves_out_what_is_not_selected,

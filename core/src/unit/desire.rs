@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{
     event::{Action, Evaluation, EvaluationFailure},
-    intake::Intake,
+    intake::{DesiredIntake, Intake},
     now::Now,
     object::Check,
     state::State,
@@ -85,14 +85,21 @@ impl State {
             version: self.entry.version,
             content: self.entry.content,
         });
-        self.intake = Some(Box::new(Intake::new(objects, unchanged, left)));
+        let intake = DesiredIntake::new(objects, unchanged, left);
+        self.intake = Some(Box::new(Intake::Desired(intake)));
+    }
+
+    /// Takes in a piece of what is desired or was applied.
+    pub(super) fn take_in(&mut self, now: Now, actions: &mut Vec<Action>) {
+        match self.intake.take().map(|intake| *intake) {
+            Some(Intake::Desired(intake)) => self.take_in_desired(intake, now, actions),
+            Some(Intake::Applied(intake)) => self.take_in_applied(intake, now, actions),
+            None => {}
+        }
     }
 
     /// Takes in a piece of what is desired, and begins a pass once all is.
-    pub(super) fn take_in(&mut self, now: Now, actions: &mut Vec<Action>) {
-        let Some(mut intake) = self.intake.take() else {
-            return;
-        };
+    fn take_in_desired(&mut self, mut intake: DesiredIntake, now: Now, actions: &mut Vec<Action>) {
         for (key, is_doubted) in &intake.piece(&mut self.objects) {
             // What was seen of it was found harmless for what was desired then.
             if *is_doubted {
@@ -104,7 +111,7 @@ impl State {
             self.desired_changed(key, now);
         }
         if !intake.is_over() {
-            self.intake = Some(intake);
+            self.intake = Some(Box::new(Intake::Desired(intake)));
             return;
         }
         let records = intake.into_records();

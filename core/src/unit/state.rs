@@ -86,7 +86,7 @@ pub struct State {
     pub(super) is_evaluated: bool,
     /// What that was evaluated from; `None`: it is not known.
     pub(super) evaluated_from: Option<EvaluatedFrom>,
-    /// What was evaluated and is not in the rows yet.
+    /// What was evaluated or written, and is not in the rows yet.
     pub(super) intake: Option<Box<Intake>>,
     /// Rows know what is desired of them: before, an object that is not healthy looks like one that is not desired.
     pub(super) knows_desired: bool,
@@ -111,6 +111,8 @@ pub struct State {
     pub(super) restoring: Option<Mono>,
     /// The first lists after a restart are still to come: what they will show is not told before they do.
     pub(super) is_unshown: bool,
+    /// It takes so long that it is told all the same, as not known.
+    is_shown_late: bool,
     /// Until when objects that are not healthy are waited for. A deadline, since the wait may have begun before this
     /// process and its clock.
     pub(super) health_deadline: Option<Mono>,
@@ -184,6 +186,7 @@ impl State {
             edge: None,
             restoring: restored.then(|| now.mono + RESTORING),
             is_unshown: restored,
+            is_shown_late: false,
             proven_from: now.mono + PROVING,
             silent_since: None,
             unserved_since: None,
@@ -194,21 +197,27 @@ impl State {
             dirty_unit: true,
             is_unsettled: false,
         };
+        state.restore(inventory, now.mono);
+        state
+    }
+
+    /// Adds rows of what the ledger has. A unit of many is begun with none, and given them in pieces, before anything else
+    /// happens to it.
+    pub fn restore(&mut self, inventory: impl IntoIterator<Item = (Arc<ObjectKey>, Arc<Record>)>, now: Mono) {
         for (key, record) in inventory {
             if let Some(contests) = record.contested.as_deref() {
-                state.corrections.insert(key.clone(), contests.into());
-                state.index.contested.insert(key.clone());
-                state.prune_at = Some(now.mono);
+                self.corrections.insert(key.clone(), contests.into());
+                self.index.contested.insert(key.clone());
+                self.prune_at = Some(now);
             }
             let object = Object {
                 record: Some(record),
                 ..Object::default()
             };
-            state.objects.insert(key.clone(), Box::new(object));
-            state.reindex(&key);
-            state.dirty.insert(key);
+            self.objects.insert(key.clone(), Box::new(object));
+            self.reindex(&key);
+            self.dirty.insert(key);
         }
-        state
     }
 
     /// Tells whether a tick is wanted now: many objects were told of one by one, and what the unit's status says of all of
@@ -217,7 +226,7 @@ impl State {
         self.is_unsettled
     }
 
-    /// Tells whether a tick is wanted now: the rows take in one piece after another of what was evaluated.
+    /// Tells whether a tick is wanted now: the rows take in one piece after another of what was evaluated or written.
     pub fn is_taking_in(&self) -> bool {
         self.intake.is_some()
     }
@@ -271,7 +280,7 @@ impl State {
     /// Takes the keys of rows that may have changed since the last call, and whether the unit's own row may have.
     pub fn take_dirty(&mut self) -> (BTreeSet<Arc<ObjectKey>>, bool) {
         let mut dirty = std::mem::take(&mut self.dirty);
-        if self.is_unshown {
+        if self.is_unshown && !self.is_shown_late {
             // These become dirty once more when they are seen.
             dirty.retain(|key| {
                 !self
@@ -286,13 +295,24 @@ impl State {
     /// The first lists after a restart have shown what there is.
     pub(super) fn shown(&mut self) {
         if std::mem::take(&mut self.is_unshown) {
-            self.dirty_unit = true;
-            let unseen = self
-                .objects
-                .iter()
-                .filter(|(_, object)| object.awaits_first_sight());
-            self.dirty.extend(unseen.map(|(key, _)| key.clone()));
+            self.tell_unseen();
         }
+    }
+
+    /// One of them is late.
+    pub(super) fn shown_late(&mut self) {
+        if self.is_unshown && !std::mem::replace(&mut self.is_shown_late, true) {
+            self.tell_unseen();
+        }
+    }
+
+    fn tell_unseen(&mut self) {
+        self.dirty_unit = true;
+        let unseen = self
+            .objects
+            .iter()
+            .filter(|(_, object)| object.awaits_first_sight());
+        self.dirty.extend(unseen.map(|(key, _)| key.clone()));
     }
 
     /// Tells whether lists are still to show objects that are desired.

@@ -98,13 +98,13 @@ impl Inner {
     }
 }
 
-/// A write may name the object and the version that it is for.
+/// A write may name the object and the version that it is for. Of what is not there it creates any version.
 fn expected(live: Option<&Value>, object: &Value, key: &ObjectKey) -> Result<(), ClusterError> {
     let named = |field: &str| Some(&object["metadata"][field]).filter(|named| !named.is_null());
     let is_it = |field: &str| {
         named(field).is_none_or(|named| live.is_some_and(|live| live["metadata"][field] == *named))
     };
-    match is_it("uid") && is_it("resourceVersion") {
+    match is_it("uid") && (live.is_none() || is_it("resourceVersion")) {
         true => Ok(()),
         false => Err(rejected(
             409,

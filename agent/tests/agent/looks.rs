@@ -1,0 +1,166 @@
+//! Looks before first writes: units share what a list has shown, and what somebody makes after it is not overwritten.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use flotilla_core::unit::Entry;
+use flotilla_proto::agent::v1::Readiness;
+use serde_json::{Value, json};
+
+use crate::world::{World, config_map, entry, key, settle};
+
+fn in_namespace(namespace: &str, name: &str) -> Value {
+    let mut object = config_map(name, "1");
+    object["metadata"]["namespace"] = namespace.into();
+    object
+}
+
+fn named(count: usize) -> Vec<Value> {
+    (0..count).map(|n| config_map(&format!("c{n:03}"), "1")).collect()
+}
+
+/// Offers units, and returns what their first apply asked of the cluster.
+async fn first_apply(world: &mut World, units: &[Entry]) -> BTreeMap<String, u64> {
+    world.cluster.take_requests();
+    world.offer(units).await;
+    for unit in units {
+        world.until_ready(unit).await;
+    }
+    settle().await;
+    world.cluster.take_requests()
+}
+
+/// Offers units whose writes take two seconds, and returns once their lists have come.
+async fn offer_and_list(world: &mut World, units: &[Entry]) {
+    world.cluster.set_latency(Some(Box::new(|verb, _| {
+        Duration::from_secs(if verb == "apply" { 2 } else { 0 })
+    })));
+    world.offer(units).await;
+    let mut lists = 0;
+    while lists < units.len() as u64 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let requests = world.cluster.take_requests();
+        lists += requests.get("list").copied().unwrap_or_default();
+    }
+    world.cluster.take_requests();
+}
+
+#[tokio::test(start_paused = true)]
+async fn first_applies_of_many_small_units_share_the_lists_of_their_kinds() {
+    for is_spread in [false, true] {
+        let mut world = World::new().await;
+        let mut units = Vec::new();
+        for unit in 0..100 {
+            let namespace = match is_spread {
+                true => format!("team{unit:02}"),
+                false => "default".to_owned(),
+            };
+            world.cluster.write(
+                "setup",
+                json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}),
+            );
+            let objects: Vec<Value> = (0..4)
+                .map(|n| in_namespace(&namespace, &format!("u{unit:02}-{n}")))
+                .collect();
+            units.push(entry(unit + 1, world.contents.add(&objects)));
+        }
+        let requests = first_apply(&mut world, &units).await;
+        let looks = ["get", "list"].map(|verb| requests.get(verb).copied().unwrap_or_default());
+        // Twelve units look at once before the first of them has found out that a list is worth it.
+        assert!(looks[0] <= 48 && looks[1] <= 12, "{requests:?}");
+        assert_eq!(requests["apply"], 400);
+        assert!(world.events("Adopted").is_empty());
+        world.rests().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn objects_of_others_are_adopted_by_small_units_that_share_a_list() {
+    let mut world = World::new().await;
+    let mut units = Vec::new();
+    for unit in 0..40 {
+        let objects: Vec<Value> = (0..4)
+            .map(|n| config_map(&format!("u{unit:02}-{n}"), "1"))
+            .collect();
+        units.push(entry(unit + 1, world.contents.add(&objects)));
+    }
+    world.cluster.write("kubectl", config_map("u39-2", "theirs"));
+    first_apply(&mut world, &units).await;
+    assert_eq!(world.value("u39-2").as_deref(), Some("1"));
+    let told = world.events("Adopted");
+    assert_eq!(told.len(), 1, "{told:?}");
+    world.rests().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn object_made_after_the_list_is_looked_at_and_adopted() {
+    let mut world = World::new().await;
+    let wanted = entry(1, world.contents.add(&named(10)));
+    offer_and_list(&mut world, std::slice::from_ref(&wanted)).await;
+    let mut theirs = config_map("c003", "theirs");
+    theirs["data"]["stale"] = "1".into();
+    world.cluster.write("kubectl-client-side-apply", theirs);
+    world.until_ready(&wanted).await;
+    settle().await;
+    let requests = world.cluster.take_requests();
+    assert_eq!((requests["apply"], requests["get"]), (11, 1), "{requests:?}");
+    let live = world.cluster.object(&key("ConfigMap", "c003")).unwrap();
+    assert_eq!(live["data"], json!({"a": "1"}));
+    assert_eq!(world.events("Adopted").len(), 1);
+    assert!(world.objects["c003"].adopted && !world.objects["c004"].adopted);
+    world.cluster.set_latency(None);
+    world.rests().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn object_that_flux_makes_after_the_list_is_withheld() {
+    let mut world = World::new().await;
+    let (api_version, kind) = ("kustomize.toolkit.fluxcd.io/v1", "Kustomization");
+    world.cluster.serve(api_version, kind, "kustomizations", true);
+    world.cluster.write(
+        "flux",
+        json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": "apps", "namespace": "default"}}),
+    );
+    let wanted = entry(1, world.contents.add(&named(10)));
+    offer_and_list(&mut world, std::slice::from_ref(&wanted)).await;
+    // As this unit wants it, which no server calls a conflict of fields.
+    let mut theirs = config_map("c003", "1");
+    theirs["metadata"]["labels"] = json!({"kustomize.toolkit.fluxcd.io/name": "apps",
+        "kustomize.toolkit.fluxcd.io/namespace": "default"});
+    world.cluster.write("kustomize-controller", theirs);
+    let before = world.cluster.object(&key("ConfigMap", "c003"));
+    world
+        .until("it is told", |world| {
+            world
+                .unit(1)
+                .is_some_and(|unit| unit.reason == "StillManagedByFlux")
+        })
+        .await;
+    assert_eq!(world.cluster.object(&key("ConfigMap", "c003")), before);
+    assert_eq!(world.value("c009").as_deref(), Some("1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn object_that_two_units_want_goes_to_one_of_them_where_both_listed_before() {
+    let mut world = World::new().await;
+    let shared = config_map("shared", "1");
+    let units = [(1, "a"), (2, "b")].map(|(n, name)| {
+        let own = (0..10).map(|n| config_map(&format!("{name}{n}"), "1"));
+        let objects: Vec<Value> = own.chain([shared.clone()]).collect();
+        entry(n, world.contents.add(&objects))
+    });
+    offer_and_list(&mut world, &units).await;
+    let is_refused = |world: &World, n| world.unit(n).is_some_and(|unit| unit.reason == "Conflict");
+    world
+        .until("one of them is told", |world| {
+            (is_refused(world, 1) || is_refused(world, 2))
+                && [1, 2]
+                    .iter()
+                    .any(|n| world.unit(*n).is_some_and(|unit| unit.ready() == Readiness::True))
+        })
+        .await;
+    let (first, second) = (is_refused(&world, 1), is_refused(&world, 2));
+    assert!(first != second);
+    for name in ["a9", "b9", "shared"] {
+        assert_eq!(world.value(name).as_deref(), Some("1"), "{name}");
+    }
+}
