@@ -105,11 +105,6 @@ impl<T> Queue<T> {
         all < MOST && of_one < MOST_OF_ONE && slots < SLOTS && slots_of_one < SLOTS_OF_ONE
     }
 
-    /// Tells whether a job of a kind runs.
-    pub(super) fn runs(&self, kind: Kind) -> bool {
-        self.running.values().any(|(of, _)| *of == kind)
-    }
-
     /// Tells whether no job runs or waits.
     pub(super) fn is_idle(&self) -> bool {
         self.running.is_empty() && self.waiting.iter().all(VecDeque::is_empty)
@@ -185,7 +180,7 @@ mod tests {
         assert_eq!(queue.withdraw(id(2), 2), None, "it was never there");
         assert_eq!(queue.withdraw(id(2), 1), Some(Kind::Check));
         assert_eq!(taken(&mut queue, now), [], "it is gone");
-        assert!(!queue.is_idle() && queue.runs(Kind::Check) && !queue.runs(Kind::Apply));
+        assert!(!queue.is_idle());
         queue.ended(id(1), 1);
         assert!(queue.is_idle());
     }

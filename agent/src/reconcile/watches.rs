@@ -10,7 +10,7 @@ use std::{
 };
 
 use flotilla_core::{
-    apply::{UNIT_LABEL, inventory::Record, stage::Stage},
+    apply::{UNIT_LABEL, inventory::Record},
     id::UnitId,
     object::ObjectKey,
     rights,
@@ -25,7 +25,7 @@ use self::{
     narrowed::Narrowed,
     news::{WatchNews, reduce},
 };
-use super::{Reconciler, Unit, definitions::Definitions, queue::Kind};
+use super::{Reconciler, Unit, definitions::Definitions};
 use crate::cluster::{ClusterError, Discovery, Resource, Selector, Served};
 
 mod narrowed;
@@ -37,9 +37,6 @@ const WATCHES: usize = 2048;
 /// How long a kind that is not served is not asked for again: at first, doubled each time, and at most.
 const UNSERVED: Duration = Duration::from_secs(60);
 const UNSERVED_MAX: Duration = Duration::from_secs(3600);
-/// How long a kind that is new is not watched while objects are applied: an event for each of them costs the server more
-/// than a list of all once they are there.
-const APPLYING: Duration = Duration::from_secs(5);
 /// Watch events that wait for the loop.
 const EVENTS: usize = 256;
 
@@ -108,8 +105,6 @@ pub(super) struct Watches {
     narrowed: Narrowed,
     /// Which kinds the inventories had when they were last looked through; `None`: they are to be.
     revision: Option<u64>,
-    /// Those that wait for objects to be applied, and until when at most.
-    deferred: BTreeMap<Stream, Instant>,
     /// Watches whose first list has no answer yet, be it that it is refused.
     silent: BTreeSet<Stream>,
     /// Watches that the server refuses, and why.
@@ -146,7 +141,6 @@ impl Default for Watches {
             open: BTreeMap::new(),
             narrowed: Narrowed::default(),
             revision: None,
-            deferred: BTreeMap::new(),
             silent: BTreeSet::new(),
             refused: BTreeMap::new(),
             unsaid: BTreeSet::new(),
@@ -179,8 +173,7 @@ impl Watches {
 
     /// When the watches have something to do by time alone.
     pub(super) fn wakes(&self) -> Option<Instant> {
-        let deferred = self.deferred.values().min().copied();
-        let wakes = [self.retry_at(), self.definitions.wakes(), self.widens(), deferred];
+        let wakes = [self.retry_at(), self.definitions.wakes(), self.widens()];
         wakes.into_iter().flatten().min()
     }
 
@@ -196,7 +189,7 @@ impl Watches {
 
     /// Tells whether the first list of each kind of the inventories has come, or will not.
     pub(super) fn has_lists(&self) -> bool {
-        self.revision.is_some() && self.silent.is_empty() && self.deferred.is_empty()
+        self.revision.is_some() && self.silent.is_empty()
     }
 
     fn is_open(&self, stream: &Stream) -> bool {
@@ -271,28 +264,10 @@ impl Reconciler {
             let looked_at = self.watches.looked_at.as_ref();
             looked_at.is_none_or(|looked_at| !Arc::ptr_eq(looked_at, &discovery))
         };
-        if self.watches.revision != Some(revision)
-            || rediscovered
-            || is_served_anew
-            || self.is_deferral_over(now)
-        {
+        if self.watches.revision != Some(revision) || rediscovered || is_served_anew {
             self.watches.revision = Some(revision);
             self.watch_inventories(now, rediscovered).await;
         }
-    }
-
-    /// Tells whether a watch that waits for objects to be applied is to be opened.
-    fn is_deferral_over(&self, now: Instant) -> bool {
-        let first = self.watches.deferred.values().min();
-        first.is_some_and(|until| *until <= now || !self.queue.runs(Kind::Apply))
-    }
-
-    /// Until when a new watch waits for objects to be applied, if it does; `before`: until when it was to wait so far. What
-    /// the next stage of a unit may wait for is watched at once.
-    fn deferred(&self, scope: &Scope, before: Option<Instant>, now: Instant) -> Option<Instant> {
-        let is_awaited = Stage::of(&ObjectKey::new(&scope.group, &scope.kind, "", "")).waits();
-        let until = before.unwrap_or(now + APPLYING);
-        (!is_awaited && until > now && self.queue.runs(Kind::Apply)).then_some(until)
     }
 
     /// Watches definitions while a unit waits for one.
@@ -343,7 +318,6 @@ impl Reconciler {
         self.watches.open.retain(|stream, _| wanted.contains(stream));
         self.watches.listing.retain(|stream, _| wanted.contains(stream));
         self.watches.silent.retain(|stream| wanted.contains(stream));
-        let deferred = std::mem::take(&mut self.watches.deferred);
         let ended = self
             .watches
             .refused
@@ -362,13 +336,6 @@ impl Reconciler {
                 None if self.watches.open.len() >= WATCHES && !self.tries_wider(&stream.scope) => {
                     left_out.push(stream);
                     continue;
-                }
-                None => {
-                    let before = deferred.get(&stream).copied();
-                    if let Some(until) = self.deferred(&stream.scope, before, now) {
-                        self.watches.deferred.insert(stream, until);
-                        continue;
-                    }
                 }
                 _ => {}
             }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use flotilla_agent::{cluster::ClusterError, report::HubRows};
+use flotilla_agent::cluster::ClusterError;
 use flotilla_core::unit::{Entry, Settings, UnitState};
 use flotilla_proto::agent::v1::{Readiness, UnitStatus};
 use serde_json::{Value, json};
@@ -303,7 +303,6 @@ async fn full_report_goes_without_what_a_kind_has_not_shown_whose_first_list_han
         Duration::from_secs(if hangs { 1000 } else { 0 })
     })));
     world.restart().await;
-    world.agent().reports.begin(HubRows::Unknown, None);
     let begun = tokio::time::Instant::now();
     let full = loop {
         let report = world.agent().report(Duration::from_secs(600)).await.unwrap();

@@ -264,10 +264,10 @@ async fn status_of_a_units_own_definition_is_no_reason_to_look_again() {
 #[tokio::test(start_paused = true)]
 async fn object_that_is_written_while_its_kind_is_first_listed_is_not_taken_as_gone() {
     let mut requests = Vec::new();
-    for delay in [0, 4] {
+    for delay in [0, 2] {
         let mut world = World::new().await;
         world.cluster.set_latency(Some(Box::new(|verb, _| {
-            Duration::from_secs(if verb == "apply" { 7 } else { 0 })
+            Duration::from_millis(if verb == "apply" { 500 } else { 0 })
         })));
         // The list is made before the write, and its answer is heard after it.
         let delay = Duration::from_secs(delay);
@@ -355,39 +355,4 @@ async fn watches_that_fail_again_and_again_as_before_wake_nobody() {
         "what was missed is listed"
     );
     world.rests().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn new_kind_is_watched_once_its_objects_are_applied_and_within_five_seconds() {
-    for (count, earliest, latest) in [(64, 2, 3), (640, 5, 6)] {
-        let mut world = World::new().await;
-        world.cluster.set_latency(Some(Box::new(|verb, _| {
-            Duration::from_millis(if verb == "apply" { 1000 } else { 0 })
-        })));
-        let objects: Vec<_> = (0..count).map(|n| config_map(&format!("c{n:03}"), "1")).collect();
-        let wanted = entry(1, world.contents.add(&objects));
-        world.offer(std::slice::from_ref(&wanted)).await;
-        let begun = tokio::time::Instant::now();
-        let (mut requests, mut watched) = (BTreeMap::new(), None);
-        while !world.is_ready(&wanted) {
-            world.take_report(Duration::from_millis(50)).await;
-            for (verb, number) in world.cluster.take_requests() {
-                *requests.entry(verb).or_insert(0) += number;
-            }
-            if requests.contains_key("watch") {
-                watched.get_or_insert(begun.elapsed().as_secs());
-            }
-        }
-        let watched = watched.unwrap_or(begun.elapsed().as_secs());
-        assert!(
-            (earliest..=latest).contains(&watched),
-            "{count}: after {watched} s"
-        );
-        settle().await;
-        world.cluster.set_latency(None);
-        world.set_value("somebody", "c007", "theirs");
-        settle().await;
-        assert_eq!(world.value("c007").as_deref(), Some("1"));
-        world.rests().await;
-    }
 }
