@@ -3,7 +3,6 @@
 //! process.
 
 mod entry;
-mod held;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -43,7 +42,6 @@ use crate::{
 };
 
 pub use entry::{entry, settings};
-use held::Longest;
 
 /// Wall time that follows the runtime's, so that paused time pauses it too.
 #[derive(Debug)]
@@ -169,7 +167,6 @@ pub struct SimAgent {
     /// Its figures.
     pub metrics: Arc<Metrics>,
     context: Arc<Context>,
-    longest: Longest,
     nudge: Arc<Nudge>,
     clock: Arc<dyn Clock>,
     stop: CancellationToken,
@@ -220,15 +217,13 @@ impl SimAgent {
             reconciler = reconciler.verifying_every(period);
         }
         let stop = CancellationToken::new();
-        let longest = Longest::default();
-        let running = tokio::spawn(longest.of(reconciler.run(stop.clone())));
+        let running = tokio::spawn(reconciler.run(stop.clone()));
         Ok(Self {
             ledger,
             reports,
             counters,
             metrics,
             context,
-            longest,
             nudge,
             clock,
             stop,
@@ -272,11 +267,6 @@ impl SimAgent {
     /// What was sent to the hub so far: after the happy end none of it rises.
     pub fn counts(&self) -> Counts {
         self.reports.counts()
-    }
-
-    /// For how long the loop has held its thread at most, its jobs among its steps.
-    pub fn longest_step(&self) -> Duration {
-        self.longest.get()
     }
 
     /// Bytes of objects that watches have shown and no check has taken: at rest there are none.

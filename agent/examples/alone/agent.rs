@@ -25,14 +25,11 @@ pub(crate) async fn run(kubeconfig: &str, namespace: &str, verify_seconds: u64) 
     };
     let agent = SimAgent::start_as(cluster, cells, options).await?;
     println!("{STARTED}");
-    let (mut applied, mut longest) = (false, Duration::ZERO);
+    let mut applied = false;
     loop {
-        let report = agent.report(Duration::from_secs(3600)).await;
-        if agent.longest_step() > longest {
-            longest = agent.longest_step();
-            println!("{LONGEST}{}", longest.as_micros());
-        }
-        let Some(report) = report else { continue };
+        let Some(report) = agent.report(Duration::from_secs(3600)).await else {
+            continue;
+        };
         if !applied && report.units.iter().any(is_applied) {
             applied = true;
             println!("{APPLIED}");
@@ -42,7 +39,5 @@ pub(crate) async fn run(kubeconfig: &str, namespace: &str, verify_seconds: u64) 
 
 /// It runs.
 pub(crate) const STARTED: &str = "started";
-/// Begins the line that says for how many microseconds its loop has held its thread at most so far.
-pub(crate) const LONGEST: &str = "longest step ";
 /// Its unit is applied.
 pub(crate) const APPLIED: &str = "applied";

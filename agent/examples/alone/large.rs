@@ -35,12 +35,11 @@ use crate::{
     process::Process,
 };
 
-pub(crate) const NAMES: [&str; 5] = [
+pub(crate) const NAMES: [&str; 4] = [
     "idle_requests_20000_objects",
     "agent_pss_20000_mib",
     "drift_to_corrected_20000_p99_s",
     "mass_drift_1000_s",
-    "agent_longest_step_20000_ms",
 ];
 
 /// Corrections one after another, and at once.
@@ -119,25 +118,7 @@ pub(crate) async fn measure(objects: usize, cycle: usize, record: &mut Record) -
     let ratio = mass.as_secs_f64() / bare.as_secs_f64();
     let figure = Figure::new(NAMES[3], ratio, "ratio", note);
     record.add(figure.peer(bare.as_secs_f64()).at_most(1.5))?;
-
-    let first = longest_step(&mut agent).await?;
-    drop(agent);
-    let mut agent = Process::start(&[agent::WORD, path, &own, &cycle.to_string()])?;
-    agent.until(agent::APPLIED).await?;
-    rest(&plane).await?;
-    let second = longest_step(&mut agent).await?;
-    let note = format!(
-        "longest time in which the agent's loop held its thread, by the wall: {first:.1} ms in all of the above, and \
-         {second:.1} ms after a start with the rows of {objects} objects in its ledger"
-    );
-    record.add(Figure::new(NAMES[4], first.max(second), "ms", note).at_most(50.0))?;
     Ok(())
-}
-
-/// In milliseconds.
-async fn longest_step(agent: &mut Process) -> anyhow::Result<f64> {
-    let micros = agent.last(agent::LONGEST).await?.context("it took no step")?;
-    Ok(micros.parse::<f64>()? / 1000.0)
 }
 
 /// Namespaces and definitions are there before.

@@ -2,7 +2,7 @@
 //! not for the whole.
 
 /// Rows of one piece.
-pub(super) const PIECE: usize = 256;
+const PIECE: usize = 256;
 
 /// How far the present piece has come.
 #[derive(Debug, Default)]

@@ -24,7 +24,7 @@ use super::{
     Reconciler, Unit,
     context::Context,
     evaluate::{EvaluateError, Since, Step, shared_key},
-    pace::{PIECE, Pace},
+    pace::Pace,
 };
 
 /// Entries that come at once; of more, all edges are arranged anew.
@@ -71,7 +71,10 @@ impl Reconciler {
                 continue;
             };
             match self.units.get(&id) {
-                None => self.begin(id, accepted, &mut pace).await,
+                None => {
+                    let rows = self.begin(id, accepted);
+                    pace.handled(rows).await;
+                }
                 Some(unit) => {
                     let is_news = unit.state.digest() != accepted.digest
                         || unit.state.lacks_inputs() && self.has_inputs(&accepted.entry);
@@ -119,8 +122,8 @@ impl Reconciler {
         news.into_iter().flat_map(|entry| self.edges.set(entry)).collect()
     }
 
-    /// Begins a unit.
-    async fn begin(&mut self, id: UnitId, accepted: Accepted, pace: &mut Pace) {
+    /// Begins a unit. Returns how many rows it has.
+    fn begin(&mut self, id: UnitId, accepted: Accepted) -> usize {
         let (is_offered, record, enforced, items) = self.context.ledger.read(|state| {
             let unit = state.units.get(&id);
             let offered = unit.and_then(|unit| unit.offered.as_ref());
@@ -138,16 +141,11 @@ impl Reconciler {
         });
         // Let go of, or offered another entry, while units before it were taken in: there is a nudge for that.
         if !is_offered {
-            return;
+            return 0;
         }
-        pace.handled(items.len()).await;
+        let rows = items.len();
         self.holders.note(id, items.iter().map(|(key, _)| key));
-        let mut state = State::new(accepted, record, enforced, [], self.context.now());
-        let mut items = items.into_iter();
-        while !items.as_slice().is_empty() {
-            state.restore(items.by_ref().take(PIECE), self.context.now().mono);
-            pace.handled(PIECE).await;
-        }
+        let state = State::new(accepted, record, enforced, items, self.context.now());
         self.units.insert(id, Unit::new(state));
         let waits = self.waits_for(id);
         self.feed(id, Event::Edge(waits));
@@ -156,6 +154,7 @@ impl Reconciler {
         } else if self.held_until.is_none() {
             self.feed(id, Event::ShownLate);
         }
+        rows
     }
 
     /// Takes in objects that had left their units and that only an earlier state of the ledger knew: they are back where

@@ -318,10 +318,7 @@ async fn full_report_goes_without_what_a_kind_has_not_shown_whose_first_list_han
         .map(|row| (row.key.as_ref().unwrap().name.clone(), row.health.clone()))
         .collect();
     let expected = [("s", "Unknown"), ("x", "Current")];
-    assert_eq!(
-        told,
-        expected.map(|(name, health)| (name.into(), health.into())).into()
-    );
+    assert_eq!(told, expected.map(|(name, health)| (name.into(), health.into())).into());
     world
         .until("the kind is shown", |world| {
             world.objects.get("s").is_some_and(|row| row.health == "Current")

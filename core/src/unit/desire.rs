@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{
     event::{Action, Evaluation, EvaluationFailure},
-    intake::{DesiredIntake, Intake},
+    intake::Intake,
     now::Now,
     object::Check,
     state::State,
@@ -85,21 +85,14 @@ impl State {
             version: self.entry.version,
             content: self.entry.content,
         });
-        let intake = DesiredIntake::new(objects, unchanged, left);
-        self.intake = Some(Box::new(Intake::Desired(intake)));
-    }
-
-    /// Takes in a piece of what is desired or was applied.
-    pub(super) fn take_in(&mut self, now: Now, actions: &mut Vec<Action>) {
-        match self.intake.take().map(|intake| *intake) {
-            Some(Intake::Desired(intake)) => self.take_in_desired(intake, now, actions),
-            Some(Intake::Applied(intake)) => self.take_in_applied(intake, now, actions),
-            None => {}
-        }
+        self.intake = Some(Box::new(Intake::new(objects, unchanged, left)));
     }
 
     /// Takes in a piece of what is desired, and begins a pass once all is.
-    fn take_in_desired(&mut self, mut intake: DesiredIntake, now: Now, actions: &mut Vec<Action>) {
+    pub(super) fn take_in(&mut self, now: Now, actions: &mut Vec<Action>) {
+        let Some(mut intake) = self.intake.take() else {
+            return;
+        };
         for (key, is_doubted) in &intake.piece(&mut self.objects) {
             // What was seen of it was found harmless for what was desired then.
             if *is_doubted {
@@ -111,7 +104,7 @@ impl State {
             self.desired_changed(key, now);
         }
         if !intake.is_over() {
-            self.intake = Some(Box::new(Intake::Desired(intake)));
+            self.intake = Some(intake);
             return;
         }
         let records = intake.into_records();

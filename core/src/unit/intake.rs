@@ -1,5 +1,5 @@
-//! What was evaluated, or written, on its way into the rows, in pieces: a unit may have many objects, and whoever drives
-//! it has more to do meanwhile.
+//! What was evaluated on its way into the rows, in pieces: a unit may have many objects, and whoever drives it has more
+//! to do meanwhile.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,10 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{
-    applied::AppliedIntake,
-    object::{Check, Desired, Object},
-};
+use super::object::{Check, Desired, Object};
 use crate::{
     apply::inventory::{Left, Record, State as RecordState},
     object::ObjectKey,
@@ -25,18 +22,9 @@ type Objects = BTreeMap<Arc<ObjectKey>, Box<Object>>;
 /// Rows of which something else is desired, and whether what was seen of each is in doubt by that.
 type Changed = Vec<(Arc<ObjectKey>, bool)>;
 
-/// What is not taken in yet.
-#[derive(Debug)]
-pub(super) enum Intake {
-    /// What is desired.
-    Desired(DesiredIntake),
-    /// What became of a batch that was applied.
-    Applied(AppliedIntake),
-}
-
 /// What is desired and not taken in yet.
 #[derive(Debug)]
-pub(super) struct DesiredIntake {
+pub(super) struct Intake {
     objects: BTreeMap<Arc<ObjectKey>, Desired>,
     unchanged: BTreeSet<Arc<ObjectKey>>,
     /// What the records of objects that are not desired note; `None`: nothing.
@@ -48,7 +36,7 @@ pub(super) struct DesiredIntake {
     records: Vec<(Arc<ObjectKey>, Option<Arc<Record>>)>,
 }
 
-impl DesiredIntake {
+impl Intake {
     pub(super) fn new(
         objects: BTreeMap<Arc<ObjectKey>, Desired>,
         unchanged: BTreeSet<Arc<ObjectKey>>,

@@ -86,7 +86,7 @@ pub struct State {
     pub(super) is_evaluated: bool,
     /// What that was evaluated from; `None`: it is not known.
     pub(super) evaluated_from: Option<EvaluatedFrom>,
-    /// What was evaluated or written, and is not in the rows yet.
+    /// What was evaluated and is not in the rows yet.
     pub(super) intake: Option<Box<Intake>>,
     /// Rows know what is desired of them: before, an object that is not healthy looks like one that is not desired.
     pub(super) knows_desired: bool,
@@ -197,27 +197,21 @@ impl State {
             dirty_unit: true,
             is_unsettled: false,
         };
-        state.restore(inventory, now.mono);
-        state
-    }
-
-    /// Adds rows of what the ledger has. A unit of many is begun with none, and given them in pieces, before anything else
-    /// happens to it.
-    pub fn restore(&mut self, inventory: impl IntoIterator<Item = (Arc<ObjectKey>, Arc<Record>)>, now: Mono) {
         for (key, record) in inventory {
             if let Some(contests) = record.contested.as_deref() {
-                self.corrections.insert(key.clone(), contests.into());
-                self.index.contested.insert(key.clone());
-                self.prune_at = Some(now);
+                state.corrections.insert(key.clone(), contests.into());
+                state.index.contested.insert(key.clone());
+                state.prune_at = Some(now.mono);
             }
             let object = Object {
                 record: Some(record),
                 ..Object::default()
             };
-            self.objects.insert(key.clone(), Box::new(object));
-            self.reindex(&key);
-            self.dirty.insert(key);
+            state.objects.insert(key.clone(), Box::new(object));
+            state.reindex(&key);
+            state.dirty.insert(key);
         }
+        state
     }
 
     /// Tells whether a tick is wanted now: many objects were told of one by one, and what the unit's status says of all of
@@ -226,7 +220,7 @@ impl State {
         self.is_unsettled
     }
 
-    /// Tells whether a tick is wanted now: the rows take in one piece after another of what was evaluated or written.
+    /// Tells whether a tick is wanted now: the rows take in one piece after another of what was evaluated.
     pub fn is_taking_in(&self) -> bool {
         self.intake.is_some()
     }

@@ -14,8 +14,8 @@ use crate::{apply::inventory::Record, object::ObjectKey};
 
 impl State {
     /// Takes in an event, and gives what is to be done, in this order. What a watch or a list tells of one object changes
-    /// the unit's status with the next event of another kind: see [`is_unsettled`](Self::is_unsettled). What was evaluated,
-    /// or written, is taken in in pieces, one with each tick: see [`is_taking_in`](Self::is_taking_in); whatever else happens comes
+    /// the unit's status with the next event of another kind: see [`is_unsettled`](Self::is_unsettled). What was evaluated
+    /// is taken in in pieces, one with each tick: see [`is_taking_in`](Self::is_taking_in); whatever else happens comes
     /// after all of them.
     pub fn step(&mut self, event: Event, now: Now) -> Vec<Action> {
         let mut actions = Vec::new();
@@ -71,7 +71,11 @@ impl State {
                 if let Some(running) = self.end_job(job) {
                     let idle = !running.cancelled && !outcomes.iter().any(Outcome::is_reached);
                     let failure = failure.or_else(|| idle.then(reached_nothing));
-                    self.applied(running, outcomes, failure);
+                    self.applied(job, outcomes, now, &mut actions);
+                    let failed = failure.map(|failure| self.job_failed(failure, now)).is_some();
+                    if failed || running.cancelled {
+                        self.abandon_pass(failed, now);
+                    }
                 }
             }
             Event::Checked {
@@ -347,7 +351,7 @@ impl State {
     }
 
     /// A job could not be done at all: nothing else is begun for a while.
-    pub(super) fn job_failed(&mut self, failure: JobFailure, now: Now) {
+    fn job_failed(&mut self, failure: JobFailure, now: Now) {
         self.failures = self.failures.saturating_add(1);
         let wait = match &failure {
             JobFailure::Unavailable(_) => self.backoff(self.failures, Retry::Soon, now),

@@ -631,39 +631,6 @@ fn what_is_evaluated_of_many_objects_is_taken_in_in_pieces_and_in_the_order_of_o
     }
 }
 
-#[test]
-fn what_became_of_a_batch_is_taken_in_in_pieces_and_the_next_begins_after_the_last() {
-    let many: Vec<_> = (0..1500).map(|n| config(&format!("c{n:04}"))).collect();
-    let objects: Vec<_> = many.iter().map(|key| (key, "1")).collect();
-    let mut sim = Sim::new(&content(&objects));
-    sim.send(Event::Tick);
-    let event = sim.ended(0).expect("an evaluation");
-    sim.send(event);
-    for (pieces, last) in [(4, false), (2, true)] {
-        let event = sim.ended(0).expect("a batch");
-        let mut actions = sim.state.step(event, sim.now());
-        let mut count = 1;
-        while sim.state.is_taking_in() {
-            assert!(actions.is_empty(), "{actions:?}");
-            count += 1;
-            sim.state.index.touched = 0;
-            actions = sim.state.step(Event::Tick, sim.now());
-            assert!(sim.state.index.touched <= 4 * 256, "{}", sim.state.index.touched);
-        }
-        assert_eq!(count, pieces);
-        assert_eq!(
-            actions
-                .iter()
-                .any(|action| matches!(action, Action::Apply { .. })),
-            !last
-        );
-        sim.carry_out(actions);
-    }
-    sim.run();
-    assert_eq!(sim.ready_word(), Ready::True, "{}", sim.message());
-    sim.assert_quiet();
-}
-
 /// What comes between two pieces finds all of them taken in.
 #[test]
 fn an_event_between_two_pieces_of_an_evaluation_comes_after_the_last() {
