@@ -68,9 +68,6 @@ const EVENTS: usize = 256;
 /// After a start, rows are told the hub once all objects were seen, or those that were, after this: what a row says
 /// before is what the hub has.
 const RESTORED: Duration = Duration::from_secs(10);
-/// After a start, a full report waits so long for the first list of each kind. What one that hangs has not shown by then
-/// is told as not known.
-const LISTED: Duration = Duration::from_secs(300);
 
 /// A unit, and what of its work is under way.
 struct Unit {
@@ -124,9 +121,7 @@ pub struct Reconciler {
     holders: Holders,
     /// Units of which not all is seen since the start.
     restoring: BTreeSet<UnitId>,
-    /// When it began.
-    begun: Instant,
-    /// Until when rows are held back, be it for a full report alone; `None`: they are not.
+    /// Until when all rows are held back; `None`: they are not.
     held_until: Option<Instant>,
     /// The first lists have shown what there is.
     is_shown: bool,
@@ -156,7 +151,6 @@ impl Reconciler {
             gauges: Gauges::default(),
             holders: Holders::default(),
             restoring: BTreeSet::new(),
-            begun: Instant::now(),
             held_until: Some(Instant::now() + RESTORED),
             is_shown: false,
             lost: false,
@@ -437,36 +431,26 @@ impl Reconciler {
     }
 
     /// Lets rows be told after a start: all of them once each was seen, however long the lists take that show them; those
-    /// that were seen, once that takes long; and all as far as they are known, once it takes too long.
+    /// that were seen, once that takes long.
     async fn release_rows(&mut self) {
         if self.is_shown {
             return;
         }
-        let now = Instant::now();
-        let is_after = |wait: Duration| now >= self.begun + wait;
-        let is_late = is_after(RESTORED);
+        let is_late = self.held_until.is_none_or(|until| until <= Instant::now());
         // While nothing was asked of the cluster, as where no unit is enforced, no list is to come.
         let is_listed = self.watches.has_lists() || !self.context.has_discovered();
         let is_restored = self.restoring.is_empty();
         if is_restored && is_listed || is_late && self.watches.has_lists() {
-            self.is_shown = true;
-            self.tell_rows(Event::Shown).await;
-        } else if is_after(LISTED) && self.held_until.is_some() {
-            self.tell_rows(Event::ShownLate).await;
-        } else if is_late && self.held_until.is_some_and(|until| until <= now) {
-            self.held_until = Some(self.begun + LISTED);
+            (self.held_until, self.is_shown) = (None, true);
+            for id in self.units.keys().copied().collect::<Vec<_>>() {
+                self.feed(id, Event::Shown);
+            }
+            self.start();
+            self.flush().await;
+            self.context.reports.hold(Hold::Nothing);
+        } else if is_late && self.held_until.take().is_some() {
             self.context.reports.hold(Hold::Full);
         }
-    }
-
-    async fn tell_rows(&mut self, shown: Event) {
-        self.held_until = None;
-        for id in self.units.keys().copied().collect::<Vec<_>>() {
-            self.feed(id, shown.clone());
-        }
-        self.start();
-        self.flush().await;
-        self.context.reports.hold(Hold::Nothing);
     }
 }
 

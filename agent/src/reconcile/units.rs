@@ -151,8 +151,6 @@ impl Reconciler {
         self.feed(id, Event::Edge(waits));
         if self.is_shown {
             self.feed(id, Event::Shown);
-        } else if self.held_until.is_none() {
-            self.feed(id, Event::ShownLate);
         }
         rows
     }

@@ -1,11 +1,11 @@
 //! A restart is no event: what was reported stands, and nothing is applied or told again.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use flotilla_agent::cluster::ClusterError;
 use flotilla_core::unit::{Entry, Settings, UnitState};
 use flotilla_proto::agent::v1::{Readiness, UnitStatus};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::world::{Quiet, World, config_map, deployment, entry, entry_with, key, settings, settle};
 
@@ -290,40 +290,4 @@ async fn rows_of_a_kind_whose_list_is_refused_are_told_as_not_known() {
     assert!((15..=24).contains(&watches), "{watches}");
     quiet.wakes = 0;
     assert_eq!(quiet, Quiet::default());
-}
-
-#[tokio::test(start_paused = true)]
-async fn full_report_goes_without_what_a_kind_has_not_shown_whose_first_list_hangs() {
-    let mut world = World::new().await;
-    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "namespace": "default"},
-        "stringData": {"a": "1"}});
-    world.ready(1, &[config_map("x", "1"), secret]).await;
-    world.cluster.set_latency(Some(Box::new(|verb, key| {
-        let hangs = verb == "watch" && key.kind == "Secret";
-        Duration::from_secs(if hangs { 1000 } else { 0 })
-    })));
-    world.restart().await;
-    let begun = tokio::time::Instant::now();
-    let full = loop {
-        let report = world.agent().report(Duration::from_secs(600)).await.unwrap();
-        if report.full.is_some() {
-            break report;
-        }
-    };
-    let took = begun.elapsed().as_secs();
-    assert!((300..=310).contains(&took), "{took}");
-    let told: BTreeMap<String, String> = full
-        .objects
-        .iter()
-        .map(|row| (row.key.as_ref().unwrap().name.clone(), row.health.clone()))
-        .collect();
-    let expected = [("s", "Unknown"), ("x", "Current")];
-    assert_eq!(told, expected.map(|(name, health)| (name.into(), health.into())).into());
-    world
-        .until("the kind is shown", |world| {
-            world.objects.get("s").is_some_and(|row| row.health == "Current")
-        })
-        .await;
-    world.cluster.set_latency(None);
-    world.rests().await;
 }

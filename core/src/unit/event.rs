@@ -206,8 +206,6 @@ pub enum Event {
         /// What is known of it: it has left the unit.
         record: Arc<Record>,
     },
-    /// A first list after the start is late: what was not seen is told of as not known, and is seen when it comes.
-    ShownLate,
     /// Whatever the first lists after the start have to show was shown: of an object that was not seen nothing is known.
     Shown,
     /// A kind that was not served may be now.

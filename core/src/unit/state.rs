@@ -111,8 +111,6 @@ pub struct State {
     pub(super) restoring: Option<Mono>,
     /// The first lists after a restart are still to come: what they will show is not told before they do.
     pub(super) is_unshown: bool,
-    /// It takes so long that it is told all the same, as not known.
-    is_shown_late: bool,
     /// Until when objects that are not healthy are waited for. A deadline, since the wait may have begun before this
     /// process and its clock.
     pub(super) health_deadline: Option<Mono>,
@@ -186,7 +184,6 @@ impl State {
             edge: None,
             restoring: restored.then(|| now.mono + RESTORING),
             is_unshown: restored,
-            is_shown_late: false,
             proven_from: now.mono + PROVING,
             silent_since: None,
             unserved_since: None,
@@ -274,7 +271,7 @@ impl State {
     /// Takes the keys of rows that may have changed since the last call, and whether the unit's own row may have.
     pub fn take_dirty(&mut self) -> (BTreeSet<Arc<ObjectKey>>, bool) {
         let mut dirty = std::mem::take(&mut self.dirty);
-        if self.is_unshown && !self.is_shown_late {
+        if self.is_unshown {
             // These become dirty once more when they are seen.
             dirty.retain(|key| {
                 !self
@@ -289,24 +286,13 @@ impl State {
     /// The first lists after a restart have shown what there is.
     pub(super) fn shown(&mut self) {
         if std::mem::take(&mut self.is_unshown) {
-            self.tell_unseen();
+            self.dirty_unit = true;
+            let unseen = self
+                .objects
+                .iter()
+                .filter(|(_, object)| object.awaits_first_sight());
+            self.dirty.extend(unseen.map(|(key, _)| key.clone()));
         }
-    }
-
-    /// One of them is late.
-    pub(super) fn shown_late(&mut self) {
-        if self.is_unshown && !std::mem::replace(&mut self.is_shown_late, true) {
-            self.tell_unseen();
-        }
-    }
-
-    fn tell_unseen(&mut self) {
-        self.dirty_unit = true;
-        let unseen = self
-            .objects
-            .iter()
-            .filter(|(_, object)| object.awaits_first_sight());
-        self.dirty.extend(unseen.map(|(key, _)| key.clone()));
     }
 
     /// Tells whether lists are still to show objects that are desired.

@@ -41,7 +41,6 @@ impl State {
             Event::Listed { key, version } => self.listed(&key, version),
             Event::WentBack { key } => self.change(&key, Object::forget_version),
             Event::Recovered { key, record } => self.recovered(&key, record),
-            Event::ShownLate => self.shown_late(),
             Event::Shown => self.shown(),
             Event::KindServed => self.kind_served(now),
             Event::Edge(edge) => {

@@ -22,7 +22,6 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Collected, Limited};
 use kube::{Client, client::Body};
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
 
 pub use self::{
     answer::transport_text,
@@ -51,8 +50,6 @@ pub const MANAGER: &str = flotilla_core::apply::MANAGER;
 
 /// Longest wait for one call: longer than an admission webhook may take, so that it is the server which tells.
 const CALL: Duration = Duration::from_secs(40);
-/// Collections asked for their version at once: after a server's return each watch asks for that of its own.
-const PROBES: usize = 8;
 /// Bytes of an answer with one object.
 const ANSWER_MAX: usize = 16 << 20;
 /// Bytes of an answer that says why there is no other.
@@ -73,7 +70,6 @@ pub struct KubeCluster {
     watches: Watches,
     known: Arc<Mutex<Known>>,
     returns: Arc<Returns>,
-    probes: Arc<Semaphore>,
     sizes: Sizes,
 }
 
@@ -86,7 +82,6 @@ impl KubeCluster {
             watches: Watches::default(),
             known: Arc::default(),
             returns: Arc::default(),
-            probes: Arc::new(Semaphore::new(PROBES)),
             sizes: Sizes::default(),
         }
     }
@@ -231,7 +226,7 @@ impl KubeCluster {
     }
 
     /// Returns the version of a collection now, of which one object is listed; `None` where it is not a number. Whichever
-    /// object that is: the store would be read until one matches a selector. Few are asked at once.
+    /// object that is: the store would be read until one matches a selector.
     pub(super) async fn newest(
         &self,
         resource: &Resource,
@@ -239,8 +234,6 @@ impl KubeCluster {
     ) -> Result<Option<u64>, ClusterError> {
         let path = path(resource, namespace, None);
         let request = get(&format!("{path}?limit=1"), Some(METADATA_LIST))?;
-        // It is never closed.
-        let _turn = self.probes.acquire().await.ok();
         let answer = self.exchange(request, Some(resource), ANSWER_MAX).await?;
         Ok(page::read(&answer.body.to_bytes())?.version.parse().ok())
     }

@@ -679,60 +679,6 @@ async fn watches_open_within_a_second_of_the_first_answer_of_a_server_that_was_a
     }
 }
 
-/// Each asks whether the store is as it was, before it goes on.
-#[tokio::test(start_paused = true)]
-async fn at_most_eight_of_forty_watches_probe_a_server_that_is_back_at_once() {
-    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-    let is_away = Arc::new(AtomicBool::new(false));
-    let (probes, most, done) = (
-        Arc::new(AtomicUsize::new(0)),
-        Arc::new(AtomicUsize::new(0)),
-        Arc::new(AtomicUsize::new(0)),
-    );
-    let (away, now, at_once, ended) = (is_away.clone(), probes.clone(), most.clone(), done.clone());
-    let service = tower::service_fn(move |request: Request<Body>| {
-        let query = request.uri().query().unwrap_or_default().to_owned();
-        let (away, now, at_once, ended) = (away.clone(), now.clone(), at_once.clone(), ended.clone());
-        async move {
-            let answer = |body: String| Ok(Response::new(whole(body)));
-            match () {
-                () if away.load(SeqCst) => Err(std::io::Error::from(std::io::ErrorKind::ConnectionRefused)),
-                () if query == "limit=1" => {
-                    at_once.fetch_max(now.fetch_add(1, SeqCst) + 1, SeqCst);
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                    now.fetch_sub(1, SeqCst);
-                    ended.fetch_add(1, SeqCst);
-                    answer(listed("5").1)
-                }
-                // The first list of each ends as its server goes away.
-                () if query.contains("sendInitialEvents") => answer(streamed("a", "5")),
-                () if query.contains("watch=true") => std::future::pending().await,
-                () => answer(json!({"gitVersion": "v1.36.3"}).to_string()),
-            }
-        }
-    });
-    let cluster = KubeCluster::new(Client::new(service, "default"));
-    let listed = Arc::new(tokio::sync::Barrier::new(41));
-    for _ in 0..40 {
-        let mut events = stream(cluster.clone(), config_maps(), Selector::default());
-        let listed = listed.clone();
-        tokio::spawn(async move {
-            while !matches!(events.next().await, Some(Ok(WatchEvent::Listed(_)))) {}
-            listed.wait().await;
-            while events.next().await.is_some() {}
-        });
-    }
-    listed.wait().await;
-    is_away.store(true, SeqCst);
-    tokio::time::sleep(Duration::from_secs(300)).await;
-    cluster.version().await.expect_err("it is away");
-    is_away.store(false, SeqCst);
-    cluster.version().await.expect("it is back");
-    tokio::time::sleep(Duration::from_secs(120)).await;
-    assert_eq!(done.load(SeqCst), 40, "each asks once");
-    assert_eq!(most.load(SeqCst), 8);
-}
-
 /// A watch that goes on from where it was says nothing by itself.
 #[tokio::test(start_paused = true)]
 async fn the_end_of_a_refusal_that_was_told_is_a_list() {
