@@ -287,6 +287,7 @@ impl From<PathError> for Box<Error> {
     fn from(error: PathError) -> Box<Error> {
         match error {
             PathError::Budget { .. } => too_large(error.to_string()),
+            PathError::Stopped => cancelled(),
             _ => invalid(error.to_string()),
         }
     }

@@ -20,7 +20,7 @@ use super::reader::Reader;
 use super::reads::ReadSet;
 use super::steps::Steps;
 use super::tree::Entry;
-use super::{KUSTOMIZATION_FILES, RenderInput};
+use super::{Budget, KUSTOMIZATION_FILES, RenderInput};
 
 /// The fields of a Flux `Kustomization` that change its build.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -106,8 +106,28 @@ pub enum GenerateError {
 ///
 /// A path, manifest or component that cannot be used, and a caller who asks to stop.
 pub fn generate(input: &RenderInput<'_>, options: &Options) -> Result<Generated, GenerateError> {
+    let files = Files::new(input);
+    let written = write(&files, input, options);
+    // A path that was not resolved for that may have been taken for one that is not there.
+    if files.is_stopped() {
+        return Err(GenerateError::Cancelled);
+    }
+    let (path, directory, text) = written?;
+    Ok(Generated {
+        path,
+        directory,
+        text,
+        reads: files.into_reads(),
+    })
+}
+
+/// Returns where the kustomization stands, the directory that it is of, and its text.
+fn write(
+    files: &Files<'_>,
+    input: &RenderInput<'_>,
+    options: &Options,
+) -> Result<(String, String, String), GenerateError> {
     let directory = input.directory;
-    let files = Files::new(input.tree, input.budget, input.paths);
     let start = Files::join("", directory).ok_or_else(|| PathError::Escapes(directory.to_string()))?;
     let (directory, entry) = files.resolve(&start)?;
     if entry != Entry::Directory {
@@ -119,22 +139,17 @@ pub fn generate(input: &RenderInput<'_>, options: &Options) -> Result<Generated,
     }
     let steps = Steps::new(input.budget.steps, input.budget.output, input.stop);
     let reader = Reader::new(input.budget, &steps);
-    let (path, mut fields) = match existing(&files, &directory, reader)? {
+    let (path, mut fields) = match existing(files, &directory, reader)? {
         Some(found) => found,
         None => (
             under(&directory, "kustomization.yaml"),
-            listed(&files, &directory, input, reader)?,
+            listed(files, &directory, input.budget, reader)?,
         ),
     };
-    merge(&files, &directory, &mut fields, options)?;
+    merge(files, &directory, &mut fields, options)?;
     let mut text = String::new();
     push_json(&mut text, &Value::Object(fields));
-    Ok(Generated {
-        path,
-        directory,
-        text,
-        reads: files.into_reads(),
-    })
+    Ok((path, directory, text))
 }
 
 fn under(directory: &str, name: &str) -> String {
@@ -213,11 +228,11 @@ fn stringify(value: &mut Value) {
 fn listed(
     files: &Files<'_>,
     directory: &str,
-    input: &RenderInput<'_>,
+    budget: &Budget,
     reader: Reader<'_>,
 ) -> Result<Map<String, Value>, GenerateError> {
     let mut found = Vec::new();
-    walk(files, directory, (0, input, reader), &mut found)?;
+    walk(files, directory, (0, budget, reader), &mut found)?;
     let prefix = if directory.is_empty() {
         String::new()
     } else {
@@ -242,10 +257,9 @@ fn listed(
 fn walk(
     files: &Files<'_>,
     directory: &str,
-    (depth, input, reader): (usize, &RenderInput<'_>, Reader<'_>),
+    (depth, budget, reader): (usize, &Budget, Reader<'_>),
     found: &mut Vec<String>,
 ) -> Result<(), GenerateError> {
-    let budget = input.budget;
     if depth > budget.depth {
         return Err(PathError::Budget {
             what: "levels of directories",
@@ -255,22 +269,25 @@ fn walk(
     }
     for name in files.list(directory) {
         let path = under(directory, &name);
-        if input.stop.is_some_and(|stop| stop()) {
-            return Err(GenerateError::Cancelled);
-        }
         let is_manifest = name.ends_with(".yaml") || name.ends_with(".yml");
         // A link is taken for what it leads to when that is a file, and is not descended into otherwise.
         let (target, entry) = match files.resolve(&path) {
             Ok(found) => found,
             // A link that leads nowhere, or what is neither file nor folder: nothing of it would be built. One in the
             // place of a kustomization says what is to be built, and all manifests are not it.
-            Err(_) if !is_manifest && !KUSTOMIZATION_FILES.contains(&name.as_str()) => continue,
+            Err(error)
+                if error != PathError::Stopped
+                    && !is_manifest
+                    && !KUSTOMIZATION_FILES.contains(&name.as_str()) =>
+            {
+                continue;
+            }
             Err(error) => return Err(error.into()),
         };
         match entry {
             Entry::Directory if target != path => {}
             Entry::Directory if kustomization_in(files, &path).is_some() => found.push(path),
-            Entry::Directory => walk(files, &path, (depth + 1, input, reader), found)?,
+            Entry::Directory => walk(files, &path, (depth + 1, budget, reader), found)?,
             _ if is_manifest => {
                 let bytes = files.read(&target)?;
                 load::objects(&bytes, reader).map_err(|source| match source {
