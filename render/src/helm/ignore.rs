@@ -92,11 +92,6 @@ impl Rules {
         Ok(false)
     }
 
-    /// The same where it is asked again with all files, and fails then.
-    pub fn ignores(&self, path: &str, is_directory: bool) -> bool {
-        self.is_ignored(path, is_directory).unwrap_or(false)
-    }
-
     /// Returns whether a file is ignored by itself or by a directory that it is in.
     fn ignores_in_tree(&self, path: &str) -> Result<bool, IgnoreError> {
         for (at, _) in path.match_indices('/') {
