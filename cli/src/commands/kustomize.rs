@@ -1,6 +1,7 @@
 //! `flotilla kustomize`: builds a directory without a hub, with the engine the hub uses.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -107,10 +108,10 @@ pub(crate) fn cmd_kustomize(args: &KustomizeArgs, host: &mut Host) -> Result<(),
         ..RenderInput::new(&tree, directory, &budget)
     };
     // A base that many overlays share is read for each of them, and told of once.
-    let deprecations = RefCell::new(Vec::new());
+    let deprecations = RefCell::new((Vec::new(), HashSet::new()));
     let note = |deprecation: Deprecation| {
-        let mut noted = deprecations.borrow_mut();
-        if !noted.contains(&deprecation) {
+        let (noted, known) = &mut *deprecations.borrow_mut();
+        if known.insert(deprecation.clone()) {
             noted.push(deprecation);
         }
     };
@@ -123,7 +124,7 @@ pub(crate) fn cmd_kustomize(args: &KustomizeArgs, host: &mut Host) -> Result<(),
     };
     let written = render_to(args.output.as_deref(), &input, &tree, host)
         .map_err(|error| deadline.told(&format!("the build of {shown}"), error));
-    for deprecation in deprecations.take() {
+    for deprecation in deprecations.take().0 {
         host.ui.warning(&deprecation.to_string());
     }
     written

@@ -2,6 +2,7 @@
 //!
 //! It reads files, the time and randomness, and prints; what a chart renders to is decided in the render crate.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -226,8 +227,10 @@ fn printed(args: &TemplateArgs, deadline: Deadline, host: &mut Host) -> Result<S
         show_only: args.show_only.clone(),
     };
     let mut warnings = Vec::new();
+    // A chart may be warned of as often as its values have entries.
+    let mut known = HashSet::new();
     let rendered = action::template_warned(&input, &mut |warning| {
-        if !warnings.contains(&warning) {
+        if known.insert(warning.clone()) {
             warnings.push(warning);
         }
     });
