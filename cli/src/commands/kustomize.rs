@@ -37,6 +37,9 @@ pub(crate) struct KustomizeArgs {
     /// The directory
     #[arg(default_value = ".")]
     directory: PathBuf,
+    /// What stands behind the directory; kustomize itself has commands, and the directory behind them
+    #[arg(hide = true)]
+    behind: Option<String>,
     /// Which files a kustomization may name
     #[arg(long, value_enum, default_value_t = LoadRestrictor::LoadRestrictionsRootOnly)]
     load_restrictor: LoadRestrictor,
@@ -53,6 +56,25 @@ pub(crate) struct KustomizeArgs {
     passed_over: flags::PassedOver,
     #[command(flatten)]
     refused: flags::Refused,
+}
+
+impl KustomizeArgs {
+    /// Refuses a command of kustomize in the place of the directory.
+    fn require_one(&self, shown: &str) -> Result<(), CommandError> {
+        let behind = self.behind.as_deref();
+        let words = match (shown, behind) {
+            ("build", behind) if behind.is_some() || !self.directory.exists() => format!(
+                "leave out 'build': flotilla kustomize {}",
+                behind.unwrap_or("DIRECTORY")
+            ),
+            (_, None) => return Ok(()),
+            ("edit" | "create" | "cfg" | "fn" | "localize", _) => {
+                format!("'kustomize {shown}' is not offered here; it needs kustomize itself")
+            }
+            (_, Some(behind)) => format!("unexpected argument '{behind}' behind the directory"),
+        };
+        Err(CommandError::usage(words))
+    }
 }
 
 /// As kustomize spells it.
@@ -80,6 +102,7 @@ pub(crate) fn cmd_kustomize(args: &KustomizeArgs, host: &mut Host) -> Result<(),
         .check()
         .map_err(|refused| CommandError::usage(refused.to_string()))?;
     let shown = args.directory.display().to_string();
+    args.require_one(&shown)?;
     let unreadable = |error| CommandError::failed(format!("cannot read {shown}: {error}"));
     let directory = fs::canonicalize(&args.directory).map_err(|error| match is_remote(&shown) {
         true => not_fetched(&shown),
