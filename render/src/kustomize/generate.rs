@@ -11,16 +11,20 @@ use std::collections::HashMap;
 use flotilla_core::text::address::shown_address;
 use serde_json::{Map, Value, json};
 
-use crate::yaml::node::Schema;
+use crate::yaml::node::{Node, Schema};
 use crate::yaml::push_json;
 
 use super::files::{Files, PathError};
+use super::id;
 use super::load::{self, LoadError};
 use super::reader::Reader;
 use super::reads::ReadSet;
 use super::steps::Steps;
 use super::tree::Entry;
 use super::{Budget, KUSTOMIZATION_FILES, RenderInput};
+
+/// What begins the `apiVersion` of kustomizations and components.
+const KUSTOMIZATION_GROUP: &str = "kustomize.config.k8s.io/";
 
 /// The fields of a Flux `Kustomization` that change its build.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -290,7 +294,15 @@ fn walk(
             Entry::Directory => walk(files, &path, (depth + 1, budget, reader), found)?,
             _ if is_manifest => {
                 let bytes = files.read(&target)?;
-                load::objects(&bytes, reader).map_err(|source| match source {
+                let read = load::objects(&bytes, reader);
+                if is_kustomization(&name, &bytes, read.as_deref(), reader) {
+                    return Err(GenerateError::Kustomization {
+                        file: files.shown(&path),
+                        reason: "a kustomization is not read under this name; call it kustomization.yaml"
+                            .into(),
+                    });
+                }
+                read.map_err(|source| match source {
                     LoadError::Cancelled => GenerateError::Cancelled,
                     source => GenerateError::Manifest {
                         file: files.shown(&path),
@@ -303,6 +315,25 @@ fn walk(
         }
     }
     Ok(())
+}
+
+/// Tells whether a file that is to be a manifest is a kustomization: no cluster has objects of that group, and what it
+/// says of the manifests beside it would be lost. One need not say its kind, and then is known by a name that is nearly
+/// the right one.
+fn is_kustomization(name: &str, bytes: &[u8], read: Result<&[Node], &LoadError>, reader: Reader<'_>) -> bool {
+    let is_of_group = |node: &Node| id::api_version(node).starts_with(KUSTOMIZATION_GROUP);
+    match read {
+        Ok(nodes) => nodes.iter().any(is_of_group),
+        Err(error) if error.is_final() => false,
+        Err(_) => {
+            KUSTOMIZATION_FILES
+                .iter()
+                .any(|known| known.eq_ignore_ascii_case(name))
+                || reader
+                    .documents(bytes)
+                    .is_ok_and(|(_, documents)| documents.iter().any(is_of_group))
+        }
+    }
 }
 
 fn merge(
@@ -450,6 +481,38 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "failed to decode Kubernetes YAML from app/values.yaml"
+        );
+    }
+
+    #[test]
+    fn a_kustomization_under_a_wrong_name_is_refused_with_the_right_one() {
+        let head = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n";
+        let of_flux =
+            "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\nmetadata: {name: a}\n";
+        let named = format!("{head}metadata: {{name: a}}\nnamespace: prod\nresources: [a.yaml]\n");
+        for (name, written) in [
+            ("Kustomization.yaml", named.as_str()),
+            ("kustomize.yaml", &format!("{head}resources: [a.yaml]\n")),
+            ("kustomization.yaml.yaml", &format!("{OBJECT}---\n{named}")),
+            ("KUSTOMIZATION.yml", "resources: [a.yaml]\n"),
+        ] {
+            for folder in ["app", "app/sub"] {
+                let path = format!("{folder}/{name}");
+                let files = [("app/a.yaml", OBJECT), (path.as_str(), written)];
+                let error = text(&files, "app", &Options::default())
+                    .expect_err(name)
+                    .to_string();
+                assert_eq!(
+                    error,
+                    format!(
+                        "{path}: a kustomization is not read under this name; call it kustomization.yaml"
+                    )
+                );
+            }
+        }
+        let files = [("app/a.yaml", OBJECT), ("app/Kustomization.yaml", of_flux)];
+        assert!(
+            text(&files, "app", &Options::default()).is_ok_and(|text| text.contains("./Kustomization.yaml"))
         );
     }
 
