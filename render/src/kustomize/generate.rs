@@ -492,8 +492,8 @@ mod tests {
         let named = format!("{head}metadata: {{name: a}}\nnamespace: prod\nresources: [a.yaml]\n");
         for (name, written) in [
             ("Kustomization.yaml", named.as_str()),
-            ("kustomize.yaml", &format!("{head}resources: [a.yaml]\n")),
-            ("kustomization.yaml.yaml", &format!("{OBJECT}---\n{named}")),
+            ("kustomize.yaml", &*format!("{head}resources: [a.yaml]\n")),
+            ("kustomization.yaml.yaml", &*format!("{OBJECT}---\n{named}")),
             ("KUSTOMIZATION.yml", "resources: [a.yaml]\n"),
         ] {
             for folder in ["app", "app/sub"] {
