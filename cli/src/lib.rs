@@ -34,7 +34,7 @@ pub struct Host {
     /// Environment variables.
     pub variables: BTreeMap<String, String>,
     /// Standard input.
-    pub stdin: Box<dyn Read>,
+    pub stdin: Box<dyn Read + Send>,
     /// Milliseconds since 1970, for ages.
     pub now_ms: fn() -> i64,
     /// Where output goes.

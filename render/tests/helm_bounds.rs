@@ -860,15 +860,6 @@ fn searches_that_each_go_to_the_end_of_a_text_take_steps() {
 }
 
 #[test]
-fn a_text_is_trimmed_of_many_characters_at_once() {
-    // Each is behind all others, where they are looked through one by one.
-    let source = "{{ $x := trimAll (print (repeat 400000 `a`) `b`) (repeat 400000 `b`) }}";
-    let began = std::time::Instant::now();
-    assert!(one(source).is_ok());
-    assert!(began.elapsed() < std::time::Duration::from_secs(60));
-}
-
-#[test]
 fn templates_of_a_chart_under_many_names_are_parsed_within_the_steps() {
     let names: String = (0..200)
         .map(|at| format!("- {{name: below, version: 1.0.0, alias: a{at}}}\n"))

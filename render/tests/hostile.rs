@@ -9,6 +9,8 @@ mod entries;
 mod kustomizations;
 #[path = "hostile/pieces.rs"]
 mod pieces;
+#[path = "hostile/schemas.rs"]
+mod schemas;
 #[path = "hostile/shared_values.rs"]
 mod shared_values;
 
@@ -104,6 +106,13 @@ const INPUTS: &[Hostile] = &[
     ),
     ("texts-parsed-over-and-over", "steps", texts_parsed_over_and_over),
     ("text-that-doubles", "steps", text_that_doubles),
+    // Each of the characters is behind all others, where they are looked through one by one.
+    ("a-text-trimmed-of-many-characters", "builds", || {
+        chart(
+            "{{ $x := trimAll (print (repeat 400000 `a`) `b`) (repeat 400000 `b`) }}",
+            "",
+        )
+    }),
     ("list-that-doubles", "steps", list_that_doubles),
     (
         "a-match-that-is-named-many-times",
@@ -163,6 +172,7 @@ fn inputs() -> impl Iterator<Item = &'static Hostile> {
     INPUTS
         .iter()
         .chain(charts::INPUTS)
+        .chain(schemas::INPUTS)
         .chain(kustomizations::INPUTS)
         .chain(pieces::INPUTS)
         .chain(shared_values::INPUTS)

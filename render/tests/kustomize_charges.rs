@@ -1,7 +1,11 @@
 //! What is gone through for each object, each patch or each piece of a text is charged, and so ends when the caller
 //! says so.
 
-use flotilla_render::kustomize::{Budget, BuildError, MemoryTree, RenderInput, Rendered, build};
+use std::cell::Cell;
+
+use flotilla_render::kustomize::{
+    Budget, BuildError, GenerateError, GenerateOptions, MemoryTree, RenderInput, Rendered, build, generate,
+};
 
 const OBJECT: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a\n";
 
@@ -107,7 +111,7 @@ fn a_caller_stops_a_build_between_expressions_of_one_target() {
         ),
         OBJECT,
     );
-    let asked = std::cell::Cell::new(0);
+    let asked = Cell::new(0);
     let count = |end: usize| {
         asked.set(0);
         let stop = || {
@@ -123,6 +127,83 @@ fn a_caller_stops_a_build_between_expressions_of_one_target() {
     };
     assert!(count(usize::MAX).expect("it builds") > 200);
     assert_eq!(count(100), Err(BuildError::Cancelled));
+}
+
+/// Returns how often a caller is asked, once each answer was seen to end the work.
+fn asked<E: PartialEq + std::fmt::Debug>(
+    tree: &MemoryTree,
+    work: impl Fn(&RenderInput<'_>) -> Result<(), E>,
+    is_stopped: impl Fn(&E) -> bool,
+) -> usize {
+    let until = |last: usize| {
+        let asked = Cell::new(0);
+        let stop = || {
+            asked.set(asked.get() + 1);
+            asked.get() == last
+        };
+        let budget = Budget::default();
+        let input = RenderInput {
+            stop: Some(&stop),
+            ..RenderInput::new(tree, "", &budget)
+        };
+        let done = work(&input);
+        (asked.get(), done)
+    };
+    let (times, done) = until(usize::MAX);
+    done.expect("it is not stopped");
+    for last in 1..=times {
+        let (asked, done) = until(last);
+        assert!(
+            done.as_ref().is_err_and(&is_stopped),
+            "of {times} answers {last}: {done:?}"
+        );
+        assert_eq!(asked, last, "nothing goes on once the caller wants to stop");
+    }
+    times
+}
+
+#[test]
+fn a_caller_stops_a_build_between_the_files_that_it_reads() {
+    let times = |count: usize| {
+        let files = listed(count, |at| format!("f{at}.txt"));
+        let more = format!("components: [c]\nconfigMapGenerator: [{{name: g, files: [{files}]}}]\n");
+        let mut tree = tree(&more, OBJECT);
+        for at in 0..count {
+            tree.insert(&format!("f{at}.txt"), "x");
+        }
+        tree.insert("c/kustomization.yaml", "kind: Component\nnamePrefix: c-\n");
+        asked(
+            &tree,
+            |input| build(input).map(|_| ()),
+            |error| *error == BuildError::Cancelled,
+        )
+    };
+    let (few, many) = (times(2), times(12));
+    assert!(many >= few + 2 * 10, "{few} and {many}");
+}
+
+#[test]
+fn a_caller_stops_the_listing_of_manifests_between_files_of_any_kind() {
+    let times = |count: usize| {
+        let mut tree = MemoryTree::new();
+        tree.insert("a.yaml", OBJECT);
+        tree.insert("b/kustomization.yaml", "resources: [a.yaml]\n");
+        for at in 0..count {
+            tree.insert(&format!("f{at}.txt"), "x");
+            tree.insert_link(&format!("l{at}"), "nowhere");
+        }
+        asked(
+            &tree,
+            |input| {
+                generate(input, &GenerateOptions::default())
+                    .map(|_| ())
+                    .map_err(|error| error.to_string())
+            },
+            |error| *error == GenerateError::Cancelled.to_string(),
+        )
+    };
+    let (few, many) = (times(2), times(12));
+    assert!(many >= few + 2 * 10, "{few} and {many}");
 }
 
 #[test]

@@ -386,6 +386,77 @@ fn a_replacement_over_a_number_is_told_with_the_type_that_stood_there() {
 }
 
 #[test]
+fn an_object_without_kind_or_name_is_told_with_its_document_or_its_item() {
+    let many = |wrong: &str| {
+        format!(
+            "# first\n{OBJECT}---\n\n{wrong}\n---\n{}",
+            OBJECT.replace("name: a", "name: b")
+        )
+    };
+    for (text, words) in [
+        (
+            many("apiVersion: v1\nkind: ConfigMap\nmetadata: {nme: c}"),
+            "missing metadata.name in object ConfigMap (in the document that begins at line 7)",
+        ),
+        (
+            many("apiVersion: v1\nkidn: ConfigMap\nmetadata: {name: c}"),
+            "missing kind in object c (in the document that begins at line 7)",
+        ),
+        (
+            many("[1]"),
+            "missing Resource metadata (in the document that begins at line 7)",
+        ),
+        (
+            "kind: List\nitems:\n- {kind: A, metadata: {name: a}}\n- {kind: B}\n".to_owned(),
+            "missing metadata.name in object B (in items[1])",
+        ),
+        (
+            "kind: ConfigMapList\nitems:\n- {kind: A, metadata: {name: a}}\n- {kind: B}\n".to_owned(),
+            "missing metadata.name in object B (in ConfigMapList.items[1])",
+        ),
+        (
+            "kind: ConfigMap\n".to_owned(),
+            "missing metadata.name in object ConfigMap",
+        ),
+    ] {
+        let error = refusal(&[("kustomization.yaml", "resources: [a.yaml]\n"), ("a.yaml", &text)]);
+        assert!(error.ends_with(words), "{text}\n{error}");
+    }
+}
+
+#[test]
+fn a_merge_that_fails_is_told_with_the_field() {
+    let object = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\nspec:\n  template:\n    spec:\n      containers:\n      - {name: a, env: [{name: x, value: y}]}\n      tolerations: [{key: a}]\n";
+    for (spec, words) in [
+        (
+            "containers: [{name: a, env: {LOG: debug}}]",
+            "spec.template.spec.containers[name=a].env: wrong node kind: expected a list but got a map",
+        ),
+        (
+            "tolerations: {key: a}",
+            "spec.template.spec.tolerations: wrong node kind: expected a list but got a map",
+        ),
+        (
+            "containers: [{name: a, $patch: delte}]",
+            "spec.template.spec.containers[name=a]: unknown patch strategy 'delte'",
+        ),
+    ] {
+        let patch = format!(
+            "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: web}}\nspec: {{template: {{spec: {{{spec}}}}}}}\n"
+        );
+        let error = refusal(&[
+            (
+                "kustomization.yaml",
+                "resources: [a.yaml]\npatches: [{path: p.yaml}]\n",
+            ),
+            ("a.yaml", object),
+            ("p.yaml", &patch),
+        ]);
+        assert!(error.ends_with(words), "{spec}\n{error}");
+    }
+}
+
+#[test]
 fn ordinary_mistakes_are_told_with_what_to_do() {
     let plugin = |kind: &str| {
         format!(

@@ -97,6 +97,24 @@ fn a_json_patch_and_a_merge_patch_in_turn(count: usize) -> MemoryTree {
     })
 }
 
+/// A component for each object, which patches it.
+fn a_component_for_each(count: usize) -> MemoryTree {
+    let objects: Vec<String> = (0..count)
+        .map(|n| deployment(&format!("app-{n}"), "apps"))
+        .collect();
+    let names: String = (0..count).map(|n| format!("- ../c{n}\n")).collect();
+    let mut tree = source(format!("components:\n{names}"), &objects);
+    for n in 0..count {
+        tree.insert(
+            &format!("c{n}/kustomization.yaml"),
+            format!(
+                "apiVersion: kustomize.config.k8s.io/v1alpha1\nkind: Component\npatches:\n- target: {{kind: Deployment, name: app-{n}}}\n  patch: '[{{\"op\": \"add\", \"path\": \"/spec/replicas\", \"value\": 2}}]'\n- patch: '{{apiVersion: apps/v1, kind: Deployment, metadata: {{name: app-{n}, namespace: apps}}, spec: {{paused: true}}}}'\n"
+            ),
+        );
+    }
+    tree
+}
+
 fn steps(tree: &MemoryTree) -> u64 {
     build(&RenderInput::new(tree, "overlay", &Budget::default()))
         .expect("the source builds")
@@ -223,7 +241,7 @@ fn many_variables(count: usize) -> MemoryTree {
 
 #[test]
 fn steps_grow_with_the_source_and_not_with_its_square() {
-    let sources: [Source; 12] = [
+    let sources: [Source; 13] = [
         ("references", references),
         ("one name in many namespaces", one_name_in_many_namespaces),
         ("a merge patch for each object", a_merge_patch_for_each),
@@ -231,6 +249,7 @@ fn steps_grow_with_the_source_and_not_with_its_square() {
             "patches of both kinds in turn",
             a_json_patch_and_a_merge_patch_in_turn,
         ),
+        ("a component for each object", a_component_for_each),
         ("one large list", one_large_list),
         ("one large map", one_large_map),
         ("one large file", one_large_file),

@@ -39,7 +39,7 @@ fn chart() -> Chart {
                 format!("{below}/{name}")
             };
             let is_folder = entry.file_type().unwrap().is_dir();
-            if rules.ignores(&path, is_folder) {
+            if rules.is_ignored(&path, is_folder).unwrap() {
                 continue;
             }
             if is_folder {

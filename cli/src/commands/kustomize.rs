@@ -1,6 +1,7 @@
 //! `flotilla kustomize`: builds a directory without a hub, with the engine the hub uses.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -36,6 +37,9 @@ pub(crate) struct KustomizeArgs {
     /// The directory
     #[arg(default_value = ".")]
     directory: PathBuf,
+    /// What stands behind the directory; kustomize itself has commands, and the directory behind them
+    #[arg(hide = true)]
+    behind: Option<String>,
     /// Which files a kustomization may name
     #[arg(long, value_enum, default_value_t = LoadRestrictor::LoadRestrictionsRootOnly)]
     load_restrictor: LoadRestrictor,
@@ -52,6 +56,25 @@ pub(crate) struct KustomizeArgs {
     passed_over: flags::PassedOver,
     #[command(flatten)]
     refused: flags::Refused,
+}
+
+impl KustomizeArgs {
+    /// Refuses a command of kustomize in the place of the directory.
+    fn require_one(&self, shown: &str) -> Result<(), CommandError> {
+        let behind = self.behind.as_deref();
+        let words = match (shown, behind) {
+            ("build", behind) if behind.is_some() || !self.directory.exists() => format!(
+                "leave out 'build': flotilla kustomize {}",
+                behind.unwrap_or("DIRECTORY")
+            ),
+            (_, None) => return Ok(()),
+            ("edit" | "create" | "cfg" | "fn" | "localize", _) => {
+                format!("'kustomize {shown}' is not offered here; it needs kustomize itself")
+            }
+            (_, Some(behind)) => format!("unexpected argument '{behind}' behind the directory"),
+        };
+        Err(CommandError::usage(words))
+    }
 }
 
 /// As kustomize spells it.
@@ -79,6 +102,7 @@ pub(crate) fn cmd_kustomize(args: &KustomizeArgs, host: &mut Host) -> Result<(),
         .check()
         .map_err(|refused| CommandError::usage(refused.to_string()))?;
     let shown = args.directory.display().to_string();
+    args.require_one(&shown)?;
     let unreadable = |error| CommandError::failed(format!("cannot read {shown}: {error}"));
     let directory = fs::canonicalize(&args.directory).map_err(|error| match is_remote(&shown) {
         true => not_fetched(&shown),
@@ -107,10 +131,10 @@ pub(crate) fn cmd_kustomize(args: &KustomizeArgs, host: &mut Host) -> Result<(),
         ..RenderInput::new(&tree, directory, &budget)
     };
     // A base that many overlays share is read for each of them, and told of once.
-    let deprecations = RefCell::new(Vec::new());
+    let deprecations = RefCell::new((Vec::new(), HashSet::new()));
     let note = |deprecation: Deprecation| {
-        let mut noted = deprecations.borrow_mut();
-        if !noted.contains(&deprecation) {
+        let (noted, known) = &mut *deprecations.borrow_mut();
+        if known.insert(deprecation.clone()) {
             noted.push(deprecation);
         }
     };
@@ -123,7 +147,7 @@ pub(crate) fn cmd_kustomize(args: &KustomizeArgs, host: &mut Host) -> Result<(),
     };
     let written = render_to(args.output.as_deref(), &input, &tree, host)
         .map_err(|error| deadline.told(&format!("the build of {shown}"), error));
-    for deprecation in deprecations.take() {
+    for deprecation in deprecations.take().0 {
         host.ui.warning(&deprecation.to_string());
     }
     written

@@ -2,12 +2,14 @@
 //!
 //! It reads files, the time and randomness, and prints; what a chart renders to is decided in the render crate.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::ArgAction;
 use flotilla_core::text::address::shown_address;
 use flotilla_render::helm::action::{self, Output, RenderError, RenderInput};
+use flotilla_render::helm::archive::{Budget, Limits};
 use flotilla_render::helm::capabilities::{Capabilities, KubeVersion};
 use flotilla_render::helm::chart::{Chart, ChartError};
 use flotilla_render::helm::context::{Context, Stop};
@@ -154,13 +156,13 @@ fn debug(args: &TemplateArgs, host: &Host) -> bool {
 }
 
 /// Returns the namespace of the release: the flag's, the environment's, or that of the kubeconfig's context.
-fn namespace(args: &TemplateArgs, host: &Host) -> String {
+fn namespace(args: &TemplateArgs, stop: &Stop, host: &Host) -> String {
     let some = |text: String| (!text.is_empty()).then_some(text);
     let given = some(args.namespace.clone()).or_else(|| some(host.variable("HELM_NAMESPACE")?));
     let of_context = || {
         let files: Vec<Vec<u8>> = kubeconfigs(args, host)
             .iter()
-            .filter_map(|path| read_bounded(std::fs::File::open(path).ok()?, path, MAX_FILE_BYTES).ok())
+            .filter_map(|path| read_bounded(std::fs::File::open(path).ok()?, path, MAX_FILE_BYTES, stop).ok())
             .collect();
         let context = args
             .kube_context
@@ -198,8 +200,9 @@ fn printed(args: &TemplateArgs, deadline: Deadline, host: &mut Host) -> Result<S
     }
     let (name, path) = name(args, deadline, host)?;
     let capabilities = capabilities(args)?;
-    let values = values(args, host)?;
-    let chart = load(&path)?;
+    let stop = Stop::new(deadline.stop(1));
+    let values = values(args, &stop, host)?;
+    let chart = load(&path, &stop)?;
     if chart.metadata.deprecated {
         host.ui.warning("this chart is deprecated");
     }
@@ -208,7 +211,7 @@ fn printed(args: &TemplateArgs, deadline: Deadline, host: &mut Host) -> Result<S
         values,
         release: Release {
             name: name.clone(),
-            namespace: namespace(args, host),
+            namespace: namespace(args, &stop, host),
             revision: 1,
             is_upgrade: args.is_upgrade,
         },
@@ -224,8 +227,10 @@ fn printed(args: &TemplateArgs, deadline: Deadline, host: &mut Host) -> Result<S
         show_only: args.show_only.clone(),
     };
     let mut warnings = Vec::new();
+    // A chart may be warned of as often as its values have entries.
+    let mut known = HashSet::new();
     let rendered = action::template_warned(&input, &mut |warning| {
-        if !warnings.contains(&warning) {
+        if known.insert(warning.clone()) {
             warnings.push(warning);
         }
     });
@@ -264,10 +269,14 @@ fn capabilities(args: &TemplateArgs) -> Result<Capabilities, TemplateError> {
     Ok(capabilities)
 }
 
-fn values(args: &TemplateArgs, host: &mut Host) -> Result<flotilla_render::yaml::Map, TemplateError> {
+fn values(
+    args: &TemplateArgs,
+    stop: &Stop,
+    host: &mut Host,
+) -> Result<flotilla_render::yaml::Map, TemplateError> {
     let mut files = Vec::new();
     for name in args.values.iter().filter(|name| !name.is_empty()) {
-        files.push((name.clone(), read_file(name, host)?));
+        files.push((name.clone(), read_file(name, stop, host)?));
     }
     let sources = Sources {
         files,
@@ -277,11 +286,13 @@ fn values(args: &TemplateArgs, host: &mut Host) -> Result<flotilla_render::yaml:
         file: args.set_file.clone(),
         literal: args.set_literal.clone(),
     };
-    Ok(sources.merge(&mut |name| read_file(name, host).map_err(|error| chain(&error)))?)
+    let mut read = |name: &str| read_file(name, stop, host).map_err(|error| chain(&error));
+    Ok(sources.merge_until(stop, &mut read)?)
 }
 
-fn load(path: &str) -> Result<Chart, TemplateError> {
-    let limits = flotilla_render::helm::archive::Limits::default();
+fn load(path: &str, stop: &Stop) -> Result<Chart, TemplateError> {
+    let limits = Limits::default();
+    let budget = Budget::from(limits).until(stop);
     let place = PathBuf::from(path);
     let kind = std::fs::metadata(&place).map_err(|source| match source.kind() {
         std::io::ErrorKind::NotFound if !looks_local(&place) => TemplateError::NotLocal(shown(path)),
@@ -295,10 +306,10 @@ fn load(path: &str) -> Result<Chart, TemplateError> {
                 source: ChartError::NoMetadata,
             });
         }
-        Chart::from_directory(folder::read(&place, &limits)?, limits)
+        Chart::from_directory(folder::read(&place, &limits, stop)?, budget)
     } else {
         let file = std::fs::File::open(&place).map_err(|source| unreadable(path, source))?;
-        Chart::from_archive(&read_bounded(file, path, limits.archive_bytes)?, limits)
+        Chart::from_archive(&read_bounded(file, path, limits.archive_bytes, stop)?, budget)
     };
     chart.map_err(|source| TemplateError::Chart {
         chart: path.to_owned(),

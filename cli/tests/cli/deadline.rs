@@ -56,19 +56,57 @@ async fn a_rendering_ends_at_its_time_and_says_what_was_being_done() {
         assert_eq!((ran.code, ran.out.as_str()), (1, ""), "{args:?}: {ran}");
         for words in [
             "the rendering was not done within 1ns",
-            "the rendering was stopped",
+            "was stopped",
             "hint: give it longer with --timeout",
         ] {
             assert!(ran.err.contains(words), "{args:?}: {ran}");
         }
     }
-    let named = ran(&folder, &["template", "c", "--timeout", "1ns"]).await;
-    assert!(
-        named
-            .err
-            .contains("bringing the values of the charts together: the rendering was stopped"),
-        "{named}"
-    );
+}
+
+#[test]
+fn a_rendering_ends_at_its_time_while_it_reads_what_gives_nothing() {
+    let folder = sources("");
+    for values in ["-", "/dev/stdin"] {
+        let mut running = Command::new(env!("CARGO_BIN_EXE_flotilla"))
+            .args(["template", "c", "--timeout=1ms", "-f", values])
+            .current_dir(folder.path())
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        // Held open, so that there is no end to read.
+        let stdin = running.stdin.take();
+        let ended = running.wait_with_output().expect("it ends");
+        drop(stdin);
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(1), "{said}");
+        let words = format!("was not done within 1ms: the reading of {values} was stopped");
+        assert!(said.contains(&words), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_rendering_ends_at_its_time_wherever_it_is() {
+    let folder = sources("");
+    write(folder.path(), &[("v.yaml", "a: 1\n")]);
+    let values = folder.path().join("v.yaml").display().to_string();
+    for (args, words) in [
+        (
+            &["-f", &values][..],
+            format!("the reading of {values} was stopped"),
+        ),
+        (&["--set", "a=1"], "the reading of values was stopped".to_owned()),
+        (
+            &[],
+            format!("the reading of {}", folder.path().join("c").display()),
+        ),
+    ] {
+        let args = [&["template", "c", "--timeout", "1ns"][..], args].concat();
+        let ran = ran(&folder, &args).await;
+        assert_eq!((ran.code, ran.out.as_str()), (1, ""), "{args:?}: {ran}");
+        assert!(ran.err.contains(&words), "{args:?}: {ran}");
+    }
 }
 
 #[tokio::test]

@@ -298,6 +298,26 @@ async fn options_of_a_hub_are_neither_taken_nor_shown_by_commands_that_ask_none(
 }
 
 #[tokio::test]
+async fn commands_of_kustomize_in_the_place_of_the_directory_are_told_what_to_do() {
+    for (args, words) in [
+        (&["build", "app"][..], "leave out 'build': flotilla kustomize app"),
+        (&["build"], "leave out 'build': flotilla kustomize DIRECTORY"),
+        (
+            &["edit", "fix"],
+            "'kustomize edit' is not offered here; it needs kustomize itself",
+        ),
+        (
+            &["app", "other"],
+            "unexpected argument 'other' behind the directory",
+        ),
+    ] {
+        let args: Vec<&str> = [&["kustomize"][..], args].concat();
+        let ran = command(&args, &BTreeMap::new(), "").await;
+        assert!(ran.code == 2 && ran.err.contains(words), "{args:?}: {ran}");
+    }
+}
+
+#[tokio::test]
 async fn an_argument_that_is_not_utf8_is_named() {
     use std::os::unix::ffi::OsStrExt as _;
     let folder = tempfile::tempdir().expect("a folder");

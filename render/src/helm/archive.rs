@@ -132,7 +132,7 @@ pub struct Budget<'s> {
     bytes: u64,
     entries: usize,
     /// What its YAML may still grow to.
-    pub(super) growth: Growth,
+    pub(super) growth: Growth<'s>,
     stop: Option<&'s Stop>,
 }
 
@@ -155,6 +155,7 @@ impl<'s> Budget<'s> {
     pub fn until(self, stop: &'s Stop) -> Self {
         Self {
             stop: Some(stop),
+            growth: self.growth.until(stop),
             ..self
         }
     }

@@ -158,7 +158,7 @@ impl Chart {
     }
 
     /// Puts a file that is no subchart's to its place.
-    fn take(&mut self, file: File, growth: &mut Growth) -> Result<(), ChartError> {
+    fn take(&mut self, file: File, growth: &mut Growth<'_>) -> Result<(), ChartError> {
         match file.name.as_str() {
             "Chart.yaml" => {}
             "Chart.lock" => self.lock = Some(read_lock(&file, "Chart.lock", growth)?),
@@ -238,7 +238,7 @@ fn load_inside(
     Chart::from_files(files.into_iter().filter_map(strip).collect(), budget, nesting)
 }
 
-fn read_metadata(files: &[File], growth: &mut Growth) -> Result<Metadata, ChartError> {
+fn read_metadata(files: &[File], growth: &mut Growth<'_>) -> Result<Metadata, ChartError> {
     let file = files
         .iter()
         .find(|file| file.name == "Chart.yaml")
@@ -255,7 +255,7 @@ fn read_metadata(files: &[File], growth: &mut Growth) -> Result<Metadata, ChartE
     Ok(metadata)
 }
 
-fn read_lock(file: &File, name: &'static str, growth: &mut Growth) -> Result<Lock, ChartError> {
+fn read_lock(file: &File, name: &'static str, growth: &mut Growth<'_>) -> Result<Lock, ChartError> {
     let document = parse(file, name, growth)?;
     let mut metadata = Metadata::default();
     metadata
@@ -278,7 +278,7 @@ fn read_lock(file: &File, name: &'static str, growth: &mut Growth) -> Result<Loc
     })
 }
 
-fn parse(file: &File, name: &'static str, growth: &mut Growth) -> Result<Value, ChartError> {
+fn parse(file: &File, name: &'static str, growth: &mut Growth<'_>) -> Result<Value, ChartError> {
     let read = yaml::decode(&file.data).and_then(|text| growth.read(&text, true));
     read.map_err(|error| fault(name, error.to_string()))
 }

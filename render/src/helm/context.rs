@@ -96,7 +96,8 @@ impl Stop {
         Stop(Box::new(stop))
     }
 
-    pub(super) fn is_wanted(&self) -> bool {
+    /// Asks.
+    pub fn is_wanted(&self) -> bool {
         (self.0)()
     }
 }

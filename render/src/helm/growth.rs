@@ -1,5 +1,6 @@
 //! What several documents may grow to together: aliases make a few bytes of each into millions of values.
 
+use super::context::Stop;
 use crate::yaml::{self, ReadError, Value};
 
 /// How errors name what has grown too large: nodes and bytes.
@@ -16,29 +17,44 @@ const OF_VALUES: Names = [
 
 /// What is left of what one document may grow to.
 #[derive(Debug)]
-pub(super) struct Growth {
+pub(super) struct Growth<'s> {
     nodes: usize,
     bytes: usize,
     names: Names,
+    stop: Option<&'s Stop>,
 }
 
-impl Growth {
+impl<'s> Growth<'s> {
     /// What all files of a chart and its subcharts may grow to.
-    pub(super) fn of_chart() -> Growth {
+    pub(super) fn of_chart() -> Self {
         Growth::named(OF_CHART)
     }
 
     /// What all files of values that a user gives may grow to.
-    pub(super) fn of_values() -> Growth {
+    pub(super) fn of_values() -> Self {
         Growth::named(OF_VALUES)
     }
 
-    fn named(names: Names) -> Growth {
+    /// The same, of which no more is read once the caller wants to stop.
+    pub(super) fn until(self, stop: &'s Stop) -> Self {
+        Self {
+            stop: Some(stop),
+            ..self
+        }
+    }
+
+    /// Tells whether the caller wants to stop.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stop.is_some_and(Stop::is_wanted)
+    }
+
+    fn named(names: Names) -> Self {
         let limits = yaml::Limits::default();
         Growth {
             nodes: limits.nodes,
             bytes: limits.expanded,
             names,
+            stop: None,
         }
     }
 

@@ -3,6 +3,8 @@
 //! The rules are Helm's, not Git's: the first rule that matches decides, there is no `**`, and a rule with
 //! `!` ignores whatever it does *not* match.
 
+use std::cell::Cell;
+
 use super::archive::{Budget, File};
 use super::chart::ChartError;
 use super::pathmatch::{self, BadPattern};
@@ -10,10 +12,17 @@ use super::pathmatch::{self, BadPattern};
 /// The file in a chart's root that holds its rules.
 pub const FILE_NAME: &str = ".helmignore";
 
+/// The most steps that the rules of one chart may take: those of a hundred thousand files in folders and some twenty rules.
+const MAX_STEPS: u64 = 50_000_000;
+/// How many bytes are compared for one step.
+const BYTES_PER_STEP: usize = 16;
+
 /// Rules in the order in which they decide.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Rules {
     rules: Vec<Rule>,
+    /// How many steps were taken.
+    steps: Cell<u64>,
 }
 
 /// Why rules cannot be read. Nothing helps but another `.helmignore`.
@@ -31,6 +40,9 @@ pub enum IgnoreError {
         #[source]
         source: BadPattern,
     },
+    /// There are too many files for so many rules.
+    #[error("comparing its rules with the files of the chart takes more than {MAX_STEPS} steps")]
+    TooMany,
 }
 
 #[derive(Debug, Clone)]
@@ -59,27 +71,44 @@ impl Rules {
             rules.extend(Rule::parse(line)?);
         }
         rules.extend(Rule::parse("templates/.?*")?);
-        Ok(Self { rules })
+        let steps = Cell::new(0);
+        Ok(Self { rules, steps })
     }
 
     /// Returns whether the file or directory at `path`, relative to the chart's root, is ignored.
-    pub fn ignores(&self, path: &str, is_directory: bool) -> bool {
+    ///
+    /// # Errors
+    ///
+    /// All calls together take more than is allowed.
+    pub fn is_ignored(&self, path: &str, is_directory: bool) -> Result<bool, IgnoreError> {
         for rule in &self.rules {
+            self.spend(rule.steps(path))?;
             let applies = is_directory || !rule.only_directories;
             match (rule.negated, applies && rule.matches(path)) {
-                (false, true) | (true, false) => return true,
+                (false, true) | (true, false) => return Ok(true),
                 (false, false) | (true, true) => {}
             }
         }
-        false
+        Ok(false)
     }
 
     /// Returns whether a file is ignored by itself or by a directory that it is in.
-    fn ignores_in_tree(&self, path: &str) -> bool {
-        let above = path
-            .match_indices('/')
-            .any(|(at, _)| self.ignores(&path[..at], true));
-        above || self.ignores(path, false)
+    fn ignores_in_tree(&self, path: &str) -> Result<bool, IgnoreError> {
+        for (at, _) in path.match_indices('/') {
+            if self.is_ignored(&path[..at], true)? {
+                return Ok(true);
+            }
+        }
+        self.is_ignored(path, false)
+    }
+
+    fn spend(&self, steps: usize) -> Result<(), IgnoreError> {
+        let taken = self.steps.get().saturating_add(steps as u64);
+        self.steps.set(taken);
+        match taken > MAX_STEPS {
+            true => Err(IgnoreError::TooMany),
+            false => Ok(()),
+        }
     }
 }
 
@@ -114,11 +143,23 @@ impl Rule {
     }
 
     fn matches(&self, path: &str) -> bool {
-        let subject = match self.place {
+        pathmatch::matches(&self.pattern, self.subject(path)).unwrap_or(false)
+    }
+
+    /// Returns what comparing takes: a part behind a star is tried at each place.
+    fn steps(&self, path: &str) -> usize {
+        let places = match self.pattern.contains('*') {
+            true => self.subject(path).len().max(1),
+            false => 1,
+        };
+        1 + self.pattern.len().saturating_mul(places) / BYTES_PER_STEP
+    }
+
+    fn subject<'p>(&self, path: &'p str) -> &'p str {
+        match self.place {
             Place::Path => path,
             Place::Name => path.rsplit('/').next().unwrap_or(path),
-        };
-        pathmatch::matches(&self.pattern, subject).unwrap_or(false)
+        }
     }
 }
 
@@ -136,10 +177,43 @@ pub(super) fn filter(files: Vec<File>, budget: &Budget<'_>) -> Result<Vec<File>,
     let mut kept = Vec::with_capacity(files.len());
     for file in files {
         budget.go_on()?;
-        if !rules.ignores_in_tree(&file.name) {
+        if !rules.ignores_in_tree(&file.name)? {
             kept.push(file);
         }
     }
     kept.sort_by(|left, right| left.name.split('/').cmp(right.name.split('/')));
     Ok(kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{IgnoreError, MAX_STEPS, Rules};
+
+    /// Returns how many steps it takes to look whether a file is ignored.
+    fn steps(rules: &str, path: &str) -> u64 {
+        let rules = Rules::parse(rules).expect("they are rules");
+        rules.ignores_in_tree(path).expect("they are few");
+        rules.steps.get()
+    }
+
+    #[test]
+    fn rules_take_steps_for_each_folder_and_for_each_place_of_a_star() {
+        let long = format!("*{}", "x".repeat(159));
+        let name = "a".repeat(100);
+        for (rules, path, taken) in [
+            ("x\ny\n", "a", 2),
+            ("x\ny\n", "a/b/c", 3 * 2),
+            (long.as_str(), name.as_str(), 1 + 160 * 100 / 16),
+        ] {
+            assert_eq!(steps(rules, path) - steps("", path), taken, "{rules} {path}");
+        }
+    }
+
+    #[test]
+    fn all_files_together_take_no_more_steps_than_are_allowed() {
+        let rules = Rules::parse("x\n").expect("they are rules");
+        rules.steps.set(MAX_STEPS - 2);
+        assert_eq!(rules.ignores_in_tree("a"), Ok(false));
+        assert_eq!(rules.ignores_in_tree("a"), Err(IgnoreError::TooMany));
+    }
 }

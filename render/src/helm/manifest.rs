@@ -133,7 +133,7 @@ pub(super) fn sort(
             charge((nodes(&value) / NODES_PER_STEP) as u64).map_err(over)?;
             let head = Head::read(&value).map_err(|reason| ManifestError::Yaml {
                 template: template.clone(),
-                reason,
+                reason: placed(reason, text, document),
             })?;
             if let Some(events) = head.annotations.get(super::hooks::EVENTS) {
                 match Hook::new(&template, document, &head) {
@@ -283,7 +283,25 @@ impl Head {
 
 #[cfg(test)]
 mod tests {
-    use super::split;
+    use super::{sort, split};
+
+    #[test]
+    fn a_document_that_is_no_map_is_named_by_its_line() {
+        for (document, words) in [
+            ("metadata: [a]", "metadata is a list, not a map"),
+            ("text", "manifest is text, not a map"),
+        ] {
+            let text = format!("a: 1\n---\nb: 1\n---\n{document}\n");
+            let rendered = [("x.yaml".to_owned(), text.into_bytes())].into_iter().collect();
+            let error = sort(rendered, &mut |_| Ok(()), &mut |_| {}).expect_err(document);
+            assert_eq!(
+                error.to_string(),
+                format!(
+                    "YAML parse error on x.yaml: {words} (in the document that begins at line 5 of what was rendered)"
+                )
+            );
+        }
+    }
 
     #[test]
     fn a_line_of_dashes_separates_once() {

@@ -123,14 +123,19 @@ fn check_one(schema: &[u8], values: &Table, copies: &Copies<'_>) -> Result<(), R
     copies.spend(VALUES_PER_RANGE * ranges)?;
     copies.room_for_json(values)?;
     let values = json(values);
-    cost::check(&schema, &values, copies)?;
+    let cost = cost::check(&schema, &values, copies)?;
     let prepared = prepared::prepare(schema, copies)?;
     let validator = validator(&prepared, copies)?;
-    copies.go_on()?;
+    copies.spend(cost.held)?;
     if validator.is_valid(&values) {
         return Ok(());
     }
-    copies.go_on()?;
+    let Some(told) = cost.told else {
+        return Err(Refusal::Said(vec![
+            "- at '': fails at too many places to tell them".to_owned(),
+        ]));
+    };
+    copies.spend(told)?;
     let failures = validator.iter_errors(&values).take(MAX_FAILURES);
     Err(Refusal::Said(words::lines(failures, &prepared.patterns)))
 }

@@ -14,6 +14,7 @@ use super::growth::Growth;
 use crate::yaml::{self, Map, ReadError, Value};
 
 use super::bytes;
+use super::context::Stop;
 use super::strvals::{self, LineError, ReadFile, StrvalsError, Syntax};
 
 /// Why values cannot be read. Nothing helps but other values; no variant holds one.
@@ -51,6 +52,9 @@ pub enum ValuesError {
         #[source]
         source: StrvalsError,
     },
+    /// The caller asked to stop.
+    #[error("the reading of values was stopped")]
+    Stopped,
 }
 
 /// What a user gives on a command line, in the order of Helm's precedence: later fields win.
@@ -73,9 +77,17 @@ pub struct Sources {
 impl Sources {
     /// Merges the sources; `read` gives the content of the files that `--set-file` names, which need be no text.
     pub fn merge(&self, read: &mut ReadFile<'_>) -> Result<Map, ValuesError> {
+        self.merge_within(Growth::of_values(), read)
+    }
+
+    /// Merges the sources until the caller wants to stop: it is asked before each document and each flag.
+    pub fn merge_until(&self, stop: &Stop, read: &mut ReadFile<'_>) -> Result<Map, ValuesError> {
+        self.merge_within(Growth::of_values().until(stop), read)
+    }
+
+    /// Merges the sources, of which all files together may grow to what one may.
+    fn merge_within(&self, mut growth: Growth<'_>, read: &mut ReadFile<'_>) -> Result<Map, ValuesError> {
         let mut values = Map::new();
-        // All files together may grow to what one may.
-        let mut growth = Growth::of_values();
         for (name, text) in &self.files {
             let layer = load_within(text, &mut growth).map_err(|source| ValuesError::File {
                 name: name.clone(),
@@ -84,13 +96,15 @@ impl Sources {
             merge(&mut values, layer);
         }
         for text in &self.json {
+            go_on(&growth)?;
             set_json(text, &mut values)?;
         }
         let mut apply =
             |flag, lines: &[String], syntax: &mut dyn FnMut(&str, &mut Map) -> Result<(), LineError>| {
-                lines
-                    .iter()
-                    .try_for_each(|line| syntax(line, &mut values).map_err(|error| not_set(flag, error)))
+                lines.iter().try_for_each(|line| {
+                    go_on(&growth)?;
+                    syntax(line, &mut values).map_err(|error| not_set(flag, error))
+                })
             };
         apply("set", &self.set, &mut |line, values| {
             strvals::parse_into(line, values, Syntax::Typed)
@@ -133,10 +147,18 @@ pub fn load(bytes: &[u8]) -> Result<Map, ValuesError> {
     load_within(bytes, &mut Growth::of_values())
 }
 
+fn go_on(growth: &Growth<'_>) -> Result<(), ValuesError> {
+    match growth.is_stopped() {
+        true => Err(ValuesError::Stopped),
+        false => Ok(()),
+    }
+}
+
 /// Reads a values file whose documents take what they grow to from what is left.
-pub(super) fn load_within(bytes: &[u8], growth: &mut Growth) -> Result<Map, ValuesError> {
+pub(super) fn load_within(bytes: &[u8], growth: &mut Growth<'_>) -> Result<Map, ValuesError> {
     let mut values = Map::new();
     for Document { text, above } in documents(&decoded(bytes)?)? {
+        go_on(growth)?;
         let value = growth.read(&text, false).map_err(|error| error.below(above))?;
         match floats(value) {
             Value::Null => {}

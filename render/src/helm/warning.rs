@@ -5,7 +5,7 @@ use std::fmt::{self, Display, Formatter};
 use super::values::coalesce::ValueWarning;
 
 /// Something that means nothing where it stands. Holds no value.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Warning {
     /// A value that does not count.
     Value(ValueWarning),

@@ -138,11 +138,16 @@ pub fn build_each(input: &RenderInput<'_>, each: &mut dyn FnMut(Object)) -> Resu
 }
 
 fn counted(input: &RenderInput<'_>, each: &mut dyn FnMut(Object)) -> Result<(ReadSet, u64), BuildError> {
-    let files = Files::new(input.tree, input.budget, input.paths);
+    let files = Files::new(input);
     let steps = Steps::new(input.budget.steps, input.budget.output, input.stop);
     let mut build = Build::new(files, input.budget, input.restriction, steps);
     build.warn = input.warn;
-    run(&build, input, each).map_err(|fault| fault.shown(input.paths))?;
+    let built = run(&build, input, each);
+    // A path that was not resolved for that may have been taken for one that is not there.
+    if build.files.is_stopped() {
+        return Err(BuildError::Cancelled);
+    }
+    built.map_err(|fault| fault.shown(input.paths))?;
     let steps = build.steps.taken();
     Ok((build.files.into_reads(), steps))
 }

@@ -15,7 +15,7 @@ const FIELDS: [(&str, &str); 6] = [
 ];
 
 /// A field that works and will not for ever.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Deprecation {
     /// The kustomization file, as paths are shown.
     pub file: String,

@@ -106,6 +106,8 @@ pub(crate) struct Error {
     class: Class,
     place: Place,
     message: String,
+    /// The fields that lead to what is at fault in an object, as far as it is known.
+    path: String,
     /// The files of two objects that may not both be there.
     both: Option<Both>,
 }
@@ -126,6 +128,26 @@ impl Error {
     /// Tells whether nothing but a stop helps: a bound was reached, or the caller asked for it.
     pub(crate) fn is_final(&self) -> bool {
         matches!(self.class, Class::TooLarge | Class::Cancelled)
+    }
+
+    /// Puts a field, or an item in brackets, before the path that leads to what is at fault.
+    pub(crate) fn below(mut self: Box<Self>, part: impl FnOnce() -> String) -> Box<Self> {
+        let part = part();
+        let joint = match self.path.chars().next() {
+            None | Some('[') => "",
+            Some(_) => ".",
+        };
+        self.path = format!("{part}{joint}{}", self.path);
+        self
+    }
+
+    /// Says the path in the message.
+    pub(crate) fn with_path(mut self: Box<Self>) -> Box<Self> {
+        if !self.path.is_empty() && !self.is_final() {
+            let path = std::mem::take(&mut self.path);
+            self.prefix(&format!("{}: ", shortened(&path)));
+        }
+        self
     }
 
     /// Names the files that two objects were read from.
@@ -198,6 +220,7 @@ fn fault(class: Class, message: impl Into<String>) -> Box<Error> {
         class,
         place: Place::default(),
         message: message.into(),
+        path: String::new(),
         both: None,
     })
 }
@@ -287,6 +310,7 @@ impl From<PathError> for Box<Error> {
     fn from(error: PathError) -> Box<Error> {
         match error {
             PathError::Budget { .. } => too_large(error.to_string()),
+            PathError::Stopped => cancelled(),
             _ => invalid(error.to_string()),
         }
     }

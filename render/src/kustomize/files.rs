@@ -6,11 +6,11 @@ use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
-use super::Budget;
 use super::error::shortened;
 use super::paths::Paths;
 use super::reads::{Dependency, ReadSet, listing_digest, sorted};
 use super::tree::{Entry, Tree};
+use super::{Budget, RenderInput};
 
 /// Why a path is not read.
 #[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
@@ -55,6 +55,9 @@ pub enum PathError {
         /// The bound.
         limit: usize,
     },
+    /// The caller asked to stop.
+    #[error("the build was cancelled")]
+    Stopped,
 }
 
 /// What of a path is still to be followed.
@@ -96,19 +99,38 @@ pub(crate) struct Files<'a> {
     bytes: Cell<usize>,
     /// What stands where the build looked already: overlays ask for the same folders again and again.
     entries: RefCell<HashMap<String, Option<Entry>>>,
+    /// Asked for each path and each file: what brings them may be slow.
+    stop: Option<&'a dyn Fn() -> bool>,
+    /// Whether the caller wanted to stop, whatever was made of a path that was not resolved for that.
+    stopped: Cell<bool>,
 }
 
 impl<'a> Files<'a> {
-    pub(crate) fn new(tree: &'a dyn Tree, budget: &'a Budget, paths: Paths<'a>) -> Files<'a> {
+    pub(crate) fn new(input: &RenderInput<'a>) -> Files<'a> {
         Files {
-            tree,
-            budget,
-            paths,
+            tree: input.tree,
+            budget: input.budget,
+            paths: input.paths,
             reads: RefCell::default(),
             files: Cell::new(0),
             bytes: Cell::new(0),
             entries: RefCell::default(),
+            stop: input.stop,
+            stopped: Cell::new(false),
         }
+    }
+
+    /// Tells whether the caller wanted to stop while paths were resolved and files read.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.get()
+    }
+
+    fn go_on(&self) -> Result<(), PathError> {
+        if self.stop.is_some_and(|stop| self.stopped.get() || stop()) {
+            self.stopped.set(true);
+            return Err(PathError::Stopped);
+        }
+        Ok(())
     }
 
     pub(crate) fn into_reads(self) -> ReadSet {
@@ -163,6 +185,7 @@ impl<'a> Files<'a> {
 
     /// Follows links until a path names a file or a directory.
     pub(crate) fn resolve(&self, path: &str) -> Result<(String, Entry), PathError> {
+        self.go_on()?;
         let mut done = String::new();
         // The rest of the path, and those of the links on the way, innermost last.
         let mut todo = vec![Rest::of(path)];
@@ -224,6 +247,7 @@ impl<'a> Files<'a> {
 
     /// Reads a file by its resolved path.
     pub(crate) fn read(&self, path: &str) -> Result<Cow<'a, [u8]>, PathError> {
+        self.go_on()?;
         let bytes = self
             .tree
             .read(path)

@@ -11,16 +11,20 @@ use std::collections::HashMap;
 use flotilla_core::text::address::shown_address;
 use serde_json::{Map, Value, json};
 
-use crate::yaml::node::Schema;
+use crate::yaml::node::{Node, Schema};
 use crate::yaml::push_json;
 
 use super::files::{Files, PathError};
+use super::id;
 use super::load::{self, LoadError};
 use super::reader::Reader;
 use super::reads::ReadSet;
 use super::steps::Steps;
 use super::tree::Entry;
-use super::{KUSTOMIZATION_FILES, RenderInput};
+use super::{Budget, KUSTOMIZATION_FILES, RenderInput};
+
+/// What begins the `apiVersion` of kustomizations and components.
+const KUSTOMIZATION_GROUP: &str = "kustomize.config.k8s.io/";
 
 /// The fields of a Flux `Kustomization` that change its build.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -106,8 +110,28 @@ pub enum GenerateError {
 ///
 /// A path, manifest or component that cannot be used, and a caller who asks to stop.
 pub fn generate(input: &RenderInput<'_>, options: &Options) -> Result<Generated, GenerateError> {
+    let files = Files::new(input);
+    let written = write(&files, input, options);
+    // A path that was not resolved for that may have been taken for one that is not there.
+    if files.is_stopped() {
+        return Err(GenerateError::Cancelled);
+    }
+    let (path, directory, text) = written?;
+    Ok(Generated {
+        path,
+        directory,
+        text,
+        reads: files.into_reads(),
+    })
+}
+
+/// Returns where the kustomization stands, the directory that it is of, and its text.
+fn write(
+    files: &Files<'_>,
+    input: &RenderInput<'_>,
+    options: &Options,
+) -> Result<(String, String, String), GenerateError> {
     let directory = input.directory;
-    let files = Files::new(input.tree, input.budget, input.paths);
     let start = Files::join("", directory).ok_or_else(|| PathError::Escapes(directory.to_string()))?;
     let (directory, entry) = files.resolve(&start)?;
     if entry != Entry::Directory {
@@ -119,22 +143,17 @@ pub fn generate(input: &RenderInput<'_>, options: &Options) -> Result<Generated,
     }
     let steps = Steps::new(input.budget.steps, input.budget.output, input.stop);
     let reader = Reader::new(input.budget, &steps);
-    let (path, mut fields) = match existing(&files, &directory, reader)? {
+    let (path, mut fields) = match existing(files, &directory, reader)? {
         Some(found) => found,
         None => (
             under(&directory, "kustomization.yaml"),
-            listed(&files, &directory, input, reader)?,
+            listed(files, &directory, input.budget, reader)?,
         ),
     };
-    merge(&files, &directory, &mut fields, options)?;
+    merge(files, &directory, &mut fields, options)?;
     let mut text = String::new();
     push_json(&mut text, &Value::Object(fields));
-    Ok(Generated {
-        path,
-        directory,
-        text,
-        reads: files.into_reads(),
-    })
+    Ok((path, directory, text))
 }
 
 fn under(directory: &str, name: &str) -> String {
@@ -213,11 +232,11 @@ fn stringify(value: &mut Value) {
 fn listed(
     files: &Files<'_>,
     directory: &str,
-    input: &RenderInput<'_>,
+    budget: &Budget,
     reader: Reader<'_>,
 ) -> Result<Map<String, Value>, GenerateError> {
     let mut found = Vec::new();
-    walk(files, directory, (0, input, reader), &mut found)?;
+    walk(files, directory, (0, budget, reader), &mut found)?;
     let prefix = if directory.is_empty() {
         String::new()
     } else {
@@ -242,10 +261,9 @@ fn listed(
 fn walk(
     files: &Files<'_>,
     directory: &str,
-    (depth, input, reader): (usize, &RenderInput<'_>, Reader<'_>),
+    (depth, budget, reader): (usize, &Budget, Reader<'_>),
     found: &mut Vec<String>,
 ) -> Result<(), GenerateError> {
-    let budget = input.budget;
     if depth > budget.depth {
         return Err(PathError::Budget {
             what: "levels of directories",
@@ -255,25 +273,36 @@ fn walk(
     }
     for name in files.list(directory) {
         let path = under(directory, &name);
-        if input.stop.is_some_and(|stop| stop()) {
-            return Err(GenerateError::Cancelled);
-        }
         let is_manifest = name.ends_with(".yaml") || name.ends_with(".yml");
         // A link is taken for what it leads to when that is a file, and is not descended into otherwise.
         let (target, entry) = match files.resolve(&path) {
             Ok(found) => found,
             // A link that leads nowhere, or what is neither file nor folder: nothing of it would be built. One in the
             // place of a kustomization says what is to be built, and all manifests are not it.
-            Err(_) if !is_manifest && !KUSTOMIZATION_FILES.contains(&name.as_str()) => continue,
+            Err(error)
+                if error != PathError::Stopped
+                    && !is_manifest
+                    && !KUSTOMIZATION_FILES.contains(&name.as_str()) =>
+            {
+                continue;
+            }
             Err(error) => return Err(error.into()),
         };
         match entry {
             Entry::Directory if target != path => {}
             Entry::Directory if kustomization_in(files, &path).is_some() => found.push(path),
-            Entry::Directory => walk(files, &path, (depth + 1, input, reader), found)?,
+            Entry::Directory => walk(files, &path, (depth + 1, budget, reader), found)?,
             _ if is_manifest => {
                 let bytes = files.read(&target)?;
-                load::objects(&bytes, reader).map_err(|source| match source {
+                let read = load::objects(&bytes, reader);
+                if is_kustomization(&name, &bytes, read.as_deref(), reader) {
+                    return Err(GenerateError::Kustomization {
+                        file: files.shown(&path),
+                        reason: "a kustomization is not read under this name; call it kustomization.yaml"
+                            .into(),
+                    });
+                }
+                read.map_err(|source| match source {
                     LoadError::Cancelled => GenerateError::Cancelled,
                     source => GenerateError::Manifest {
                         file: files.shown(&path),
@@ -286,6 +315,25 @@ fn walk(
         }
     }
     Ok(())
+}
+
+/// Tells whether a file that is to be a manifest is a kustomization: no cluster has objects of that group, and what it
+/// says of the manifests beside it would be lost. One need not say its kind, and then is known by a name that is nearly
+/// the right one.
+fn is_kustomization(name: &str, bytes: &[u8], read: Result<&[Node], &LoadError>, reader: Reader<'_>) -> bool {
+    let is_of_group = |node: &Node| id::api_version(node).starts_with(KUSTOMIZATION_GROUP);
+    match read {
+        Ok(nodes) => nodes.iter().any(is_of_group),
+        Err(error) if error.is_final() => false,
+        Err(_) => {
+            KUSTOMIZATION_FILES
+                .iter()
+                .any(|known| known.eq_ignore_ascii_case(name))
+                || reader
+                    .documents(bytes)
+                    .is_ok_and(|(_, documents)| documents.iter().any(is_of_group))
+        }
+    }
 }
 
 fn merge(
@@ -433,6 +481,38 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "failed to decode Kubernetes YAML from app/values.yaml"
+        );
+    }
+
+    #[test]
+    fn a_kustomization_under_a_wrong_name_is_refused_with_the_right_one() {
+        let head = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n";
+        let of_flux =
+            "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\nmetadata: {name: a}\n";
+        let named = format!("{head}metadata: {{name: a}}\nnamespace: prod\nresources: [a.yaml]\n");
+        for (name, written) in [
+            ("Kustomization.yaml", named.as_str()),
+            ("kustomize.yaml", &*format!("{head}resources: [a.yaml]\n")),
+            ("kustomization.yaml.yaml", &*format!("{OBJECT}---\n{named}")),
+            ("KUSTOMIZATION.yml", "resources: [a.yaml]\n"),
+        ] {
+            for folder in ["app", "app/sub"] {
+                let path = format!("{folder}/{name}");
+                let files = [("app/a.yaml", OBJECT), (path.as_str(), written)];
+                let error = text(&files, "app", &Options::default())
+                    .expect_err(name)
+                    .to_string();
+                assert_eq!(
+                    error,
+                    format!(
+                        "{path}: a kustomization is not read under this name; call it kustomization.yaml"
+                    )
+                );
+            }
+        }
+        let files = [("app/a.yaml", OBJECT), ("app/Kustomization.yaml", of_flux)];
+        assert!(
+            text(&files, "app", &Options::default()).is_ok_and(|text| text.contains("./Kustomization.yaml"))
         );
     }
 

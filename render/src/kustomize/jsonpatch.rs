@@ -9,6 +9,7 @@ use super::depth;
 use super::error::{Error, Result, invalid, shortened};
 use super::reader::Reader;
 use super::steps::Steps;
+use crate::surrogates::paired;
 
 /// How many items of a list are moved in one step.
 const ITEMS_PER_STEP: usize = 4;
@@ -34,7 +35,8 @@ pub(crate) fn decode(text: &str, reader: Reader<'_>) -> Result<Vec<Operation>> {
     let value: Value = if text.starts_with('[') {
         // Taken before anything is made, as long as the text may be.
         reader.steps().spend_copy(values_in(text), text.len())?;
-        serde_json::from_str(text).map_err(|error| invalid(format!("decoding JSON patch: {error}")))?
+        serde_json::from_str(&paired(text))
+            .map_err(|error| invalid(format!("decoding JSON patch: {error}")))?
     } else {
         match reader.first(text.as_bytes())? {
             Some(node) if node.kind() == Kind::Map => return Err(no_list()),
@@ -173,26 +175,29 @@ fn step(document: &mut Value, operation: &Operation) -> Result<(), String> {
             add(document, &operation.path, copied)
         }
         "test" => {
-            let found = look(document, &operation.path);
             let wanted = operation.value.as_ref().unwrap_or(&Value::Null);
-            match found {
-                Some(found) if equal(found, wanted) => Ok(()),
-                None if wanted.is_null() => Ok(()),
-                _ => Err("testing value failed".into()),
+            // Integers are equal to the digit, and none is equal to a number with a point.
+            match tested(document, &operation.path)? == wanted {
+                true => Ok(()),
+                false => Err("testing value failed".into()),
             }
         }
         other => Err(format!("unexpected kind of operation '{}'", shortened(other))),
     }
 }
 
-fn equal(a: &Value, b: &Value) -> bool {
-    match (a, b) {
-        (Value::Number(a), Value::Number(b)) => a.as_f64() == b.as_f64(),
-        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| equal(a, b)),
-        (Value::Object(a), Value::Object(b)) => {
-            a.len() == b.len() && a.iter().all(|(k, a)| b.get(k).is_some_and(|b| equal(a, b)))
-        }
-        _ => a == b,
+/// Returns what a test looks at: null for a field that its parent does not have.
+fn tested<'v>(document: &'v Value, path: &str) -> Result<&'v Value, String> {
+    if path.is_empty() {
+        return Ok(document);
+    }
+    let (parent, last) = parts(path)?;
+    match look(document, parent) {
+        Some(Value::Object(fields)) => Ok(fields.get(&last).unwrap_or(&Value::Null)),
+        Some(Value::Array(items)) => index(&last, items.len())
+            .and_then(|at| items.get(at))
+            .ok_or_else(|| format!("unable to access invalid index: {}", shortened(&last))),
+        _ => Err("its parent is missing, or holds no fields".into()),
     }
 }
 

@@ -27,6 +27,14 @@ pub enum LoadError {
     /// A document is no object.
     #[error("missing Resource metadata")]
     Metadata,
+    /// One of several documents, or of the items of a list, is no object.
+    #[error("{error} (in {place})")]
+    Within {
+        /// Which.
+        place: String,
+        /// What is wrong with it.
+        error: Box<LoadError>,
+    },
     /// A list cannot be opened.
     #[error("trouble expanding list of {kind}: {source}")]
     List {
@@ -42,6 +50,17 @@ pub enum LoadError {
 }
 
 impl LoadError {
+    /// Says where in its file the fault is, where that is known and something else stands there as well.
+    fn within(self, place: Option<String>) -> LoadError {
+        match place {
+            Some(place) if !self.is_final() => LoadError::Within {
+                place,
+                error: Box::new(self),
+            },
+            _ => self,
+        }
+    }
+
     /// Tells whether nothing but a stop helps: a bound was reached, or the caller asked for it.
     pub(crate) fn is_final(&self) -> bool {
         matches!(self, LoadError::TooLarge(_) | LoadError::Cancelled)
@@ -50,15 +69,18 @@ impl LoadError {
 
 /// Reads the objects of a manifest file, with the lists among them replaced by their items.
 pub(crate) fn objects(bytes: &[u8], reader: Reader<'_>) -> Result<Vec<Node>, LoadError> {
-    let (count, documents) = reader.documents(bytes)?;
+    let mut lines = Vec::new();
+    let (count, documents) = reader.documents_with_lines(bytes, &mut lines)?;
     let mut nodes: Vec<Node> = Vec::with_capacity(documents.len());
-    for document in documents {
+    for (document, line) in documents.into_iter().zip(lines) {
         match unwrapped(count, document) {
-            Ok(items) => nodes.extend(items),
-            Err(document) => nodes.push(*document),
+            Ok(items) => nodes.extend(checked(items, &|at| Some(format!("items[{at}]")))?),
+            Err(document) => {
+                let place = || format!("the document that begins at line {line}");
+                nodes.extend(checked(vec![*document], &|_| (count > 1).then(place))?);
+            }
         }
     }
-    let nodes = checked(nodes)?;
     if nodes.iter().any(|node| kind(node).ends_with("List")) {
         opened(nodes, reader)
     } else {
@@ -82,14 +104,14 @@ fn unwrapped(count: usize, mut document: Node) -> Result<Vec<Node>, Box<Node>> {
         .unwrap_or_default())
 }
 
-/// Leaves out empty documents and requires kind and name of the others.
-fn checked(nodes: Vec<Node>) -> Result<Vec<Node>, LoadError> {
+/// Leaves out empty documents and requires kind and name of the others; `place` says where each stands.
+fn checked(nodes: Vec<Node>, place: &dyn Fn(usize) -> Option<String>) -> Result<Vec<Node>, LoadError> {
     let mut kept = Vec::with_capacity(nodes.len());
-    for node in nodes {
+    for (at, node) in nodes.into_iter().enumerate() {
         if node.is_empty() {
             continue;
         }
-        validate(&node)?;
+        validate(&node).map_err(|error| error.within(place(at)))?;
         kept.push(node);
     }
     Ok(kept)
@@ -143,8 +165,9 @@ fn opened(nodes: Vec<Node>, reader: Reader<'_>) -> Result<Vec<Node>, LoadError> 
         match list.get("items") {
             Some(Value::Null) | None => {}
             Some(Value::Array(items)) => {
-                for item in items {
-                    queue.extend(objects_of(item, reader)?);
+                for (at, item) in items.iter().enumerate() {
+                    let objects = objects_of(item, reader);
+                    queue.extend(objects.map_err(|error| error.within(Some(format!("{kind}.items[{at}]"))))?);
                 }
             }
             Some(_) => return Err(LoadError::Items(kind)),
@@ -158,5 +181,5 @@ fn objects_of(item: &Value, reader: Reader<'_>) -> Result<Vec<Node>, LoadError> 
     let nodes = documents
         .into_iter()
         .map(|d| unwrapped(count, d).unwrap_or_else(|d| vec![*d]));
-    checked(nodes.flatten().collect())
+    checked(nodes.flatten().collect(), &|_| None)
 }

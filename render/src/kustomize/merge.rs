@@ -12,7 +12,7 @@ use smol_str::SmolStr;
 
 use crate::yaml::node::{Content, Kind, Node};
 
-use super::error::{Result, invalid};
+use super::error::{Error, Result, invalid};
 use super::id;
 use super::schema::{Schemas, Shape};
 use super::steps::Steps;
@@ -28,7 +28,9 @@ const DIRECTIVE: &str = "$patch";
 pub(crate) fn merge(object: Node, patch: Node, schemas: &Schemas, steps: &Steps<'_>) -> Result<Option<Node>> {
     let replaces = patch.get(DIRECTIVE).is_some_and(|word| word.text() == "replace");
     let kept = replaces.then(|| object.clone());
-    let walked = Walker { schemas, steps }.walk(Some(object), Some(patch), None)?;
+    let walked = Walker { schemas, steps }
+        .walk(Some(object), Some(patch), None)
+        .map_err(Error::with_path)?;
     Ok(kept.or_else(|| walked.into_node()))
 }
 
@@ -168,7 +170,8 @@ impl<'s> Walker<'s> {
             let shape = shape.and_then(|s| s.field(&name));
             let place = places.get(&name).copied();
             let Some((at, (_, value))) = place.and_then(|at| Some((at, fields[at].as_mut()?))) else {
-                if let Walked::Node(value) = self.walk(None, theirs, shape)? {
+                let walked = self.walk(None, theirs, shape);
+                if let Walked::Node(value) = walked.map_err(|error| error.below(|| name.to_string()))? {
                     added.push((name, value));
                 }
                 continue;
@@ -178,7 +181,8 @@ impl<'s> Walker<'s> {
                 continue;
             }
             let ours = taken(value);
-            match self.walk(Some(ours), theirs, shape)? {
+            let walked = self.walk(Some(ours), theirs, shape);
+            match walked.map_err(|error| error.below(|| name.to_string()))? {
                 Walked::Removed => fields[at] = None,
                 Walked::Node(merged) => {
                     value.overwrite(merged);
@@ -268,7 +272,9 @@ impl<'s> Walker<'s> {
             let replaced = patch
                 .and_then(|patch| patch.remove(DIRECTIVE))
                 .is_some_and(|directive| directive.text() == "replace");
-            let merged = self.walk(mine, copy, shape)?;
+            let merged = self
+                .walk(mine, copy, shape)
+                .map_err(|error| error.below(|| item(&find_keys, &find_row)))?;
             match merged.into_node().filter(|n| !n.is_null() && !is_empty_map(n)) {
                 None => ours.set(None, &keys, &row)?,
                 Some(mut element) => {
@@ -297,6 +303,13 @@ impl<'s> Walker<'s> {
             ..Node::seq()
         }))
     }
+}
+
+/// Names an item by its keys as a path does; one of a list of scalars by nothing that it says.
+fn item(keys: &[String], row: &Row) -> String {
+    let pairs = keys.iter().zip(row).filter(|(key, _)| !key.is_empty());
+    let pairs: Vec<String> = pairs.map(|(key, value)| format!("{key}={value}")).collect();
+    format!("[{}]", pairs.join(","))
 }
 
 /// Adds the items of the object behind those of the patch; an item of the same keys takes its place there.

@@ -35,7 +35,22 @@ impl<'r> Reader<'r> {
 
     /// Reads every document of a file and says how many parts it has; what is empty or null is left out.
     pub(crate) fn documents(&self, bytes: &[u8]) -> Result<(usize, Vec<Node>)> {
-        decode_documents(bytes, |part| self.taken(part.bytes(), |limits| part.read(limits)))
+        self.documents_with_lines(bytes, &mut Vec::new())
+    }
+
+    /// As [`Self::documents`], and gathers the line that each begins with.
+    pub(crate) fn documents_with_lines(
+        &self,
+        bytes: &[u8],
+        lines: &mut Vec<usize>,
+    ) -> Result<(usize, Vec<Node>)> {
+        decode_documents(bytes, |part| {
+            let document = self.taken(part.bytes(), |limits| part.read(limits))?;
+            if document.is_some() {
+                lines.push(part.line());
+            }
+            Ok(document)
+        })
     }
 
     /// Reads the first document of a text.

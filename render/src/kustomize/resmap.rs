@@ -29,12 +29,6 @@ pub(crate) struct ResMap {
 }
 
 impl ResMap {
-    pub(crate) fn new(list: Vec<Resource>) -> Result<ResMap> {
-        let mut map = ResMap::default();
-        map.append_all(list)?;
-        Ok(map)
-    }
-
     pub(crate) fn list(&self) -> &[Resource] {
         &self.list
     }
@@ -181,8 +175,8 @@ impl ResMap {
         Ok(())
     }
 
-    /// Fails when two objects have the same identity.
-    pub(crate) fn require_distinct(&mut self) -> Result<()> {
+    /// Fails when two objects have the same identity, which is looked for where it is not known already.
+    pub(crate) fn require_distinct(&mut self, steps: &Steps<'_>) -> Result<()> {
         if self
             .current
             .as_ref()
@@ -190,6 +184,7 @@ impl ResMap {
         {
             return Ok(());
         }
+        steps.spend(self.list.len())?;
         self.reindex();
         let list = std::mem::take(&mut self.list);
         self.append_all(list)

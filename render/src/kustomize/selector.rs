@@ -272,10 +272,10 @@ impl<'a> Scan<'a> {
             return Some(Test::In(HashSet::from([value(self.word())?])));
         }
         if self.eat(">") {
-            return self.word().parse().ok().map(Test::Greater);
+            return bound(self.word()).map(Test::Greater);
         }
         if self.eat("<") {
-            return self.word().parse().ok().map(Test::Less);
+            return bound(self.word()).map(Test::Less);
         }
         self.skip();
         if self.rest.is_empty() || self.rest.starts_with(',') {
@@ -305,14 +305,33 @@ impl<'a> Scan<'a> {
     }
 }
 
+/// Reads a key: a name, and perhaps a prefix before it, which is the name of a domain.
 fn key(word: &str) -> Option<String> {
-    let name = word.rsplit_once('/').map_or(word, |(_, name)| name);
-    let fits = !name.is_empty() && name.len() <= 63 && is_label(name);
+    let (prefix, name) = match word.split_once('/') {
+        Some((prefix, name)) => (Some(prefix), name),
+        None => (None, word),
+    };
+    let fits = !name.is_empty() && name.len() <= 63 && is_label(name) && prefix.is_none_or(is_domain);
     fits.then(|| word.to_string())
+}
+
+/// Reads the number of a comparison, which is to be the value of a label too: one below zero is none.
+fn bound(word: &str) -> Option<i64> {
+    value(word)?.parse().ok()
 }
 
 fn value(word: &str) -> Option<String> {
     (word.is_empty() || (word.len() <= 63 && is_label(word))).then(|| word.to_string())
+}
+
+fn is_domain(text: &str) -> bool {
+    let fits = |part: &str| {
+        is_label(part)
+            && part
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    };
+    text.len() <= 253 && text.split('.').all(fits)
 }
 
 fn is_label(text: &str) -> bool {

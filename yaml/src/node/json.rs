@@ -120,10 +120,15 @@ fn value(node: &Node, schema: Schema, top: bool, flow: bool) -> Result<Value, Re
 }
 
 /// Tells whether go-yaml quotes a plain scalar in braces or brackets, which makes text of it: an empty one, and a time.
+/// One that was emptied by what was written over it is still to be what stood there, and no text.
 fn is_quoted_in_flow(node: &Node, text: &str) -> bool {
     !node.tagged
         && node.style == Style::Plain
-        && (text.is_empty() || (node.tag == Tag::Timestamp && text.contains(':')))
+        && match node.tag {
+            Tag::Bool | Tag::Int | Tag::Float => false,
+            Tag::Timestamp => text.contains(':'),
+            _ => text.is_empty(),
+        }
 }
 
 fn map(fields: &[(Node, Node)], schema: Schema, top: bool, flow: bool) -> Result<Value, ResolveError> {

@@ -155,6 +155,11 @@ impl Part<'_> {
         self.text.len()
     }
 
+    /// Returns the line of the file, from 1, that the part begins with.
+    pub fn line(&self) -> usize {
+        self.above + 1
+    }
+
     /// Reads the document of the part; `None` when there is none.
     ///
     /// # Errors

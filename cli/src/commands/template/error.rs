@@ -30,6 +30,9 @@ pub(super) enum TemplateError {
         /// Which limit.
         over: Over,
     },
+    /// The time was over while a file or folder was read.
+    #[error("the reading of {0} was stopped")]
+    Stopped(String),
     /// The chart is named in a way that would have to be fetched.
     #[error(
         "{0:?} is no folder or file, and is not fetched: download it first, as with helm pull, and name what that wrote"

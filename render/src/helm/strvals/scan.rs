@@ -3,8 +3,8 @@
 use flotilla_core::text::runes::is_space;
 use serde::Deserialize;
 
-use crate::helm::json;
 use crate::helm::values::from_json;
+use crate::surrogates::paired;
 use crate::yaml::Value;
 
 /// A line being read from left to right.
@@ -74,7 +74,7 @@ impl<'a> Scan<'a> {
 
     /// Takes one JSON value; an error is the column where it stops being one.
     pub(super) fn json(&mut self) -> Result<Value, usize> {
-        let text = json::paired(&self.text[..self.first_json()]);
+        let text = paired(&self.text[..self.first_json()]);
         let mut reader = serde_json::Deserializer::from_str(&text);
         let value = serde_json::Value::deserialize(&mut reader).map_err(|error| error.column())?;
         let end = reader.into_iter::<serde_json::Value>().byte_offset();

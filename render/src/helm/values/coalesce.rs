@@ -30,7 +30,7 @@ pub enum CoalesceError {
 }
 
 /// A value that does not count, since it is of another kind than what it meets. Holds no value.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ValueWarning {
     /// A chart's default for a table is none, and is left out.
     Skipped(String),

@@ -162,7 +162,7 @@ fn text<'o>(
     }
 }
 
-fn layer(reference: &Reference, text: &[u8], growth: &mut Growth) -> Result<Map, ReferenceError> {
+fn layer(reference: &Reference, text: &[u8], growth: &mut Growth<'_>) -> Result<Map, ReferenceError> {
     let read = match super::decoded(text).and_then(|text| Ok(growth.read(&text, false)?)) {
         Ok(Value::Null) => Ok(Map::new()),
         Ok(value) => match floats(value) {

@@ -142,7 +142,7 @@ impl Build<'_> {
         }
         let file = inner.path();
         let mut acc = self.run(&inner, acc).in_file(&file)?;
-        acc.map = ResMap::new(acc.map.into_list())?;
+        acc.map.require_distinct(&self.steps)?;
         // What came out of the component is merged into nothing once more.
         acc.config = self
             .configs

@@ -205,7 +205,7 @@ fn apply_to(map: &mut ResMap, selected: &[usize], patch: &Resource, context: &Co
         emptied |= merge_into(map, *position, &template, context)?;
     }
     drop_if(emptied, map, context.steps)?;
-    map.require_distinct()
+    map.require_distinct(context.steps)
 }
 
 /// Drops what patches emptied; where they emptied nothing, no object is looked at.
