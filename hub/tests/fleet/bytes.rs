@@ -44,6 +44,7 @@ impl Metered {
         });
         let options = world.options().socket(world.dir.path());
         world.store = Store::open(options, 4).await.expect("the store opens");
+        world.planning = world.store.for_planning();
         Self { world, sent }
     }
 
