@@ -104,7 +104,11 @@ async fn object_made_after_the_list_is_looked_at_and_adopted() {
     settle().await;
     let requests = world.cluster.take_requests();
     // One of ten was refused, looked at, and written again.
-    assert_eq!((begun + requests["apply"], requests["get"]), (11, 1), "{requests:?}");
+    assert_eq!(
+        (begun + requests["apply"], requests["get"]),
+        (11, 1),
+        "{requests:?}"
+    );
     let live = world.cluster.object(&key("ConfigMap", "c003")).unwrap();
     assert_eq!(live["data"], json!({"a": "1"}));
     assert_eq!(world.events("Adopted").len(), 1);
