@@ -37,7 +37,6 @@ impl Store {
     }
 
     /// Records that this hub lives, and tells whether no other does.
-
     async fn record<'e>(
         &self,
         executor: impl Executor<'e, Database = Postgres>,
