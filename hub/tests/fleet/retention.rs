@@ -130,9 +130,12 @@ async fn inputs_revisions_artifacts_and_values_are_removed_by_statements_of_boun
         ..Removed::default()
     };
     assert_eq!(world.remove_unused().await, expected);
-    let statements = tables.map(|table| (table.to_owned(), vec![5000, 1000]));
-    assert_eq!(deletions(&world).await, BTreeMap::from(statements));
+    let statements = deletions(&world).await;
     for table in tables {
+        // Where what is kept stands in its page is by chance; and what takes others with it is a statement of theirs.
+        let rows = &statements[table];
+        assert!(rows.iter().all(|rows| *rows <= 5000), "{table}: {rows:?}");
+        assert_eq!(rows.iter().sum::<i64>(), 6000, "{table}: {rows:?}");
         assert_eq!(
             world.count(&format!("SELECT count(*) FROM {table}")).await,
             1,

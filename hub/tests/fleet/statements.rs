@@ -260,8 +260,8 @@ async fn a_report_of_one_unit_and_object_is_six_statements() {
         .await
         .expect("ingested");
     let asked = statements.take();
-    // The lock, unit, object, session, wake-up, commit.
-    assert_eq!(asked.len(), 6, "{asked:#?}");
+    // The lock, unit, object, session, wake-up, commit; and telling others, of whom nothing is known here.
+    assert_eq!(asked.len(), 7, "{asked:#?}");
     assert!(
         asked.iter().all(|one| !one.words.starts_with("DELETE")),
         "{asked:#?}"
@@ -344,11 +344,11 @@ async fn reports_of_fifty_agents_are_as_many_statements_as_one_and_so_are_acknow
     let ingested = world.store.ingest(&reports).await.expect("ingested");
     assert_eq!(ingested.applied.len(), 50);
     let asked = statements.take();
-    // The lock, units, objects, conditions, sessions, wake-up, commit.
-    assert_eq!(asked.len(), 7, "{asked:#?}");
+    // The lock, units, objects, conditions, sessions, wake-up, commit; and telling others.
+    assert_eq!(asked.len(), 8, "{asked:#?}");
     world.store.told(&acks).await.expect("accepted");
     let asked = statements.take();
-    assert_eq!(asked.len(), 3, "{asked:#?}");
+    assert_eq!(asked.len(), 4, "{asked:#?}");
     assert_eq!(
         world
             .count("SELECT count(*) FROM session WHERE accepted_generation = 1")
@@ -384,8 +384,8 @@ async fn publishing_a_unit_on_a_hundred_clusters_is_as_many_statements_as_on_one
         counted.push((planned, statements.take().len()));
     }
     // The locks of the claims, plan, rollout, keys, units, proof of the claims, wake-ups, commit; the lock and those that lack a state, units, entries twice,
-    // heads, wake-up, commit.
-    assert_eq!(counted, [(8, 8), (8, 8)]);
+    // heads, wake-up, commit. And telling others, of both.
+    assert_eq!(counted, [(9, 9), (9, 9)]);
     assert!(
         world
             .store
@@ -417,11 +417,11 @@ async fn a_connect_is_five_statements_that_write_no_good_news_and_decide_no_roll
     open_judged(&world, cluster, &good).await;
     let asked = statements.take();
     // That it is there is told once.
-    assert_eq!(asked.len(), 6, "{asked:#?}");
+    assert_eq!(asked.len(), 7, "{asked:#?}");
     open_judged(&world, cluster, &good).await;
     let asked = statements.take();
-    // The lock, session, what is judged, wake-up, commit.
-    assert_eq!(asked.len(), 5, "{asked:#?}");
+    // The lock, session, what is judged, wake-up, commit; and telling others, of whom nothing is known here.
+    assert_eq!(asked.len(), 6, "{asked:#?}");
     assert_eq!(conditions().await, 0);
     let wrong = ConditionRow {
         ok: false,
