@@ -112,6 +112,9 @@ CREATE TABLE rendering (
     created_at  timestamptz NOT NULL DEFAULT now(),
     finished_at timestamptz
 );
+-- Whether an attempt of a replica is not the last one any more: another was begun, or it was given back.
+CREATE FUNCTION is_taken(replica text, attempt int, r rendering) RETURNS boolean LANGUAGE sql IMMUTABLE
+    RETURN r.attempts > attempt OR r.attempts = attempt AND r.state = 'Pending' AND r.begun_by <> replica;
 CREATE INDEX rendering_begun ON rendering (begun_by) WHERE begun_by <> '';
 CREATE INDEX rendering_pending ON rendering (not_before) WHERE state = 'Pending';
 CREATE INDEX rendering_content ON rendering (content);

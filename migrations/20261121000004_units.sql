@@ -170,6 +170,10 @@ CREATE INDEX desired_entry_released ON desired_entry (cluster_id) WHERE released
 CREATE INDEX desired_entry_content ON desired_entry (content, cluster_id);
 CREATE INDEX desired_entry_since ON desired_entry (cluster_id, since_generation);
 
+-- Digests that stand one after the other.
+CREATE FUNCTION digests(bytes bytea) RETURNS bytea[] LANGUAGE sql IMMUTABLE
+    RETURN ARRAY(SELECT substr(bytes, n * 32 + 1, 32) FROM generate_series(0, length(bytes) / 32 - 1) AS n);
+
 -- What of this a cluster's published entries name. A few digests are looked up each: of a cluster of many units, all would
 -- be read for each question. Of many, what the cluster has is gone through once: each may have been in a thousand contents.
 CREATE FUNCTION reachable(cluster uuid, contents bytea[], objects bytea[], configs bytea[]) RETURNS SETOF bytea
@@ -284,26 +288,27 @@ CREATE TABLE history (
     at         timestamptz NOT NULL DEFAULT clock_timestamp(),
     target     bytea NOT NULL,
     ready      text NOT NULL,
+    -- Of the target, in the row that its plan wrote.
+    content    bytea,
     PRIMARY KEY (unit_id, version, at)
 ) PARTITION BY RANGE (at);
 CREATE INDEX history_at ON history (at);
-CREATE INDEX history_target ON history (target, cluster_id);
+CREATE INDEX history_target ON history (target);
+CREATE INDEX history_content ON history (content, cluster_id) WHERE content IS NOT NULL;
 
--- What of this a cluster has, or had. As in `reachable`, few are looked up each, from what is asked for and not from what a
--- fleet has had of it; of many objects, and of values, those count that its agent holds.
+-- What of this a cluster has, or had. As in `reachable`, few are looked up each, by content and cluster at once: where each
+-- cluster has variables of its own, a content has as many targets as it has clusters. Of many objects, and of values,
+-- those count that its agent holds.
 CREATE FUNCTION given(cluster uuid, contents bytea[], objects bytea[], configs bytea[]) RETURNS SETOF bytea
     LANGUAGE sql STABLE
     BEGIN ATOMIC
     SELECT v FROM unnest(contents) AS v CROSS JOIN LATERAL (
-        SELECT FROM (SELECT t.digest FROM target t WHERE t.content = v OFFSET 0) AS t
-        CROSS JOIN LATERAL (SELECT FROM history h WHERE h.target = t.digest AND h.cluster_id = cluster LIMIT 1) AS h
-        LIMIT 1) AS one
+        SELECT FROM history h WHERE h.content = v AND h.cluster_id = cluster LIMIT 1) AS one
     UNION ALL
     SELECT v FROM unnest(objects) AS v CROSS JOIN LATERAL (
         SELECT FROM (SELECT part FROM part_object WHERE object = v OFFSET 0) AS o
         CROSS JOIN LATERAL (SELECT content FROM content_part p WHERE p.part = o.part OFFSET 0) AS c
-        CROSS JOIN LATERAL (SELECT t.digest FROM target t WHERE t.content = c.content OFFSET 0) AS t
-        CROSS JOIN LATERAL (SELECT FROM history h WHERE h.target = t.digest AND h.cluster_id = cluster LIMIT 1) AS h
+        CROSS JOIN LATERAL (SELECT FROM history h WHERE h.content = c.content AND h.cluster_id = cluster LIMIT 1) AS h
         LIMIT 1) AS one
     WHERE cardinality(objects) <= 100
     UNION ALL

@@ -22,6 +22,7 @@ use sqlx::postgres::PgConnectOptions;
 use time::OffsetDateTime;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::{
     artifact::ArtifactStore,
@@ -40,6 +41,7 @@ use crate::{
         fetch::Fetcher,
         fleet::{Fleet, counts::Counts},
         streams::Streams,
+        together::Together,
     },
     http,
     index::Index,
@@ -304,7 +306,14 @@ async fn start_on(serve: &Serve, store: &Store) -> anyhow::Result<Started> {
         index,
         streams,
         ingest: Ingest::start(store.clone()),
-        fetcher: Fetcher::new(store.clone(), seal.clone()),
+        fetcher: Fetcher::new(store.for_fetching(), seal.clone()),
+        identities: {
+            let store = store.for_fetching();
+            Together::start(move |clusters: Vec<Uuid>| {
+                let store = store.clone();
+                async move { store.identities(&clusters).await }
+            })
+        },
         trust_domain: authority.trust_domain().to_owned(),
         replica: replica.to_string(),
         incarnation,
@@ -614,6 +623,7 @@ async fn serve_grpc(
         .register_encoded_file_descriptor_set(flotilla_proto::DESCRIPTORS)
         .build_v1()
         .expect("the committed descriptors are whole");
+    let strangers = gate.attempts.per_second();
     let served = tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
@@ -632,7 +642,10 @@ async fn serve_grpc(
         .add_service(EnrollServiceServer::new(enrolments).max_decoding_message_size(MAX_ENROLMENT))
         // A request's documents may be larger than a message's default bound.
         .add_service(FleetServiceServer::new(fleet).max_decoding_message_size(20 << 20))
-        .serve_with_incoming_shutdown(tls::serve(listener, config), stop.clone().cancelled_owned());
+        .serve_with_incoming_shutdown(
+            tls::serve(listener, config, strangers),
+            stop.clone().cancelled_owned(),
+        );
     // Streams of agents never end by themselves: after a moment's grace they are dropped.
     let grace = async {
         stop.cancelled().await;

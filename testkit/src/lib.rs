@@ -23,6 +23,7 @@
 
 mod audit;
 mod background;
+mod beside;
 mod certs;
 mod control_plane;
 mod dir;
@@ -40,6 +41,7 @@ mod usage;
 mod wait;
 
 pub use audit::{AuditEntry, AuditFilter, AuditLog, AuditMark, AuditObject, AuditStatus, AuditUser};
+pub use beside::done_beside;
 pub use certs::{Authority, KeyCert};
 pub use control_plane::{Component, ControlPlane, ControlPlaneOptions, Controllers};
 pub use error::RigError;

@@ -96,6 +96,32 @@ fn choose_one(placements: &[Placement], cluster: &Candidate) -> Option<Chosen> {
     })
 }
 
+/// Where clusters that placements may choose are to be looked for: all others are chosen by none of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Search {
+    /// Clusters with these names.
+    pub names: BTreeSet<String>,
+    /// Clusters with all labels of one of these, each with its value. One without any is all clusters.
+    pub labels: BTreeSet<BTreeMap<String, String>>,
+}
+
+impl Search {
+    /// What these placements may choose.
+    pub fn of(placements: &[Placement]) -> Self {
+        let owned = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
+        let selectors = placements.iter().flat_map(|placement| &placement.selectors);
+        Self {
+            names: placements
+                .iter()
+                .flat_map(|placement| placement.names.iter().cloned())
+                .collect(),
+            labels: selectors
+                .map(|selector| selector.required().into_iter().map(owned).collect())
+                .collect(),
+        }
+    }
+}
+
 impl Placement {
     fn chooses(&self, cluster: &Candidate) -> bool {
         !self.exclude.contains(&cluster.name)
@@ -120,6 +146,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::random::Random;
 
     fn cluster(name: &str, env: &str) -> Candidate {
         Candidate {
@@ -156,6 +183,72 @@ mod tests {
         placement.names.insert("c2".into());
         placement.exclude.insert("c1".into());
         assert_eq!(names(&choose(&[placement], &clusters)), ["c2", "c3"]);
+    }
+
+    #[test]
+    fn a_cluster_is_looked_for_by_name_or_by_the_labels_it_must_have() {
+        let mut placement = by_label("p", "env=prod,tier in (a,b),!old");
+        placement.names.insert("c7".into());
+        let search = Search::of(&[placement]);
+        assert_eq!(search.names, BTreeSet::from(["c7".to_owned()]));
+        let env = BTreeMap::from([("env".to_owned(), "prod".to_owned())]);
+        assert_eq!(search.labels, BTreeSet::from([env]));
+        let any = Search::of(&[by_label("p", "env!=dev")]);
+        assert_eq!(any.labels, BTreeSet::from([BTreeMap::new()]));
+        assert_eq!(Search::of(&[]), Search::default());
+    }
+
+    #[test]
+    fn whatever_random_placements_choose_is_among_what_is_looked_for() {
+        let terms = ["a=1", "a!=1", "a in (1,2)", "b", "!b", "b notin (1)", "b=2"];
+        let mut random = Random(7);
+        let mut chosen_in_all = 0;
+        for _ in 0..2000 {
+            let mut placements = Vec::new();
+            for _ in 0..random.below(3) {
+                let mut placement = Placement {
+                    name: "p".into(),
+                    selectors: Vec::new(),
+                    names: BTreeSet::new(),
+                    exclude: BTreeSet::new(),
+                    overrides: vec![],
+                };
+                for _ in 0..random.below(3) {
+                    let terms: Vec<&str> = terms.iter().copied().filter(|_| random.below(4) == 0).collect();
+                    placement
+                        .selectors
+                        .push(Selector::parse(&terms.join(",")).expect("a selector"));
+                }
+                if random.below(2) == 0 {
+                    placement.names.insert(format!("c{}", random.below(4)));
+                }
+                placements.push(placement);
+            }
+            let search = Search::of(&placements);
+            for number in 0..4 {
+                let mut labels = BTreeMap::new();
+                for key in ["a", "b"] {
+                    if let value @ 1.. = random.below(3) {
+                        labels.insert(key.to_owned(), value.to_string());
+                    }
+                }
+                let name = format!("c{number}");
+                let candidate = Candidate {
+                    id: ClusterId(Uuid::from_u128(number)),
+                    name: name.clone(),
+                    labels: labels.clone(),
+                    variables: BTreeMap::new(),
+                };
+                let has = |wanted: &BTreeMap<String, String>| {
+                    wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
+                };
+                let found = search.names.contains(&name) || search.labels.iter().any(has);
+                let is_chosen = !choose(&placements, &[candidate]).is_empty();
+                assert!(found || !is_chosen, "{placements:?} {labels:?}");
+                chosen_in_all += u32::from(is_chosen);
+            }
+        }
+        assert!(chosen_in_all > 1000, "{chosen_in_all}");
     }
 
     #[test]

@@ -122,6 +122,15 @@ impl Selector {
         })
     }
 
+    /// Labels that whatever it matches has, with their values: those that are required to be equal to one.
+    pub fn required(&self) -> BTreeMap<&str, &str> {
+        let of_one = |one: &'_ Requirement| one.operator == Operator::In && one.values.len() == 1;
+        let equal = self.requirements.iter().filter(|one| of_one(one));
+        equal
+            .filter_map(|one| Some((one.key.as_str(), one.values.first()?.as_str())))
+            .collect()
+    }
+
     /// Tells whether it matches everything.
     pub fn is_empty(&self) -> bool {
         self.requirements.is_empty()

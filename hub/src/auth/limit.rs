@@ -149,6 +149,16 @@ impl Attempts {
         }
     }
 
+    /// So many attempts a second, in all and from one address.
+    pub fn per_second(&self) -> [usize; 2] {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "made of a small whole number"
+        )]
+        [self.all, self.each].map(|rate| rate.per_second as usize)
+    }
+
     /// Takes an attempt; `false` when there have been too many.
     pub fn take(&self, from: IpAddr, now: Instant) -> bool {
         let from = network(from);

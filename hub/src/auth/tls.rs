@@ -45,8 +45,8 @@ const HANDSHAKES: usize = 1024;
 const HANDSHAKES_EACH: usize = 64;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const TURN: Duration = Duration::from_millis(20);
-/// Connections without a client certificate: people, and agents that enrol. Agents with one are bounded by the
-/// clusters there are.
+/// Connections without a client certificate, in all and of one address, unless more may enrol each second: people, and
+/// agents that enrol. Agents with one are bounded by the clusters there are.
 const STRANGERS: usize = 1024;
 const STRANGERS_EACH: usize = 256;
 /// Descriptors that connections leave to everything else: store, sources, renderers, the other ports.
@@ -88,8 +88,13 @@ pub fn config(authority: &Authority, certificate: ServerCertificate) -> Result<S
 }
 
 /// Accepts connections and gives those whose handshake succeeded, until the receiver is dropped. A silent, slow or
-/// broken one costs a place of its own address and nothing else.
-pub fn serve(listener: TcpListener, config: SharedConfig) -> ReceiverStream<Result<Connection, io::Error>> {
+/// broken one costs a place of its own address and nothing else. Where so many may try to enrol each second, in all and of
+/// one address, as many may be there at once.
+pub fn serve(
+    listener: TcpListener,
+    config: SharedConfig,
+    [attempts, attempts_each]: [usize; 2],
+) -> ReceiverStream<Result<Connection, io::Error>> {
     let (accepted_tx, accepted_rx) = mpsc::channel(64);
     tokio::spawn(async move {
         let door = Arc::new(Door {
@@ -98,7 +103,7 @@ pub fn serve(listener: TcpListener, config: SharedConfig) -> ReceiverStream<Resu
             silent: Places::new(SILENT, SILENT_EACH),
             waiting: Places::new(WAITING, WAITING_EACH),
             handshakes: Places::new(HANDSHAKES, HANDSHAKES_EACH),
-            strangers: Places::new(STRANGERS, STRANGERS_EACH),
+            strangers: Places::new(STRANGERS.max(attempts), STRANGERS_EACH.max(attempts_each)),
             config,
         });
         loop {

@@ -23,11 +23,13 @@ use tracing::{Instrument as _, info, info_span, warn};
 use uuid::Uuid;
 
 use self::session::{Session, age, held};
-use super::{fetch::Fetcher, fleet::views::ms, leaf, status::from_store, streams::Streams};
+use super::{
+    fetch::Fetcher, fleet::views::ms, leaf, status::from_store, streams::Streams, together::Together,
+};
 use crate::{
     auth::peer::{self, NotAdmitted},
     index::Index,
-    store::{Store, report::ConditionRow, session::Opening},
+    store::{Store, enrol::IdentityRow, report::ConditionRow, session::Opening},
     task::ingest::{Ingest, condition_kind, text},
 };
 
@@ -46,6 +48,8 @@ pub struct Agents {
     pub ingest: Ingest,
     /// Serves content.
     pub fetcher: Fetcher,
+    /// Asks for the identities of who calls.
+    pub identities: Together<Uuid, Option<IdentityRow>>,
     /// Trust domain of agents' certificates.
     pub trust_domain: String,
     /// Name of this replica.
@@ -70,7 +74,7 @@ impl Agents {
             Status::unauthenticated("not admitted")
         };
         let peer = peer::read(leaf(request).as_ref(), &self.trust_domain).map_err(refused)?;
-        let identity = self.store.identity(peer.cluster).await.map_err(from_store)?;
+        let identity = self.identities.ask(peer.cluster).await?;
         let promote = peer::judge(&peer, identity.as_ref()).map_err(refused)?;
         if promote {
             self.store
@@ -197,6 +201,7 @@ impl Agents {
                     problems: BTreeMap::new(),
                     refusal: None,
                     ahead: false,
+                    last_told: (hello.incarnation, hello.generation, String::new()),
                     ends_at: Instant::now() + age(admitted.cluster, opened.epoch),
                     watched,
                     close,

@@ -17,13 +17,13 @@ use tonic::Status;
 use tracing::warn;
 use uuid::Uuid;
 
-use super::status::from_store;
+use super::{status::from_store, together::Together};
 use crate::{
     auth::seal::Seal,
     store::{
         Store, StoreError,
         content::{Found, Frame, Frames, Stored},
-        publish::{Named, Reachable},
+        publish::{Question, Reachable},
     },
 };
 
@@ -33,6 +33,8 @@ const CHUNK: usize = 1 << 20;
 const MAX_WANTS: usize = 10_000;
 /// Above this a delta's window grows too large; the whole item is sent.
 const MAX_DELTA_BASE: u64 = 16 << 20;
+/// A question that names more is asked by itself: it may take as long as those of many others.
+const SMALL: usize = 32;
 /// Items read at once: what an agent is slow to take is held meanwhile.
 const TOGETHER: usize = 32;
 
@@ -43,6 +45,7 @@ pub struct Fetcher {
     seal: Arc<Seal>,
     /// A delta is made once for all agents that go the same way.
     deltas: Arc<Deltas>,
+    reachable: Together<Question, Reachable>,
 }
 
 type Chunks = mpsc::Sender<Result<Chunk, Status>>;
@@ -50,10 +53,16 @@ type Chunks = mpsc::Sender<Result<Chunk, Status>>;
 impl Fetcher {
     /// A fetcher over the store.
     pub fn new(store: Store, seal: Arc<Seal>) -> Self {
+        let asking = store.clone();
+        let reachable = Together::start(move |questions: Vec<Question>| {
+            let store = asking.clone();
+            async move { store.reachable(&questions).await }
+        });
         Self {
             store,
             seal,
             deltas: Arc::default(),
+            reachable,
         }
     }
 
@@ -77,7 +86,7 @@ impl Fetcher {
                 });
             }
         }
-        let reachable = self.reachable(cluster, &wants).await.map_err(from_store)?;
+        let reachable = self.reachable(cluster, &wants).await?;
         for want in &mut wants {
             want.base = want.base.filter(|base| reachable.bases.contains(base));
         }
@@ -174,14 +183,12 @@ impl Fetcher {
     }
 
     /// Those of the wanted items that the cluster may have, and of the bases those that it was given.
-    async fn reachable(&self, cluster: Uuid, wants: &[Wanted]) -> Result<Reachable, StoreError> {
+    async fn reachable(&self, cluster: Uuid, wants: &[Wanted]) -> Result<Reachable, Status> {
         let of = |kind| wants.iter().filter(move |want| want.kind == kind);
-        let wanted = |kind| of(kind).map(|want| want.digest.as_bytes().to_vec()).collect();
-        let bases = |kind| {
-            let bases = of(kind).filter_map(|want| want.base);
-            bases.map(|base| base.as_bytes().to_vec()).collect()
-        };
-        let named = Named {
+        let wanted = |kind| of(kind).map(|want| want.digest).collect();
+        let bases = |kind| of(kind).filter_map(|want| want.base).collect();
+        let question = Question {
+            cluster,
             contents: wanted(ContentKind::Content),
             objects: wanted(ContentKind::Object),
             configs: wanted(ContentKind::Config),
@@ -189,7 +196,11 @@ impl Fetcher {
             base_objects: bases(ContentKind::Object),
             base_configs: bases(ContentKind::Config),
         };
-        self.store.reachable(cluster, &named).await
+        if question.size() <= SMALL {
+            return self.reachable.ask(question).await;
+        }
+        let answers = self.store.reachable(&[question]).await.map_err(from_store)?;
+        Ok(answers.into_iter().next().unwrap_or_default())
     }
 }
 

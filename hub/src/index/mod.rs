@@ -66,13 +66,10 @@ impl Index {
                 .iter()
                 .map(|(id, held)| (*id, held.unwrap_or(u64::MAX)))
                 .collect();
+            let bases: HashMap<Uuid, Option<u64>> = batch.iter().copied().collect();
             for (cluster, desired) in self.store.desired_since(&since).await? {
-                let base = since.iter().find(|(id, _)| *id == cluster);
-                self.set(
-                    cluster,
-                    desired,
-                    base.and_then(|(_, since)| (*since != u64::MAX).then_some(*since)),
-                );
+                let base = bases.get(&cluster).copied().flatten();
+                self.set(cluster, desired, base);
             }
         }
         Ok(())

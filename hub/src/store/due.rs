@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::{Connection, Result, Store, Topic, listener::Listener, session::signed, silence::answered};
+use super::{
+    Connection, Result, Store, Topic, listener::Listener, outbox::Reader, session::signed, silence::answered,
+};
 
 /// What a pass behind lost wake-ups found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,6 +23,8 @@ pub struct Stale {
     /// Clusters that have gone since the last look: in order, by a broken connection, or with the hub that held their
     /// streams. They are told of.
     pub gone: Vec<Uuid>,
+    /// There are wake-ups that were not read: nobody was told of them.
+    pub is_unread: bool,
 }
 
 /// A cluster that changed, and the number of the change.
@@ -32,7 +36,13 @@ impl Store {
     /// States of incarnations before this one are to be published again. What has changed within `settled` is left to who is
     /// woken by it: it would be done twice. It is asked on the connection that listens, which shows whether that one still
     /// hears.
-    pub async fn stale(&self, listener: &mut Listener, incarnation: u64, settled: Duration) -> Result<Stale> {
+    pub async fn stale(
+        &self,
+        listener: &mut Listener,
+        reader: &Reader,
+        incarnation: u64,
+        settled: Duration,
+    ) -> Result<Stale> {
         let asked = sqlx::query!(
             r#"WITH passed AS (DELETE FROM outbox WHERE at < now() - interval '10 minutes'),
                gone AS (
@@ -63,11 +73,16 @@ impl Store {
                UNION ALL
                SELECT 'unpublished', cluster_id FROM desired WHERE incarnation < $1
                UNION ALL
+               SELECT 'unread', gen_random_uuid() WHERE EXISTS (
+                 SELECT FROM outbox WHERE xid >= pg_snapshot_xmin($3::text::pg_snapshot)
+                   AND NOT pg_visible_in_snapshot(xid, $3::text::pg_snapshot))
+               UNION ALL
                SELECT 'source', r.uid FROM resource r LEFT JOIN source_state s ON s.uid = r.uid
                WHERE is_source(r.kind) AND NOT coalesce(r.suspended, r.spec->'suspend' = 'true', false)
                  AND (s.uid IS NULL OR s.observed_generation <> r.generation OR r.requested_at <> r.handled_at OR s.next_probe < now() - interval '10 seconds')"#,
             signed(incarnation),
-            settled.as_secs_f64()
+            settled.as_secs_f64(),
+            reader.read()
         );
         let answer = answered(asked.fetch_all(listener.listening().await?), self.silent).await;
         let rows = listener.heard(answer)?;
@@ -78,6 +93,7 @@ impl Store {
                 "cluster" => stale.clusters = true,
                 "source" => stale.sources.push(row.key),
                 "gone" => stale.gone.push(row.key),
+                "unread" => stale.is_unread = true,
                 _ => stale.unpublished.push(row.key),
             }
         }

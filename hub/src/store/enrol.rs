@@ -140,24 +140,40 @@ impl Store {
 
     /// Reads the identity of a cluster.
     pub async fn identity(&self, cluster_id: Uuid) -> Result<Option<IdentityRow>> {
-        let row = sqlx::query!(
-            r#"SELECT c.name, c.state, c.cluster_uid, i.generation, i.serial_current, i.serial_next,
+        let read = self.identities(&[cluster_id]).await?;
+        Ok(read.into_iter().next().flatten())
+    }
+
+    /// Reads the identities of clusters, in their order.
+    pub async fn identities(&self, clusters: &[Uuid]) -> Result<Vec<Option<IdentityRow>>> {
+        let rows = sqlx::query!(
+            r#"SELECT v.no AS "no!", c.name, c.state, c.cluster_uid, i.generation, i.serial_current, i.serial_next,
                       s.epoch AS "epoch?"
-               FROM identity i JOIN cluster c ON c.id = i.cluster_id
-               LEFT JOIN session s ON s.cluster_id = c.id AND s.connected WHERE i.cluster_id = $1"#,
-            cluster_id
+               FROM unnest($1::uuid[]) WITH ORDINALITY AS v(id, no)
+               JOIN identity i ON i.cluster_id = v.id JOIN cluster c ON c.id = i.cluster_id
+               LEFT JOIN session s ON s.cluster_id = c.id AND s.connected"#,
+            clusters
         )
-        .fetch_optional(self.pool())
+        .fetch_all(self.pool())
         .await?;
-        Ok(row.map(|row| IdentityRow {
-            name: row.name,
-            state: row.state,
-            cluster_uid: row.cluster_uid,
-            generation: row.generation.unsigned_abs(),
-            serial_current: row.serial_current,
-            serial_next: row.serial_next,
-            epoch: row.epoch.map(i64::unsigned_abs),
-        }))
+        let mut identities = vec![None; clusters.len()];
+        for row in rows {
+            let read = IdentityRow {
+                name: row.name,
+                state: row.state,
+                cluster_uid: row.cluster_uid,
+                generation: row.generation.unsigned_abs(),
+                serial_current: row.serial_current,
+                serial_next: row.serial_next,
+                epoch: row.epoch.map(i64::unsigned_abs),
+            };
+            // Numbered from 1.
+            let place = usize::try_from(row.no).ok().and_then(|no| no.checked_sub(1));
+            if let Some(place) = place.and_then(|no| identities.get_mut(no)) {
+                *place = Some(read);
+            }
+        }
+        Ok(identities)
     }
 
     /// The first use of the next serial makes it the current one.

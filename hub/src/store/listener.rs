@@ -75,9 +75,10 @@ impl Listener {
                 break;
             };
             let told = tokio::select! {
+                // The connection first: a hub that commits all the time hears of others too.
                 biased;
-                _ = committed.changed() => break,
                 told = connection.try_recv() => told,
+                _ = committed.changed() => break,
                 () = sleep_until(until) => return Ok(false),
             };
             let Ok(Some(told)) = told else {
@@ -119,6 +120,8 @@ impl Listener {
         connection.eager_reconnect(false);
         answered(connection.listen("flotilla_outbox"), self.store.silent).await?;
         self.is_new = true;
+        // Another hub may have said that it is there while nobody listened.
+        self.store.telling.note_alone(false, 0);
         Ok(connection)
     }
 
@@ -173,6 +176,23 @@ mod tests {
         command.wake(Topic::App, &key).await.expect("woken");
         for listener in [&mut ours, &mut theirs] {
             assert!(listener.wait(long).await.expect("heard"));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_store_that_commits_all_the_time_hears_of_another() {
+        let db = TestDb::create().await.expect("a database");
+        let (one, other) = (store(&db).await, store(&db).await);
+        let mut ours = one.listen("one").await.expect("it listens");
+        let _theirs = other.listen("other").await.expect("it listens");
+        let key = [Uuid::from_u128(1)];
+        other.wake(Topic::App, &key).await.expect("woken");
+        let mut turns = 0;
+        while one.telling.heard() == 0 {
+            one.wake(Topic::App, &key).await.expect("woken");
+            assert!(ours.wait(Duration::from_secs(20)).await.expect("heard"));
+            turns += 1;
+            assert!(turns < 1000, "nothing was heard of the other");
         }
     }
 

@@ -63,6 +63,8 @@ pub struct Store {
     /// Connections of all others than those who plan.
     ordinary: Arc<Warm>,
     planning: Arc<Warm>,
+    /// Connections of those who ask for agents what they may fetch.
+    fetching: Arc<Warm>,
     telling: Arc<Telling>,
     known: Arc<publish::Known>,
     writer: i64,
@@ -130,17 +132,19 @@ impl StoreError {
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
 impl Store {
-    /// Connects and brings the schema up to date. Half of the connections are for those who plan.
+    /// Connects and brings the schema up to date. Of the connections, three eighths are for those who plan, a quarter is
+    /// for what agents fetch: an agent's turn is behind other agents', and nobody else's behind all of them.
     pub async fn open(options: PgConnectOptions, connections: u32) -> Result<Self> {
-        let planning = (connections / 2).max(1);
-        let connections = [connections.saturating_sub(planning).max(1), planning];
+        let (planning, fetching) = ((connections * 3 / 8).max(1), (connections / 4).max(1));
+        let ordinary = connections.saturating_sub(planning + fetching).max(1);
+        let connections = [ordinary, planning, fetching];
         Self::open_within(options, connections, silence::SILENT, connect::ANSWERS).await
     }
 
     /// With other bounds of a statement's silence, and of a connection's that nothing was asked.
     async fn open_within(
         options: PgConnectOptions,
-        [connections, planning]: [u32; 2],
+        [ordinary, planning, fetching]: [u32; 3],
         silent: Duration,
         answers: Duration,
     ) -> Result<Self> {
@@ -149,14 +153,18 @@ impl Store {
         let mut connection = PgConnection::connect_with(&options).await?;
         MIGRATOR.run_direct(None, &mut connection, false).await?;
         connection.close().await?;
-        let planning =
-            connect::pool(planning, answers, &connect::PLANNING).connect_lazy_with(options.clone());
-        let pool = connect::pool(connections, answers, &[]).connect_with(options);
+        let often = |connections| {
+            let pool = connect::pool(connections, answers, &connect::PLANNING);
+            Arc::new(Warm::new(pool.connect_lazy_with(options.clone()), answers))
+        };
+        let (planning, fetching) = (often(planning), often(fetching));
+        let pool = connect::pool(ordinary, answers, &[]).connect_with(options);
         let ordinary = Arc::new(Warm::new(pool.await?, answers));
         Ok(Self {
             warm: ordinary.clone(),
             ordinary,
-            planning: Arc::new(Warm::new(planning, answers)),
+            planning,
+            fetching,
             telling: Arc::default(),
             known: Arc::default(),
             writer: replica::WRITER,
@@ -175,6 +183,15 @@ impl Store {
     pub fn for_planning(&self) -> Self {
         Self {
             warm: self.planning.clone(),
+            ..self.clone()
+        }
+    }
+
+    /// This handle for what agents fetch: few statements, each asked for each agent.
+    #[must_use]
+    pub fn for_fetching(&self) -> Self {
+        Self {
+            warm: self.fetching.clone(),
             ..self.clone()
         }
     }
@@ -202,7 +219,11 @@ impl Store {
 
     /// Closes all connections, once whoever holds one gives it back.
     pub async fn close(&self) {
-        futures::join!(self.ordinary.close(), self.planning.close());
+        futures::join!(
+            self.ordinary.close(),
+            self.planning.close(),
+            self.fetching.close()
+        );
     }
 
     /// For what waits for the disk, or must not wait for those who plan, whatever this handle is for.

@@ -3,29 +3,38 @@
 
 use uuid::Uuid;
 
-use super::{Result, Store, StoreError, Topic};
+use super::{Result, Store, Topic};
 
 /// Rows read at once: a change of an app on a few thousand clusters is one reading.
 const BATCH: i64 = 5000;
-/// Rows remembered. More come only while a transaction is open for long, of whatever database of the server: then some
-/// wake-ups are left to the pass.
-const REMEMBERED: usize = 20_000;
 
-/// Where a reader stands. A row is read as soon as it is visible; since transactions that began before its own may still
-/// be open, it is remembered until none is.
+/// Where a reader stands. A row is read as soon as it is visible, whatever transactions that began before its own are
+/// still open: what was read is what a snapshot of the database shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reader {
-    /// Rows of older transactions were read, all of them.
-    settled: u64,
-    /// Read, and not older: transaction and row.
-    read: Vec<(u64, i64)>,
-    more: bool,
+    /// What this shows was read.
+    read: String,
+    /// A reading that is not at its end.
+    page: Option<Page>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Page {
+    /// What it reads is what this shows.
+    until: String,
+    /// The last row: its transaction and number.
+    after: (String, i64),
 }
 
 impl Reader {
     /// Whether the last reading was cut at its bound.
     pub fn has_more(&self) -> bool {
-        self.more
+        self.page.is_some()
+    }
+
+    /// The snapshot of which all is read.
+    pub(super) fn read(&self) -> &str {
+        &self.read
     }
 }
 
@@ -41,58 +50,51 @@ pub struct Nudge {
 impl Store {
     /// The present end of the outbox: where a reader begins before it looks at everything.
     pub async fn outbox_end(&self) -> Result<Reader> {
-        let settled =
-            sqlx::query_scalar!(r#"SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS "xid!""#)
-                .fetch_one(self.pool())
-                .await?;
-        Ok(Reader {
-            settled: number(&settled)?,
-            read: Vec::new(),
-            more: false,
-        })
+        let read = sqlx::query_scalar!(r#"SELECT pg_current_snapshot()::text AS "snapshot!""#)
+            .fetch_one(self.pool())
+            .await?;
+        Ok(Reader { read, page: None })
     }
 
     /// Reads the wake-ups that are visible and were not read, at most 5,000. No open transaction holds them back.
     pub async fn outbox_after(&self, reader: &mut Reader) -> Result<Vec<Nudge>> {
-        let read: Vec<i64> = reader.read.iter().map(|(_, seq)| *seq).collect();
+        let page = reader.page.as_ref();
+        let after = page.map_or(("0", 0), |page| (page.after.0.as_str(), page.after.1));
         let rows = sqlx::query!(
-            r#"SELECT o.seq AS "seq?", o.topic AS "topic?", o.key AS "key?", o.xid::text AS xid, s.xmin::text AS "xmin!"
-               FROM (SELECT pg_snapshot_xmin(pg_current_snapshot()) AS xmin) s LEFT JOIN LATERAL (
-                 SELECT * FROM outbox WHERE xid >= $1::text::xid8 AND seq <> ALL ($2) ORDER BY xid, seq LIMIT $3) o
-                 ON true"#,
-            reader.settled.to_string(),
-            &read,
+            r#"SELECT o.seq AS "seq?", o.topic AS "topic?", o.key AS "key?", o.xid::text AS "xid?", s.until::text AS "until!"
+               FROM (SELECT coalesce($2::text::pg_snapshot, pg_current_snapshot()) AS until) s LEFT JOIN LATERAL (
+                 SELECT * FROM outbox
+                 WHERE xid >= pg_snapshot_xmin($1::text::pg_snapshot)
+                   AND NOT pg_visible_in_snapshot(xid, $1::text::pg_snapshot) AND pg_visible_in_snapshot(xid, s.until)
+                   AND (xid, seq) > ($3::text::xid8, $4)
+                 ORDER BY xid, seq LIMIT $5) o ON true"#,
+            &reader.read,
+            page.map(|page| page.until.as_str()),
+            after.0,
+            after.1,
             BATCH
         )
         .fetch_all(self.pool())
         .await?;
-        reader.more = i64::try_from(rows.len()) == Ok(BATCH);
-        if !reader.more
-            && let Some(first) = rows.first()
-        {
-            reader.settled = number(&first.xmin)?;
-        }
+        let is_cut = i64::try_from(rows.len()) == Ok(BATCH);
+        let until = rows.first().map(|row| row.until.clone());
+        let mut last = None;
         let mut nudges = Vec::new();
         for row in rows {
             let (Some(seq), Some(topic), Some(key), Some(xid)) = (row.seq, row.topic, row.key, row.xid)
             else {
                 continue;
             };
-            reader.read.push((number(&xid)?, seq));
+            last = Some((xid, seq));
             // A topic of a newer hub is not for this one.
             nudges.extend(Topic::parse(&topic).map(|topic| Nudge { topic, key }));
         }
-        if reader.read.len() > REMEMBERED {
-            let newest = reader.read.iter().map(|(xid, _)| *xid).max();
-            reader.settled = newest.unwrap_or(reader.settled);
+        reader.page = None;
+        match (until, last) {
+            (Some(until), Some(after)) if is_cut => reader.page = Some(Page { until, after }),
+            (Some(until), _) => reader.read = until,
+            (None, _) => {}
         }
-        let settled = reader.settled;
-        reader.read.retain(|(xid, _)| *xid >= settled);
         Ok(nudges)
     }
-}
-
-fn number(text: &str) -> Result<u64> {
-    text.parse()
-        .map_err(|e: std::num::ParseIntError| StoreError::corrupt(format!("transaction number {text}"), e))
 }

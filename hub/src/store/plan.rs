@@ -339,9 +339,10 @@ async fn write_units(
            held_at = CASE WHEN (unit.waiting = '[]') = (excluded.waiting = '[]') THEN unit.held_at ELSE now() END,
            released = unit.released AND excluded.state = 'Detached', removal = excluded.removal
          RETURNING id, cluster_id, version, target)
-         INSERT INTO history (cluster_id, unit_id, version, target, ready)
-         SELECT w.cluster_id, w.id, w.version, w.target, 'Unknown' FROM written w
-         JOIN unnest($3::uuid[], $12::boolean[]) AS v(id, retargeted) ON v.id = w.id AND v.retargeted",
+         INSERT INTO history (cluster_id, unit_id, version, target, ready, content)
+         SELECT w.cluster_id, w.id, w.version, w.target, 'Unknown', t.content FROM written w
+         JOIN unnest($3::uuid[], $12::boolean[]) AS v(id, retargeted) ON v.id = w.id AND v.retargeted
+         JOIN unnest($14::bytea[], $15::bytea[]) AS t(digest, content) ON t.digest = w.target",
         commit.app_uid,
         rollout,
         &ids,

@@ -13,7 +13,7 @@ use flotilla_core::{
     unit::{AppRef, Entry, VariableLayer, root},
 };
 pub(super) use known::Known;
-pub use reachable::{Named, Reachable};
+pub use reachable::{Question, Reachable};
 use uuid::Uuid;
 
 use self::known::Entries;

@@ -1,6 +1,6 @@
 //! What CLI and page read. Pages go by key, not by offset; a page is bounded by its caller.
 
-use flotilla_core::rollout::waiting::Waiting;
+use flotilla_core::{fleet::placement::Search, rollout::waiting::Waiting};
 use serde_json::Value;
 use sqlx::types::Json;
 use time::OffsetDateTime;
@@ -326,15 +326,49 @@ impl Store {
         .await?)
     }
 
-    /// Labels and variables of every cluster, or of these, as they are stored: each is for the caller to read alone, since one
-    /// that cannot be read is no reason to have none.
-    pub async fn cluster_candidates(&self, only: Option<&[Uuid]>) -> Result<Vec<CandidateRow>> {
+    /// Labels and variables of those clusters that an app may be placed on, of those that have it, and of those that cannot
+    /// be read, as they are stored. Without a selector that needs no certain label, no other cluster is looked at.
+    pub async fn clusters_for(&self, app: Uuid, search: &Search) -> Result<Vec<CandidateRow>> {
+        let names: Vec<&str> = search.names.iter().map(String::as_str).collect();
+        let (any, labels): (Vec<_>, Vec<_>) = search.labels.iter().partition(|labels| labels.is_empty());
+        let labels: Vec<serde_json::Value> = labels
+            .into_iter()
+            .map(|labels| serde_json::json!(labels))
+            .collect();
+        Ok(sqlx::query_as!(
+            CandidateRow,
+            r#"WITH concerned AS (
+                 SELECT id FROM cluster WHERE name = ANY($2)
+                 UNION SELECT cluster_id FROM unit WHERE app_uid = $1
+                 UNION SELECT c.id FROM unnest($3::jsonb[]) AS v(labels)
+                   JOIN resource r ON r.kind = 'Cluster' AND r.scope = fleet() AND r.labels @> v.labels
+                   JOIN cluster c ON c.name = r.name
+                 UNION SELECT c.id FROM resource r JOIN cluster c ON c.name = r.name
+                   WHERE r.kind = 'Cluster' AND r.scope = fleet()
+                     AND NOT (is_text_map(r.labels) AND is_text_map(coalesce(r.spec->'variables', '{}')))
+                 UNION SELECT id FROM cluster WHERE $4)
+               SELECT c.id, c.name, coalesce(r.labels, '{}') AS "labels!",
+                      coalesce(r.spec->'variables', '{}') AS "variables!"
+               FROM concerned JOIN cluster c USING (id)
+                 LEFT JOIN resource r ON r.scope = fleet() AND r.kind = 'Cluster' AND r.name = c.name
+               ORDER BY c.name"#,
+            app,
+            &names as &[&str],
+            &labels,
+            !any.is_empty()
+        )
+        .fetch_all(self.pool())
+        .await?)
+    }
+
+    /// Labels and variables of these clusters, as they are stored: each is for the caller to read alone.
+    pub async fn cluster_candidates(&self, only: &[Uuid]) -> Result<Vec<CandidateRow>> {
         Ok(sqlx::query_as!(
             CandidateRow,
             r#"SELECT c.id, c.name, coalesce(r.labels, '{}') AS "labels!",
                       coalesce(r.spec->'variables', '{}') AS "variables!"
                FROM cluster c LEFT JOIN resource r ON r.scope = fleet() AND r.kind = 'Cluster' AND r.name = c.name
-               WHERE $1::uuid[] IS NULL OR c.id = ANY($1) ORDER BY c.name"#,
+               WHERE c.id = ANY($1) ORDER BY c.name"#,
             only
         )
         .fetch_all(self.pool())

@@ -49,6 +49,8 @@ pub(crate) struct Connection {
 pub(crate) struct Transaction {
     /// Until it has ended.
     open: Option<Connection>,
+    /// It adds to the outbox, and its commit was asked for: whatever is heard of that, it may be committed.
+    may_wake: bool,
     warm: Arc<Warm>,
     telling: Arc<Telling>,
 }
@@ -65,6 +67,7 @@ impl<'p> Pool<'p> {
                 silent: self.silent,
                 wakes: false,
             }),
+            may_wake: false,
             warm: self.warm.clone(),
             telling: self.telling.clone(),
         };
@@ -83,12 +86,13 @@ impl<'p> Pool<'p> {
 }
 
 impl Transaction {
-    /// Commits, and tells who is woken. Where the answer does not come, nobody knows whether it is committed: as when a
-    /// connection ends.
+    /// Commits, and tells who is woken. Where the answer does not come, or is not waited for, nobody knows whether it is
+    /// committed, as when a connection ends: then it is told in any case, since who is woken for nothing sees that.
     pub(crate) async fn commit(mut self) -> sqlx::Result<()> {
-        let (wakes, silent) = (self.wakes, self.silent);
+        let silent = self.silent;
+        self.may_wake = self.wakes;
         self.end("COMMIT").await?;
-        if wakes {
+        if self.may_wake {
             self.telling.committed(&self.warm, silent).await;
         }
         Ok(())
@@ -119,13 +123,18 @@ impl Drop for Transaction {
         };
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => {
-                let answers = self.warm.answers();
+                let (warm, silent) = (self.warm.clone(), connection.silent);
+                let telling = self.may_wake.then(|| self.telling.clone());
                 let rollback = async move {
                     let asked = sqlx::raw_sql("ROLLBACK").execute(&mut connection);
-                    match answered(asked, answers).await {
+                    match answered(asked, warm.answers()).await {
                         Ok(_) => drop(connection),
                         // It does not come back with a transaction that may be open.
                         Err(_) => drop(connection.inner.connection.detach()),
+                    }
+                    // A commit that was asked for has ended by now, one way or the other.
+                    if let Some(telling) = telling {
+                        telling.committed(&warm, silent).await;
                     }
                 };
                 drop(runtime.spawn(rollback));
@@ -294,12 +303,13 @@ mod tests {
     use std::{str::FromStr as _, time::Instant};
 
     use flotilla_testkit::TestDb;
+    use futures::FutureExt as _;
     use rustix::process::{Pid, Signal, kill_process};
     use sqlx::postgres::PgConnectOptions;
     use uuid::Uuid;
 
     use super::*;
-    use crate::store::{Store, StoreError, Topic, listener::Listener};
+    use crate::store::{Store, StoreError, Topic, listener::Listener, outbox::Reader};
 
     const SOON: Duration = Duration::from_millis(500);
 
@@ -336,7 +346,7 @@ mod tests {
     async fn whatever_is_asked_of_a_database_that_has_gone_silent_is_given_up_and_its_place_is_free_again() {
         let db = TestDb::create().await.expect("a database");
         let options = PgConnectOptions::from_str(db.url()).expect("a URL");
-        let store = Store::open_within(options, [3, 1], SOON, SOON)
+        let store = Store::open_within(options, [3, 1, 1], SOON, SOON)
             .await
             .expect("opened");
         let mut open = store.pool().begin().await.expect("begun");
@@ -366,7 +376,7 @@ mod tests {
     async fn idle_connections_that_have_gone_silent_are_replaced() {
         let db = TestDb::create().await.expect("a database");
         let options = PgConnectOptions::from_str(db.url()).expect("a URL");
-        let store = Store::open_within(options, [3, 1], 20 * SOON, SOON)
+        let store = Store::open_within(options, [3, 1, 1], 20 * SOON, SOON)
             .await
             .expect("opened");
         let mut held = Vec::new();
@@ -393,7 +403,7 @@ mod tests {
     async fn a_listener_that_has_gone_silent_is_replaced_and_what_was_told_meanwhile_is_read() {
         let db = TestDb::create().await.expect("a database");
         let options = PgConnectOptions::from_str(db.url()).expect("a URL");
-        let store = Store::open_within(options, [3, 1], SOON, SOON)
+        let store = Store::open_within(options, [3, 1, 1], SOON, SOON)
             .await
             .expect("opened");
         // What its own store commits, a listener hears without the database.
@@ -409,7 +419,7 @@ mod tests {
         other.wake(Topic::App, &[key]).await.expect("woken");
         assert!(!listener.wait(SOON).await.expect("waited"), "nothing is heard");
         let error = store
-            .stale(&mut listener, 1, Duration::ZERO)
+            .stale(&mut listener, &reader, 1, Duration::ZERO)
             .await
             .expect_err("no answer");
         assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
@@ -424,6 +434,54 @@ mod tests {
         while !listener.take_name().await.expect("asked") {
             tokio::task::yield_now().await;
         }
+    }
+
+    #[tokio::test]
+    async fn a_commit_whose_answer_nobody_waits_for_is_told_all_the_same() {
+        let db = TestDb::create().await.expect("a database");
+        let options = PgConnectOptions::from_str(db.url()).expect("a URL");
+        let store = Store::open(options, 3).await.expect("opened");
+        let mut listener = store.listen("one").await.expect("it listens");
+        let mut reader = store.outbox_end().await.expect("a reader");
+        assert!(listener.wait(Duration::ZERO).await.expect("new"));
+        let key = Uuid::from_u128(1);
+        let mut tx = store.pool().begin().await.expect("begun");
+        crate::store::nudge(&mut tx, Topic::App, &[key])
+            .await
+            .expect("nudged");
+        let silent = Silent::new([backend(&mut *tx).await]);
+        // It is sent, and its caller goes away.
+        assert!(Box::pin(tx.commit()).now_or_never().is_none(), "no answer yet");
+        assert!(
+            !listener.wait(SOON / 10).await.expect("waited"),
+            "nothing has happened"
+        );
+        drop(silent);
+        assert!(listener.wait(10 * SOON).await.expect("heard"), "it was told");
+        let read = store.outbox_after(&mut reader).await.expect("read");
+        assert!(read.iter().any(|nudge| nudge.key == key), "{read:?}");
+    }
+
+    #[tokio::test]
+    async fn a_wake_up_that_nobody_was_told_of_is_found_by_the_pass() {
+        let db = TestDb::create().await.expect("a database");
+        let options = PgConnectOptions::from_str(db.url()).expect("a URL");
+        let store = Store::open(options, 3).await.expect("opened");
+        let mut listener = store.listen("one").await.expect("it listens");
+        let mut reader = store.outbox_end().await.expect("a reader");
+        let unread = async |listener: &mut Listener, reader: &Reader| {
+            let stale = store.stale(listener, reader, 1, Duration::ZERO).await;
+            stale.expect("asked").is_unread
+        };
+        assert!(!unread(&mut listener, &reader).await, "there is none");
+        // As of a hub that ended before it told: only the row is there.
+        sqlx::query("INSERT INTO outbox (topic, key) VALUES ('app', gen_random_uuid())")
+            .execute(store.pool())
+            .await
+            .expect("written");
+        assert!(unread(&mut listener, &reader).await);
+        assert_eq!(store.outbox_after(&mut reader).await.expect("read").len(), 1);
+        assert!(!unread(&mut listener, &reader).await, "it was read");
     }
 
     #[tokio::test]

@@ -131,7 +131,7 @@ impl Driver {
         let mut outbox = Outbox::open(&self.context.store, listener).await;
         self.whole().await;
         // What was marked just before this hub began to listen wakes it no more.
-        let mut due = self.pass(&mut outbox.listener, Duration::ZERO).await;
+        let mut due = self.pass(&mut outbox, Duration::ZERO).await;
         let (mut passed, mut seen_whole) = (Instant::now(), Instant::now());
         loop {
             let wait = match due.is_empty() {
@@ -162,7 +162,7 @@ impl Driver {
                     seen_whole = Instant::now();
                 }
                 passed = Instant::now();
-                due.append(self.pass(&mut outbox.listener, LOST).await);
+                due.append(self.pass(&mut outbox, LOST).await);
             }
         }
     }
@@ -218,8 +218,9 @@ impl Driver {
     }
 
     /// Asks for what is to be done and was not for so long. Returns what is to be looked at again.
-    async fn pass(&self, listener: &mut Listener, lost: Duration) -> Wakeups {
+    async fn pass(&self, outbox: &mut Outbox, lost: Duration) -> Wakeups {
         let mut again = Wakeups::default();
+        let Outbox { listener, reader, .. } = outbox;
         // Held still by the connection that was given up, for as long as the server asks for that.
         if !listener.has_name()
             && let Err(error) = listener.take_name().await
@@ -229,13 +230,14 @@ impl Driver {
         let stale = self
             .context
             .store
-            .stale(listener, self.context.incarnation, lost)
+            .stale(listener, reader, self.context.incarnation, lost)
             .await;
         match stale {
             Ok(stale) => {
                 self.sources.push_all(stale.sources);
                 self.apps.push_all(stale.apps);
                 self.clusters.push_all(stale.unpublished);
+                outbox.is_unread = stale.is_unread;
                 if stale.clusters {
                     self.judge_clusters(vec![Uuid::nil()], &mut again).await;
                 }
@@ -316,13 +318,21 @@ fn failed(again: &mut Wakeups, topic: Topic, keys: Vec<Uuid>, error: &anyhow::Er
 struct Outbox {
     listener: Listener,
     reader: Reader,
+    /// There are wake-ups that nobody was told of.
+    is_unread: bool,
 }
 
 impl Outbox {
     async fn open(store: &Store, listener: Listener) -> Self {
         loop {
             match store.outbox_end().await {
-                Ok(reader) => return Self { listener, reader },
+                Ok(reader) => {
+                    return Self {
+                        listener,
+                        reader,
+                        is_unread: false,
+                    };
+                }
                 Err(error) => warn!(%error, "the outbox cannot be read yet"),
             }
             tokio::time::sleep(RETRY).await;
@@ -331,9 +341,11 @@ impl Outbox {
 
     /// Waits for a notification, at most for `wait`, and returns what there is.
     async fn read(&mut self, store: &Store, wait: Duration) -> crate::store::Result<Vec<Nudge>> {
-        if !self.reader.has_more() && !self.listener.wait(wait).await? {
+        if !self.reader.has_more() && !self.is_unread && !self.listener.wait(wait).await? {
             return Ok(Vec::new());
         }
-        store.outbox_after(&mut self.reader).await
+        let read = store.outbox_after(&mut self.reader).await?;
+        self.is_unread = false;
+        Ok(read)
     }
 }

@@ -12,7 +12,7 @@ use flotilla_core::{
     content::Content,
     digest::{Digest, canonical_json},
     fleet::{
-        placement::{Candidate, Chosen, Override, Placement, choose},
+        placement::{Candidate, Chosen, Override, Placement, Search, choose},
         selector::{Expression, Selector},
     },
     id::ClusterId,
@@ -27,6 +27,7 @@ use super::Context;
 use crate::store::{
     StoreError,
     content::{Blob, Manifest},
+    query::CandidateRow,
     resource::ResourceRow,
 };
 
@@ -68,7 +69,8 @@ pub async fn placements(context: &Context, app: &ResourceRow) -> anyhow::Result<
         Ok(placements) => placements,
         Err(problem) => return Ok(Err(problem)),
     };
-    let (candidates, unreadable) = candidates(context, None).await?;
+    let search = Search::of(&placements);
+    let (candidates, unreadable) = candidates(context.store.clusters_for(app.uid, &search).await?);
     Ok(Ok(Placed {
         named: true,
         overrides_variables: placements
@@ -81,7 +83,7 @@ pub async fn placements(context: &Context, app: &ResourceRow) -> anyhow::Result<
 
 /// The apps whose placements choose one of these clusters, or might: one that cannot be read leaves it open.
 pub async fn apps_choosing(context: &Context, clusters: &[Uuid]) -> anyhow::Result<Vec<Uuid>> {
-    let (candidates, unreadable) = candidates(context, Some(clusters)).await?;
+    let (candidates, unreadable) = candidates(context.store.cluster_candidates(clusters).await?);
     let rows = context.store.resources_of_kind("Placement").await?;
     let resolved = resolved(context, &rows).await?;
     let choosing: BTreeSet<Uuid> = rows
@@ -112,13 +114,11 @@ fn unreadable(row: &ResourceRow, error: &dyn std::fmt::Display) -> Waiting {
     }
 }
 
-async fn candidates(
-    context: &Context,
-    only: Option<&[Uuid]>,
-) -> anyhow::Result<(Vec<Candidate>, BTreeMap<ClusterId, Waiting>)> {
+/// Those of the rows that can be read, and why each other cannot: it is no reason to have none.
+fn candidates(rows: Vec<CandidateRow>) -> (Vec<Candidate>, BTreeMap<ClusterId, Waiting>) {
     let mut candidates = Vec::new();
     let mut unreadable = BTreeMap::new();
-    for row in context.store.cluster_candidates(only).await? {
+    for row in rows {
         let id = ClusterId(row.id);
         let read = (
             serde_json::from_value(row.labels),
@@ -140,7 +140,7 @@ async fn candidates(
             }
         }
     }
-    Ok((candidates, unreadable))
+    (candidates, unreadable)
 }
 
 /// Placements with their groups, each alone.

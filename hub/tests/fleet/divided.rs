@@ -357,14 +357,8 @@ async fn what_has_just_changed_is_left_to_who_is_woken_by_it() {
             "INSERT INTO due (topic, key) VALUES ('app', '{app}') ON CONFLICT DO NOTHING"
         ))
         .await;
-    let mut listener = world.store.listen("replica").await.expect("it listens");
-    let mut stale = async |lost: u64| {
-        let lost = Duration::from_secs(lost);
-        let stale = world
-            .store
-            .stale(&mut listener, INCARNATION, lost)
-            .await
-            .expect("asked");
+    let stale = async |lost: u64| {
+        let stale = world.stale(INCARNATION, Duration::from_secs(lost)).await;
         (stale.apps, stale.unpublished, stale.clusters)
     };
     assert_eq!(stale(10).await, (vec![], vec![], false));

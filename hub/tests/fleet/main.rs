@@ -3,6 +3,7 @@
 mod agent_stream;
 mod budgets;
 mod bytes;
+mod chosen;
 mod claims;
 mod deploys;
 mod divided;

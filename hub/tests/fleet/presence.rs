@@ -16,12 +16,7 @@ async fn told(world: &World) -> Vec<String> {
 
 /// How many clusters the pass finds gone.
 async fn gone(world: &World) -> usize {
-    let mut listener = world.store.listen("replica").await.expect("it listens");
-    let stale = world
-        .store
-        .stale(&mut listener, INCARNATION, Duration::ZERO)
-        .await;
-    stale.expect("looked").gone.len()
+    world.stale(INCARNATION, Duration::ZERO).await.gone.len()
 }
 
 const SILENCE: &str = "UPDATE session SET last_seen = now() - interval '91 seconds'";

@@ -171,14 +171,7 @@ async fn states_of_a_former_incarnation_are_published_again_and_followed_whateve
     let watched = index.subscribe(cluster).await.expect("watched");
     let head = || watched.borrow().as_ref().expect("published").head;
     let before = head();
-    let unpublished = async |incarnation: u64| {
-        let mut listener = world.store.listen("a-replica").await.expect("it listens");
-        let stale = world
-            .store
-            .stale(&mut listener, incarnation, Duration::ZERO)
-            .await;
-        stale.expect("read").unpublished
-    };
+    let unpublished = async |incarnation: u64| world.stale(incarnation, Duration::ZERO).await.unpublished;
     assert_eq!(unpublished(INCARNATION).await, Vec::<Uuid>::new());
     assert_eq!(unpublished(INCARNATION + 1).await, [cluster]);
     let published = world

@@ -191,11 +191,12 @@ async fn an_idle_minute_of_fifty_agents_is_six_statements_and_no_row_of_theirs()
         watched.push(index.subscribe(*cluster).await.expect("watched"));
     }
     let mut listener = world.store.listen("replica").await.expect("it listens");
+    let reader = world.store.outbox_end().await.expect("a reader");
     let statements = Statements::listen();
     hears(&world, &statements).await;
     let stale = world
         .store
-        .stale(&mut listener, INCARNATION, Duration::ZERO)
+        .stale(&mut listener, &reader, INCARNATION, Duration::ZERO)
         .await
         .expect("asked");
     assert!(stale.apps.is_empty() && stale.gone.is_empty(), "{stale:?}");

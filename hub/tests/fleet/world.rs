@@ -27,6 +27,7 @@ use flotilla_hub::{
         Store, StoreError,
         apply::{Action, NewResource, Payload},
         content::Blob,
+        due::Stale,
         plan::{AppPlan, Commit},
         publish::Published,
         rendering::{Changes, Input as RenderInput, Outcome},
@@ -503,6 +504,14 @@ impl World {
             .fetch_one(&self.pool)
             .await
             .expect(query)
+    }
+
+    /// What the pass behind lost wake-ups finds, of what has changed so long ago.
+    pub(crate) async fn stale(&self, incarnation: u64, settled: Duration) -> Stale {
+        let mut listener = self.store.listen("replica").await.expect("it listens");
+        let reader = self.store.outbox_end().await.expect("a reader");
+        let stale = self.store.stale(&mut listener, &reader, incarnation, settled);
+        stale.await.expect("asked")
     }
 
     pub(crate) async fn execute(&self, statement: &str) {

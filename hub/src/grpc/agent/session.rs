@@ -91,6 +91,9 @@ pub(super) struct Session<'a> {
     pub(super) refusal: Option<(u64, String)>,
     /// The agent was found ahead of the store.
     pub(super) ahead: bool,
+    /// The state that the agent holds and what is said of it, as they were last told: an acknowledgement that says the
+    /// same, as of each offer of which something is to be fetched first, is no news.
+    pub(super) last_told: (u64, u64, String),
     pub(super) ends_at: Instant,
     pub(super) watched: watch::Receiver<Watched>,
     pub(super) close: CancellationToken,
@@ -300,11 +303,16 @@ impl Session<'_> {
         let whole = self.refusal.iter().map(|(_, text)| text.as_str());
         let problems = self.problems.values().take(NAMED).map(String::as_str);
         let named: Vec<&str> = whole.chain(problems).collect();
+        let told = (ack.incarnation, ack.generation, named.join("; "));
+        if ack.units.is_empty() && self.last_told == told {
+            return;
+        }
+        self.last_told.clone_from(&told);
         self.service.ingest.tell(Told {
             // Its generation is not one of this store's.
             accepted: (!self.ahead).then_some((ack.incarnation, ack.generation)),
             units: ack.units.iter().filter_map(answer).collect(),
-            ..self.told(named.join("; "))
+            ..self.told(told.2)
         });
     }
 
@@ -312,6 +320,7 @@ impl Session<'_> {
     /// generation that it refused.
     fn tell_refusal(&mut self, reason: &str, why: String, whole: (u64, String)) {
         let message = whole.1.clone();
+        self.last_told.2.clone_from(&message);
         self.refusal = Some(whole);
         let refusal = Some(Refusal {
             reason: reason.to_owned(),

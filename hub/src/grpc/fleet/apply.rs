@@ -302,12 +302,12 @@ fn duplicates(resources: &[Resource]) -> Vec<wire::Problem> {
 
 #[cfg(test)]
 mod tests {
-    use futures::FutureExt as _;
+    use flotilla_testkit::done_beside;
 
     use super::*;
 
-    #[tokio::test]
-    async fn documents_are_read_beside_the_runtime() {
+    #[test]
+    fn documents_are_read_beside_the_runtime() {
         let config = |n| {
             format!(
                 "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: c{n}, namespace: apps}}\ndata: {{k: v}}\n"
@@ -321,12 +321,7 @@ mod tests {
             id: FLEET,
             shown: Scope::Fleet,
         };
-        let mut reading = Box::pin(read(documents, fleet, [1; 32]));
-        assert!(
-            (&mut reading).now_or_never().is_none(),
-            "nothing of it is done on this thread"
-        );
-        let read = reading.await.expect("read");
+        let read = done_beside(read(documents, fleet, [1; 32])).expect("read");
         assert_eq!((read.rows.len(), read.problems.len()), (1000, 0));
         assert_eq!(read.resources[999].name, "c999");
     }

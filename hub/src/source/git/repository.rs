@@ -186,7 +186,7 @@ fn remove_ref_locks(directory: &Path) {
 
 #[cfg(test)]
 mod tests {
-    use futures::FutureExt as _;
+    use flotilla_testkit::done_beside;
     use tokio::sync::Mutex;
 
     use super::*;
@@ -197,25 +197,20 @@ mod tests {
         Arc::new(Arc::new(Mutex::new(())).lock_owned().await)
     }
 
-    #[tokio::test]
-    async fn a_repository_is_opened_and_read_beside_the_runtime_and_stays_locked_meanwhile() {
+    #[test]
+    fn a_repository_is_opened_and_read_beside_the_runtime_and_stays_locked_meanwhile() {
         let place = tempfile::tempdir().expect("a directory");
         let lock = Arc::new(Mutex::new(()));
-        let held = Arc::new(lock.clone().lock_owned().await);
+        let held = Arc::new(lock.clone().try_lock_owned().expect("nobody has it"));
         let directory = place.path().join("r.git");
-        let mut opening = Box::pin(Repository::open(directory, LIMIT, &held));
-        assert!(
-            (&mut opening).now_or_never().is_none(),
-            "nothing of it is done on this thread"
-        );
-        let repository = opening.await.expect("made");
+        let repository = done_beside(Repository::open(directory, LIMIT, &held)).expect("made");
         drop(held);
         assert!(
             lock.try_lock().is_err(),
             "whoever has the repository has it locked"
         );
         drop(repository);
-        drop(lock.lock().await);
+        assert!(lock.try_lock().is_ok(), "and nobody else has");
     }
 
     #[tokio::test]

@@ -347,7 +347,7 @@ async fn touch(tx: &mut Connection, objects: &[Vec<u8>]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use flotilla_core::content::Objects;
-    use futures::FutureExt as _;
+    use flotilla_testkit::done_beside;
     use zeroize::Zeroizing;
 
     use super::*;
@@ -363,8 +363,8 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn what_is_compressed_and_sealed_holds_up_no_other_task() {
+    #[test]
+    fn what_is_compressed_and_sealed_holds_up_no_other_task() {
         let content = Content::Objects(Objects {
             entries: Vec::new(),
             count: 0,
@@ -373,18 +373,14 @@ mod tests {
         let digest = *content.digest().as_bytes();
         let manifest: Arc<[u8]> = content.to_bytes().into();
         let (objects, seal): (Arc<[Blob]>, _) = (vec![blob(1, 1 << 20)].into(), Arc::new(Seal::new([1; 32])));
-        let mut preparing = Box::pin(PreparedContent::of(
+        let prepared = done_beside(PreparedContent::of(
             digest,
             &manifest,
             &objects,
             Known::default(),
             &seal,
-        ));
-        assert!(
-            (&mut preparing).now_or_never().is_none(),
-            "nothing of it is done on this thread"
-        );
-        let prepared = preparing.await.expect("prepared");
+        ))
+        .expect("prepared");
         assert_eq!((prepared.count, prepared.held.len()), (1, 1));
     }
 

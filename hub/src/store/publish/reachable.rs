@@ -7,26 +7,54 @@ use uuid::Uuid;
 
 use crate::store::{Result, Store};
 
-/// What an agent asks for, and what it says that it has, by kind. Digests of different kinds never meet.
+/// What the agent of a cluster asks for, and what it says that it has, by kind. Digests of different kinds never meet.
 #[derive(Debug, Clone, Default)]
-pub struct Named {
+pub struct Question {
+    /// Whose agent.
+    pub cluster: Uuid,
     /// Contents asked for.
-    pub contents: Vec<Vec<u8>>,
+    pub contents: Digests,
     /// Objects asked for.
-    pub objects: Vec<Vec<u8>>,
+    pub objects: Digests,
     /// Values asked for.
-    pub configs: Vec<Vec<u8>>,
+    pub configs: Digests,
     /// Contents it has.
-    pub base_contents: Vec<Vec<u8>>,
+    pub base_contents: Digests,
     /// Objects it has.
-    pub base_objects: Vec<Vec<u8>>,
+    pub base_objects: Digests,
     /// Values it has.
-    pub base_configs: Vec<Vec<u8>>,
+    pub base_configs: Digests,
 }
 
-impl Named {
+impl Question {
+    /// How many digests it names.
+    pub fn size(&self) -> usize {
+        let wanted = self.contents.count() + self.objects.count() + self.configs.count();
+        wanted + self.base_contents.count() + self.base_objects.count() + self.base_configs.count()
+    }
+
     fn has_bases(&self) -> bool {
-        !(self.base_contents.is_empty() && self.base_objects.is_empty() && self.base_configs.is_empty())
+        self.base_contents.count() + self.base_objects.count() + self.base_configs.count() > 0
+    }
+}
+
+/// Digests, one after the other: a column of the database has one length for all arrays in it.
+#[derive(Debug, Clone, Default)]
+pub struct Digests(Vec<u8>);
+
+impl Digests {
+    fn count(&self) -> usize {
+        self.0.len() / 32
+    }
+}
+
+impl FromIterator<Digest> for Digests {
+    fn from_iter<T: IntoIterator<Item = Digest>>(digests: T) -> Self {
+        let mut all = Vec::new();
+        for digest in digests {
+            all.extend_from_slice(digest.as_bytes());
+        }
+        Self(all)
     }
 }
 
@@ -40,58 +68,83 @@ pub struct Reachable {
 }
 
 impl Store {
-    /// Which of what a cluster's agent names is reachable from the cluster's published entries, and which of its bases
-    /// units of the cluster have, or had: of a content that was never the cluster's, a patch would tell.
-    pub async fn reachable(&self, cluster_id: Uuid, named: &Named) -> Result<Reachable> {
-        let rows = match named.has_bases() {
-            true => self.reachable_with_bases(cluster_id, named).await?,
-            false => self.reachable_alone(cluster_id, named).await?,
+    /// Which of what agents name is reachable from their clusters' published entries, and which of their bases units of the
+    /// cluster have, or had: of a content that was never the cluster's, a patch would tell. An answer to each question, in
+    /// their order.
+    pub async fn reachable(&self, questions: &[Question]) -> Result<Vec<Reachable>> {
+        let rows = match questions.iter().any(Question::has_bases) {
+            true => self.reachable_with_bases(questions).await?,
+            false => self.reachable_alone(questions).await?,
         };
-        let mut reachable = Reachable::default();
+        let mut answers = vec![Reachable::default(); questions.len()];
         for row in rows {
-            let Ok(digest) = Digest::try_from_slice(&row.digest) else {
+            // Numbered from 1.
+            let place = usize::try_from(row.no).ok().and_then(|no| no.checked_sub(1));
+            let (Some(answer), Ok(digest)) = (
+                place.and_then(|no| answers.get_mut(no)),
+                Digest::try_from_slice(&row.digest),
+            ) else {
                 continue;
             };
             match row.base {
-                true => reachable.bases.insert(digest),
-                false => reachable.wanted.insert(digest),
+                true => answer.bases.insert(digest),
+                false => answer.wanted.insert(digest),
             };
         }
-        Ok(reachable)
+        Ok(answers)
     }
 
     /// Of what a first state asks for there is no base, and most of what is asked is that.
-    async fn reachable_alone(&self, cluster_id: Uuid, named: &Named) -> Result<Vec<Row>> {
+    async fn reachable_alone(&self, questions: &[Question]) -> Result<Vec<Row>> {
         let asked = sqlx::query_as!(
             Row,
-            r#"SELECT r AS "digest!", false AS "base!" FROM reachable($1, $2, $3, $4) AS r"#,
-            cluster_id,
-            &named.contents,
-            &named.objects,
-            &named.configs
+            r#"SELECT q.no AS "no!", r AS "digest!", false AS "base!"
+               FROM unnest($1::uuid[], $2::bytea[], $3::bytea[], $4::bytea[]) WITH ORDINALITY
+                 AS q(cluster, contents, objects, configs, no)
+               CROSS JOIN LATERAL reachable(q.cluster, digests(q.contents), digests(q.objects), digests(q.configs)) AS r"#,
+            &clusters(questions),
+            &column(questions, |one| &one.contents),
+            &column(questions, |one| &one.objects),
+            &column(questions, |one| &one.configs)
         );
         Ok(asked.fetch_all(self.pool()).await?)
     }
 
-    async fn reachable_with_bases(&self, cluster_id: Uuid, named: &Named) -> Result<Vec<Row>> {
+    async fn reachable_with_bases(&self, questions: &[Question]) -> Result<Vec<Row>> {
         let asked = sqlx::query_as!(
             Row,
-            r#"SELECT r AS "digest!", false AS "base!" FROM reachable($1, $2, $3, $4) AS r
+            r#"SELECT q.no AS "no!", r AS "digest!", false AS "base!"
+               FROM unnest($1::uuid[], $2::bytea[], $3::bytea[], $4::bytea[]) WITH ORDINALITY
+                 AS q(cluster, contents, objects, configs, no)
+               CROSS JOIN LATERAL reachable(q.cluster, digests(q.contents), digests(q.objects), digests(q.configs)) AS r
                UNION ALL
-               SELECT g, true FROM given($1, $5, $6, $7) AS g"#,
-            cluster_id,
-            &named.contents,
-            &named.objects,
-            &named.configs,
-            &named.base_contents,
-            &named.base_objects,
-            &named.base_configs
+               SELECT q.no, g, true
+               FROM unnest($1::uuid[], $5::bytea[], $6::bytea[], $7::bytea[]) WITH ORDINALITY
+                 AS q(cluster, contents, objects, configs, no)
+               CROSS JOIN LATERAL given(q.cluster, digests(q.contents), digests(q.objects), digests(q.configs)) AS g"#,
+            &clusters(questions),
+            &column(questions, |one| &one.contents),
+            &column(questions, |one| &one.objects),
+            &column(questions, |one| &one.configs),
+            &column(questions, |one| &one.base_contents),
+            &column(questions, |one| &one.base_objects),
+            &column(questions, |one| &one.base_configs)
         );
         Ok(asked.fetch_all(self.pool()).await?)
     }
 }
 
+fn clusters(questions: &[Question]) -> Vec<Uuid> {
+    questions.iter().map(|one| one.cluster).collect()
+}
+
+fn column(questions: &[Question], of: fn(&Question) -> &Digests) -> Vec<Vec<u8>> {
+    questions.iter().map(|one| of(one).0.clone()).collect()
+}
+
 struct Row {
+    /// Of which question.
+    no: i64,
     digest: Vec<u8>,
     /// It may be a base; else it may be had.
     base: bool,
