@@ -1,6 +1,6 @@
 //! What decisions read of sources: substitution expressions, ignore patterns, version ranges.
 
-use flotilla_core::source::ignore::Rules;
+use flotilla_core::source::ignore::{Rules, Steps};
 use flotilla_core::substitute::{Variables, substitute};
 use flotilla_core::version::{Version, VersionRange};
 
@@ -28,9 +28,10 @@ pub(crate) fn source_ignore(input: &[u8]) {
         Some(spec.as_bytes()),
     );
     let Ok(rules) = rules else { return };
+    let mut steps = Steps::default();
     for path in paths.lines().take(100) {
-        let _ = rules.excludes(path.as_bytes(), false);
-        let _ = rules.excludes(path.as_bytes(), true);
+        let _ = rules.excludes(path.as_bytes(), false, &mut steps);
+        let _ = rules.excludes(path.as_bytes(), true, &mut steps);
     }
 }
 

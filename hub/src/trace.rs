@@ -20,10 +20,10 @@ use opentelemetry::{
 use opentelemetry_otlp::WithExportConfig as _;
 use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
 use time::OffsetDateTime;
-use tracing::Span;
+use tracing::{Level, Metadata, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::{
-    EnvFilter, Layer as _, filter, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+    EnvFilter, Layer, Registry, filter, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
 
 /// Steps' spans are told from all others by this target.
@@ -48,6 +48,24 @@ impl Exporting {
 /// once, within the runtime.
 pub fn init(format: &str, endpoint: Option<&str>) -> anyhow::Result<Exporting> {
     let levels = EnvFilter::try_from_env("FLOTILLA_LOG").unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn"));
+    let provider = endpoint.map(provider).transpose()?;
+    tracing_subscriber::registry()
+        .with(layers(format, levels, provider.as_ref()))
+        .init();
+    if let Some(provider) = &provider {
+        EXPORTED.store(true, Ordering::Relaxed);
+        opentelemetry::global::set_tracer_provider(provider.clone());
+    }
+    Ok(Exporting(provider))
+}
+
+/// Who hears of what. What none of them wants costs next to nothing, and the libraries that serve connections tell of each
+/// frame in several spans: a layer that is not wanted must not be in the list at all, since an empty one hears of everything.
+fn layers(
+    format: &str,
+    levels: EnvFilter,
+    provider: Option<&SdkTracerProvider>,
+) -> Vec<Box<dyn Layer<Registry> + Send + Sync>> {
     // Colours are for a terminal, and what is written to a file is read with other programs.
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
@@ -56,26 +74,17 @@ pub fn init(format: &str, endpoint: Option<&str>) -> anyhow::Result<Exporting> {
         "json" => lines.json().flatten_event(true).with_filter(levels).boxed(),
         _ => lines.with_filter(levels).boxed(),
     };
-    let provider = endpoint.map(provider).transpose()?;
-    let steps = provider.as_ref().map(|provider| {
-        tracing_opentelemetry::layer()
+    let mut layers = vec![lines, crate::metrics::statements::layer().boxed()];
+    if let Some(provider) = provider {
+        let is_step = |metadata: &Metadata<'_>| metadata.is_span() && metadata.target() == TARGET;
+        let steps = tracing_opentelemetry::layer()
             .with_tracer(provider.tracer(SERVICE))
             .with_location(false)
             .with_threads(false)
-            .with_filter(filter::filter_fn(|metadata| {
-                metadata.is_span() && metadata.target() == TARGET
-            }))
-    });
-    tracing_subscriber::registry()
-        .with(lines)
-        .with(steps)
-        .with(crate::metrics::statements::layer())
-        .init();
-    if let Some(provider) = &provider {
-        EXPORTED.store(true, Ordering::Relaxed);
-        opentelemetry::global::set_tracer_provider(provider.clone());
+            .with_filter(filter::filter_fn(is_step).with_max_level_hint(Level::INFO));
+        layers.push(steps.boxed());
     }
-    Ok(Exporting(provider))
+    layers
 }
 
 fn provider(endpoint: &str) -> anyhow::Result<SdkTracerProvider> {
@@ -167,4 +176,38 @@ fn parent(trace: Trace) -> Context {
         true,
         TraceState::NONE,
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::{Level, enabled, subscriber};
+
+    use super::*;
+
+    #[test]
+    fn what_nobody_hears_of_is_not_even_made_whether_steps_are_exported_or_not() {
+        let provider = SdkTracerProvider::builder().build();
+        for provider in [None, Some(&provider)] {
+            let layers = layers("text", EnvFilter::new("info,sqlx=warn"), provider);
+            subscriber::with_default(tracing_subscriber::registry().with(layers), || {
+                assert!(enabled!(target: "flotilla_hub", Level::INFO));
+                assert!(
+                    enabled!(target: "sqlx::query", Level::DEBUG),
+                    "for the times of statements"
+                );
+                for (span, event) in [
+                    (
+                        enabled!(kind: tracing::metadata::Kind::SPAN, target: "h2", Level::TRACE),
+                        enabled!(target: "h2", Level::TRACE),
+                    ),
+                    (
+                        enabled!(kind: tracing::metadata::Kind::SPAN, target: "h2", Level::DEBUG),
+                        enabled!(target: "h2", Level::DEBUG),
+                    ),
+                ] {
+                    assert!(!span && !event, "frames of connections");
+                }
+            });
+        }
+    }
 }

@@ -4,7 +4,7 @@
 //! alone, so a file below an excluded folder can be included again; `/` in the middle anchors a pattern; `**`
 //! counts only as a whole part. The last pattern that matches decides.
 
-use crate::text::glob::{self, Budget};
+use crate::text::glob::{self, Budget, Stop};
 
 /// The name of the files that hold patterns, each for its folder and what is below.
 pub const IGNORE_FILE: &str = ".sourceignore";
@@ -12,6 +12,9 @@ pub const IGNORE_FILE: &str = ".sourceignore";
 pub const MAX_PATTERNS: usize = 10_000;
 /// The longest line. Flux silently stops reading at a longer one.
 pub const MAX_LINE: usize = 64 << 10;
+/// The most steps that all paths of a source may take, seconds of them: those of a hundred thousand files in folders and some
+/// hundred patterns.
+pub const MAX_STEPS: u64 = 1_000_000_000;
 
 /// Always left out, unless a pattern includes it again.
 const VCS: &[&str] = &[".git/", ".gitignore", ".gitmodules", ".gitattributes"];
@@ -60,6 +63,54 @@ pub enum IgnoreError {
         /// The limit in force.
         limit: usize,
     },
+    /// Comparing all paths with the patterns takes more than so many steps.
+    #[error("comparing the paths with the ignore patterns takes more than {limit} steps")]
+    TooMuchWork {
+        /// The limit in force.
+        limit: u64,
+    },
+}
+
+/// What comparing paths with patterns may take still.
+#[derive(Debug)]
+pub struct Steps {
+    left: Budget,
+    limit: u64,
+}
+
+impl Steps {
+    /// So many.
+    pub fn new(limit: u64) -> Self {
+        Self {
+            left: Budget(limit),
+            limit,
+        }
+    }
+
+    fn spend(&mut self, steps: usize) -> Result<(), IgnoreError> {
+        let spent = self.left.spend(steps);
+        spent.map_err(|_| self.used_up())
+    }
+
+    /// A match costs at most the product of pattern and name.
+    fn fits(&mut self, pattern: &[u8], name: &[u8]) -> Result<bool, IgnoreError> {
+        self.spend(pattern.len())?;
+        match glob::matches(pattern, name, &mut self.left) {
+            Ok(matches) => Ok(matches),
+            Err(Stop::BadPattern) => Ok(false),
+            Err(Stop::TooMuchWork) => Err(self.used_up()),
+        }
+    }
+
+    fn used_up(&self) -> IgnoreError {
+        IgnoreError::TooMuchWork { limit: self.limit }
+    }
+}
+
+impl Default for Steps {
+    fn default() -> Self {
+        Self::new(MAX_STEPS)
+    }
 }
 
 impl Rules {
@@ -96,13 +147,19 @@ impl Rules {
 
     /// Tells whether a path, its parts separated by `/`, is left out. A folder that is left out does not settle
     /// what is below it: ask for each path.
-    pub fn excludes(&self, path: &[u8], is_folder: bool) -> bool {
+    ///
+    /// # Errors
+    ///
+    /// No steps are left.
+    pub fn excludes(&self, path: &[u8], is_folder: bool, steps: &mut Steps) -> Result<bool, IgnoreError> {
         let path = parts(path);
-        self.patterns
-            .iter()
-            .rev()
-            .find(|pattern| pattern.matches(&path, is_folder))
-            .is_some_and(|pattern| !pattern.includes)
+        for pattern in self.patterns.iter().rev() {
+            steps.spend(pattern.folder.len())?;
+            if pattern.matches(&path, is_folder, steps)? {
+                return Ok(!pattern.includes);
+            }
+        }
+        Ok(false)
     }
 }
 
@@ -164,54 +221,71 @@ impl Pattern {
         }
     }
 
-    fn matches(&self, path: &[&[u8]], is_folder: bool) -> bool {
+    fn matches(&self, path: &[&[u8]], is_folder: bool, steps: &mut Steps) -> Result<bool, IgnoreError> {
         if path.len() <= self.folder.len() || !self.folder.iter().zip(path).all(|(a, b)| a == b) {
-            return false;
+            return Ok(false);
         }
         let path = &path[self.folder.len()..];
         match self.parts.as_slice() {
-            [name] => self.matches_name(name, path, is_folder),
-            parts => self.matches_path(parts, path, is_folder),
+            [name] => self.matches_name(name, path, is_folder, steps),
+            parts => self.matches_path(parts, path, is_folder, steps),
         }
     }
 
     /// A pattern without `/` matches the first part of that name, at any depth, and with it all below.
-    fn matches_name(&self, name: &[u8], path: &[&[u8]], is_folder: bool) -> bool {
-        path.iter().position(|part| fits(name, part)).is_some_and(|at| {
+    fn matches_name(
+        &self,
+        name: &[u8],
+        path: &[&[u8]],
+        is_folder: bool,
+        steps: &mut Steps,
+    ) -> Result<bool, IgnoreError> {
+        Ok(first(name, path, steps)?.is_some_and(|at| {
             let is_path_itself = at + 1 == path.len();
             !(self.folders_only && is_path_itself && !is_folder)
-        })
+        }))
     }
 
     /// A pattern with `/` matches from its folder on, part by part, and with what it matches all below.
-    fn matches_path(&self, parts: &[Vec<u8>], mut path: &[&[u8]], is_folder: bool) -> bool {
+    fn matches_path(
+        &self,
+        parts: &[Vec<u8>],
+        mut path: &[&[u8]],
+        is_folder: bool,
+        steps: &mut Steps,
+    ) -> Result<bool, IgnoreError> {
         let (mut matched, mut any_depth) = (false, false);
         for (index, part) in parts.iter().enumerate() {
+            steps.spend(part.len())?;
             match part.as_slice() {
                 b"" => any_depth = false,
                 b"**" if index + 1 == parts.len() => break,
                 b"**" => any_depth = true,
-                part if part.windows(2).any(|pair| pair == b"**") || path.is_empty() => return false,
+                part if part.windows(2).any(|pair| pair == b"**") || path.is_empty() => return Ok(false),
                 part => {
                     let reach = if any_depth { path.len() } else { 1 };
-                    let found = path[..reach].iter().position(|name| fits(part, name));
-                    match found {
+                    match first(part, &path[..reach], steps)? {
                         Some(at) => (matched, path) = (true, &path[at + 1..]),
                         // Parts that follow and are empty or `**` ask for nothing more, but nothing matched.
                         None if any_depth => (matched, path) = (false, &[]),
-                        None => return false,
+                        None => return Ok(false),
                     }
                     any_depth = false;
                 }
             }
         }
-        matched && !(self.folders_only && !is_folder && path.is_empty())
+        Ok(matched && !(self.folders_only && !is_folder && path.is_empty()))
     }
 }
 
-/// Names and patterns are short, and a match costs at most their product.
-fn fits(pattern: &[u8], name: &[u8]) -> bool {
-    glob::matches(pattern, name, &mut Budget(u64::MAX)).unwrap_or(false)
+/// The first of the names that matches.
+fn first(pattern: &[u8], names: &[&[u8]], steps: &mut Steps) -> Result<Option<usize>, IgnoreError> {
+    for (at, name) in names.iter().enumerate() {
+        if steps.fits(pattern, name)? {
+            return Ok(Some(at));
+        }
+    }
+    Ok(None)
 }
 
 #[cfg(test)]
@@ -220,6 +294,31 @@ mod tests {
 
     fn rules(text: &str) -> Rules {
         Rules::new([], Some(text.as_bytes())).expect("few and short patterns")
+    }
+
+    fn excludes(rules: &Rules, path: &[u8], is_folder: bool) -> bool {
+        let excluded = rules.excludes(path, is_folder, &mut Steps::default());
+        excluded.expect("few and short patterns")
+    }
+
+    #[test]
+    fn patterns_and_paths_of_which_each_is_allowed_end_within_the_steps_together() {
+        for (line, path) in [
+            ("*a".repeat(30_000) + "b", "a".repeat(4000)),
+            ("**/x/".repeat(12_000), "y/".repeat(2000)),
+            ("x".repeat(60_000), "x/".repeat(60)),
+        ] {
+            let rules = rules(&line);
+            let (mut steps, mut paths) = (Steps::new(20_000_000), 0);
+            let ended = loop {
+                match rules.excludes(path.as_bytes(), false, &mut steps) {
+                    Ok(_) => paths += 1,
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!(ended, IgnoreError::TooMuchWork { limit: 20_000_000 });
+            assert!(paths < 20_000, "{paths} of {}", &line[..4]);
+        }
     }
 
     #[test]
@@ -233,19 +332,19 @@ mod tests {
             ".gitignore",
             "a.tar.gz",
         ] {
-            assert!(rules.excludes(path.as_bytes(), false), "{path}");
+            assert!(excludes(&rules, path.as_bytes(), false), "{path}");
         }
         for path in ["a/b.yaml", "github/x.yaml", ".gitea"] {
-            assert!(!rules.excludes(path.as_bytes(), false), "{path}");
+            assert!(!excludes(&rules, path.as_bytes(), false), "{path}");
         }
     }
 
     #[test]
     fn one_pattern_drops_the_default_lists_but_not_those_of_version_control() {
         let rules = rules("*.txt");
-        assert!(rules.excludes(b"a.txt", false));
-        assert!(!rules.excludes(b"a.png", false));
-        assert!(rules.excludes(b".git/config", false));
+        assert!(excludes(&rules, b"a.txt", false));
+        assert!(!excludes(&rules, b"a.png", false));
+        assert!(excludes(&rules, b".git/config", false));
     }
 
     #[test]
@@ -259,19 +358,19 @@ mod tests {
     #[test]
     fn all_but_one_folder() {
         let rules = rules("/*\n!/deploy/\n");
-        assert!(rules.excludes(b"src/main.go", false));
-        assert!(!rules.excludes(b"deploy", true));
-        assert!(!rules.excludes(b"deploy/a/b.yaml", false));
+        assert!(excludes(&rules, b"src/main.go", false));
+        assert!(!excludes(&rules, b"deploy", true));
+        assert!(!excludes(&rules, b"deploy/a/b.yaml", false));
     }
 
     #[test]
     fn a_file_holds_for_its_folder_only_and_the_spec_wins() {
         let files: [(&[u8], &[u8]); 2] = [(b"a", b"*.txt"), (b"a/b", b"!x.txt")];
         let rules = Rules::new(files, Some(b"!a/keep.txt")).expect("few patterns");
-        assert!(rules.excludes(b"a/x.txt", false));
-        assert!(!rules.excludes(b"x.txt", false));
-        assert!(!rules.excludes(b"a/b/x.txt", false));
-        assert!(!rules.excludes(b"a/keep.txt", false));
+        assert!(excludes(&rules, b"a/x.txt", false));
+        assert!(!excludes(&rules, b"x.txt", false));
+        assert!(!excludes(&rules, b"a/b/x.txt", false));
+        assert!(!excludes(&rules, b"a/keep.txt", false));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::runes;
 pub(crate) struct Budget(pub(crate) u64);
 
 impl Budget {
-    fn spend(&mut self, steps: usize) -> Result<(), Stop> {
+    pub(crate) fn spend(&mut self, steps: usize) -> Result<(), Stop> {
         self.0 = self.0.checked_sub(steps as u64 + 1).ok_or(Stop::TooMuchWork)?;
         Ok(())
     }

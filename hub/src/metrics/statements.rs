@@ -26,7 +26,7 @@ pub(super) fn register(registry: &mut Registry) {
 
 /// Hears of statements.
 pub fn layer<S: Subscriber + for<'a> LookupSpan<'a>>() -> impl Layer<S> {
-    Times.with_filter(filter::filter_fn(is_statement))
+    Times.with_filter(filter::filter_fn(is_statement).with_max_level_hint(Level::DEBUG))
 }
 
 fn is_statement(metadata: &Metadata<'_>) -> bool {

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use flotilla_core::source::ignore::{IGNORE_FILE, IgnoreError, Rules};
+use flotilla_core::source::ignore::{IGNORE_FILE, IgnoreError, Rules, Steps};
 
 use crate::artifact::{ArchiveError, ArchiveWriter};
 
@@ -30,7 +30,15 @@ pub fn package<W: Write>(
 ) -> Result<Packed<W>, TreeError> {
     let entries = tree.entries()?;
     let rules = rules(tree, &entries, spec_ignore)?;
-    let kept: Vec<&Entry> = entries.iter().filter(|entry| keeps(&rules, entry)).collect();
+    let mut steps = Steps::default();
+    let mut kept: Vec<&Entry> = Vec::new();
+    for entry in &entries {
+        let is_folder = entry.kind == Kind::Directory;
+        let excluded = rules.excludes(entry.path.as_bytes(), is_folder, &mut steps);
+        if !excluded.map_err(refused)? {
+            kept.push(entry);
+        }
+    }
     if kept.len() > tree.limits().entries {
         return Err(TreeError::TooLarge {
             what: "the number of files",
@@ -59,10 +67,6 @@ pub fn package<W: Write>(
         files,
         bytes,
     })
-}
-
-fn keeps(rules: &Rules, entry: &Entry) -> bool {
-    !rules.excludes(entry.path.as_bytes(), entry.kind == Kind::Directory)
 }
 
 /// Reads the ignore files of every directory.
@@ -97,6 +101,12 @@ fn refused(error: IgnoreError) -> TreeError {
     let limit = match error {
         IgnoreError::TooMany { limit } => limit.to_string(),
         IgnoreError::TooLong { limit } => format!("{limit} bytes"),
+        IgnoreError::TooMuchWork { limit } => {
+            return TreeError::TooLarge {
+                what: "comparing the paths with the ignore rules",
+                limit: format!("{limit} steps"),
+            };
+        }
     };
     TreeError::TooLarge {
         what: "the ignore rules",

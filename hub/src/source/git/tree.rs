@@ -20,6 +20,8 @@ pub struct TreeLimits {
     pub bytes: u64,
     /// Bytes of a path.
     pub path: usize,
+    /// Bytes of all paths that are walked: directories that are the same are few bytes in a repository.
+    pub paths: usize,
     /// Directories below one another.
     pub depth: usize,
     /// Bytes of the commit itself: its message, and who signed it.
@@ -35,6 +37,7 @@ impl Default for TreeLimits {
             entries: 100_000,
             bytes: 100 << 20,
             path: 4096,
+            paths: 64 << 20,
             depth: 64,
             commit: 1 << 20,
             directory: 64 << 20,
@@ -155,6 +158,7 @@ impl CommitTree {
         let mut walk = Walk {
             tree: self,
             walked: 0,
+            paths: 0,
             entries: Vec::new(),
         };
         walk.directory(self.root, "", 0)?;
@@ -212,6 +216,7 @@ fn fits(
 struct Walk<'a> {
     tree: &'a CommitTree,
     walked: usize,
+    paths: usize,
     entries: Vec<Entry>,
 }
 
@@ -252,6 +257,13 @@ impl Walk<'_> {
                 return Err(TreeError::TooLarge {
                     what: "the length of a path",
                     limit: format!("{} bytes", limits.path),
+                });
+            }
+            self.paths += path.len();
+            if self.paths > limits.paths {
+                return Err(TreeError::TooLarge {
+                    what: "the length of all paths together",
+                    limit: format!("{} MiB", limits.paths >> 20),
                 });
             }
             self.entries.push(Entry {
@@ -370,6 +382,30 @@ mod tests {
     ) -> Result<Vec<String>, TreeError> {
         let tree = CommitTree::open(place.path(), commit, limits)?;
         Ok(tree.entries()?.into_iter().map(|entry| entry.path).collect())
+    }
+
+    #[test]
+    fn few_bytes_of_a_repository_with_long_paths_without_end_are_refused_while_they_are_walked() {
+        let (place, repository) = bare();
+        let blob = repository.blob(b"x").expect("written");
+        let names: Vec<String> = (0..200).map(|n| format!("{n:0100}")).collect();
+        let mut same = raw_tree(&repository, &[(0o100_644, "f", blob)]);
+        for _ in 0..2 {
+            let entries: Vec<(i32, &str, Oid)> = names
+                .iter()
+                .map(|name| (0o040_000, name.as_str(), same))
+                .collect();
+            same = raw_tree(&repository, &entries);
+        }
+        let commit = commit_of(&repository, &[(0o040_000, "d", same)]);
+        let limits = TreeLimits {
+            paths: 1 << 20,
+            ..TreeLimits::default()
+        };
+        let error = listed(&place, &commit, limits).expect_err("too long");
+        let text = "the length of all paths together exceeds the limit of 1 MiB";
+        assert_eq!(error.to_string(), text);
+        assert!(TreeLimits::default().paths <= 64 << 20);
     }
 
     #[test]
