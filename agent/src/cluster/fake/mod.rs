@@ -194,6 +194,11 @@ impl Fake {
         self.lock().objects.get(key).cloned()
     }
 
+    /// Looks at an object where it lies: a copy of each of thousands is more work than what is measured.
+    pub fn has(&self, key: &ObjectKey, is_so: impl FnOnce(&Value) -> bool) -> bool {
+        self.lock().objects.get(key).is_some_and(is_so)
+    }
+
     /// Returns the keys of all objects of a kind.
     pub fn keys(&self, kind: &str) -> Vec<ObjectKey> {
         self.lock()

@@ -91,8 +91,7 @@ fn marker() -> ObjectKey {
 }
 
 fn holds(fake: &Fake, wanted: &str) -> bool {
-    fake.object(&marker())
-        .is_some_and(|object| object["data"]["value"] == wanted)
+    fake.has(&marker(), |object| object["data"]["value"] == wanted)
 }
 
 fn file(value: &str) -> (String, String) {
