@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::edit::closest;
 use crate::yaml;
+use flotilla_core::text::edit::closest;
 
 /// The file's name, in the data directory and in the configuration folder `flotilla`.
 pub const FILE: &str = "admin.yaml";

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::edit::closest;
+use flotilla_core::text::edit::closest;
 
 /// A kind of resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

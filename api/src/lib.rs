@@ -6,7 +6,6 @@
 
 pub mod access;
 pub mod convert;
-mod edit;
 pub mod id;
 pub mod kind;
 pub mod kinds;

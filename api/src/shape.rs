@@ -11,9 +11,9 @@ use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value};
 
-use crate::edit::closest;
 use crate::problem::{Check, FieldPath, Problem};
 use crate::text::Form;
+use flotilla_core::text::edit::closest;
 
 /// The most problems reported for one document: the rest say the same.
 const MAX_PROBLEMS: usize = 50;

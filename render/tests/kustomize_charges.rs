@@ -425,3 +425,48 @@ fn a_value_is_put_into_a_path_at_its_position() {
         );
     }
 }
+
+#[test]
+fn a_text_that_replacements_write_again_takes_the_bytes_of_one() {
+    let fields: String = (0..200).map(|at| format!("    k{at}: v\n")).collect();
+    let object = format!("{OBJECT}data:\n  t: |\n{fields}");
+    // The bytes that a build needs, to within a twentieth.
+    let needed = |kustomization: &str| {
+        let tree = tree(kustomization, &object);
+        let (mut less, mut enough) = (0, 1 << 20);
+        while enough - less > enough / 20 {
+            let budget = Budget {
+                output: (less + enough) / 2,
+                ..Budget::default()
+            };
+            match build(&RenderInput::new(&tree, "", &budget)) {
+                Ok(_) => enough = budget.output,
+                Err(BuildError::TooLarge { .. }) => less = budget.output,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        enough
+    };
+    let paths = |count: usize| {
+        let paths = listed(count, |at| format!("data.t.k{at}"));
+        format!(
+            "replacements: [{{sourceValue: w, targets: [{{select: {{kind: ConfigMap}}, fieldPaths: [{paths}]}}]}}]\n"
+        )
+    };
+    // What is read of the text takes more than 60 paths do, and is there once at a time.
+    let (one, many) = (needed(&paths(1)), needed(&paths(60)));
+    assert!(many < 2 * one, "{one} bytes grew to {many}");
+    // What a text gets more is taken.
+    let value = "x".repeat(20_000);
+    let written = |count: usize| {
+        let paths = listed(count, |at| format!("data.t.k{at}"));
+        format!(
+            "replacements: [{{sourceValue: {value}, targets: [{{select: {{kind: ConfigMap}}, fieldPaths: [{paths}]}}]}}]\n"
+        )
+    };
+    let (one, many) = (needed(&written(1)), needed(&written(10)));
+    assert!(
+        many > one + 160_000,
+        "{one} bytes grew to {many}: a text is not charged"
+    );
+}

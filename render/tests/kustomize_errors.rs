@@ -104,6 +104,46 @@ fn nothing_behind_a_document_is_no_second_one() {
 }
 
 #[test]
+fn an_unknown_field_of_a_kustomization_is_told_with_its_line_and_what_was_meant() {
+    let unknown = "src/kustomization.yaml: invalid Kustomization: json: unknown field";
+    let long = "x".repeat(1_000);
+    for (text, words) in [
+        (
+            "# c\nresorces: [a.yaml]\n",
+            r#" "resorces": line 2: resorces (did you mean "resources"?)"#,
+        ),
+        (
+            "patches:\n- path: p.yaml\n- target:\n    kind: A\n    nam: a\n",
+            r#" "nam": line 5: patches[1].target.nam (did you mean "name"?)"#,
+        ),
+        // A field is known in any case.
+        (
+            "Patches:\n- pth: p.yaml\n",
+            r#" "pth": line 2: patches[0].pth (did you mean "path"?)"#,
+        ),
+        ("namespace: a\nspec: {}\n", r#" "spec": line 2: spec"#),
+        (
+            "x: &x {litterals: [a=b]}\nconfigMapGenerator: [*x]\n",
+            r#" "litterals": configMapGenerator[0].litterals (did you mean "literals"?)"#,
+        ),
+        (&format!("{long}: 1\n"), "xxx… (1000 bytes)\": line 1: xxx"),
+    ] {
+        let error = refusal(&[("kustomization.yaml", text)]);
+        assert!(error.starts_with(unknown) && error.contains(words), "{error}");
+        assert!(error.len() < 1_000, "{} bytes", error.len());
+    }
+    let files = [
+        ("kustomization.yaml", "configurations: [c.yaml]\n"),
+        ("c.yaml", "images:\n- pth: a\n"),
+    ];
+    let error = refusal(&files);
+    assert!(
+        error.ends_with(r#"src/c.yaml: unknown field "images[0].pth" (did you mean "path"?)"#),
+        "{error}"
+    );
+}
+
+#[test]
 fn what_is_remote_is_named_with_field_and_line() {
     let ours = "apiVersion: builtin\nkind: PatchTransformer\nmetadata: {name: t}\n";
     let far = format!("{ours}path: https://example.org/p.yaml\n");
@@ -379,10 +419,51 @@ fn a_replacement_over_a_number_is_told_with_the_type_that_stood_there() {
     ]);
     assert!(
         error.ends_with(
-            "'spec.replicas' held an integer, and what was written over it, as a replacement does, is none"
+            r#"'spec.replicas' held an integer, and what was written over it, as a replacement does, is none: replacements[0] of src/kustomization.yaml wrote it, from Deployment.[noVer].[noGrp]/[noName].[noNs]:metadata.name to "spec.replicas""#
         ),
         "{error}"
     );
+}
+
+#[test]
+fn the_replacement_that_emptied_a_number_is_named_wherever_the_object_is_read() {
+    let object = "apiVersion: v1\nkind: Thing\nmetadata: {name: t}\nspec: {n: 5, m: {b: [7]}, e: ''}\n";
+    let base = "resources: [a.yaml]\nreplacements:\n- {sourceValue: '6', targets: [{select: {kind: Thing}, fieldPaths: [spec.n]}]}\n- path: r.yaml\n";
+    let empties = "- {sourceValue: '', targets: [{select: {kind: Thing}, fieldPaths: [spec.n]}]}\n";
+    let last = "- {source: {kind: Thing, fieldPath: spec.e}, targets: [{select: {kind: Thing}, fieldPaths: [spec.none, spec.m.b.0], options: {create: true}}]}\n";
+    let mends = "- {sourceValue: '8', targets: [{select: {kind: Thing}, fieldPaths: [spec.n]}]}\n";
+    for (listed, words) in [
+        (
+            format!("{mends}{last}"),
+            r#"'spec.m.b.0' held an integer, and what was written over it, as a replacement does, is none: replacements[1]: src/b/r.yaml[1] of src/b/kustomization.yaml wrote it, from Thing.[noVer].[noGrp]/[noName].[noNs]:spec.e to "spec.m.b.0""#,
+        ),
+        (
+            format!("{mends}{empties}"),
+            r#"'spec.n' held an integer, and what was written over it, as a replacement does, is none: replacements[1]: src/b/r.yaml[1] of src/b/kustomization.yaml wrote it, from sourceValue to "spec.n""#,
+        ),
+    ] {
+        for above in [
+            "namePrefix: p-",
+            "patches: [{target: {kind: Thing}, patch: '[{\"op\": \"add\", \"path\": \"/a\", \"value\": 1}]'}]",
+        ] {
+            let error = refusal(&[
+                ("kustomization.yaml", &format!("resources: [b]\n{above}\n")),
+                ("b/kustomization.yaml", base),
+                ("b/a.yaml", object),
+                ("b/r.yaml", &listed),
+            ]);
+            assert!(error.ends_with(words), "{above}: {error}");
+        }
+    }
+    let tree: MemoryTree = [
+        ("kustomization.yaml", base),
+        ("a.yaml", object),
+        ("r.yaml", &format!("{empties}{mends}")),
+    ]
+    .into_iter()
+    .collect();
+    let built = build(&RenderInput::new(&tree, "", &Budget::default())).expect("what was emptied is mended");
+    assert!(built.to_yaml().contains("\"n\": 8"), "{}", built.to_yaml());
 }
 
 #[test]

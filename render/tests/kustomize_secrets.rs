@@ -60,6 +60,39 @@ fn a_broken_generator_is_told_without_its_values() {
 }
 
 #[test]
+fn a_doubled_key_of_an_env_file_is_told_by_file_line_and_key() {
+    for field in ["secretGenerator", "configMapGenerator"] {
+        let kustomization = format!("{field}: [{{name: g, envs: [b.yaml]}}]\n");
+        for (text, words) in [
+            (
+                "# c\nk=hunter2\nk=hunter2\n",
+                "b.yaml: line 3: configmap g illegally repeats the key `k`",
+            ),
+            // A line without a key of its own may be the secret.
+            (
+                "hunter2\n\nhunter2\n",
+                "b.yaml: line 3: configmap g illegally repeats a key",
+            ),
+            (
+                "hunter2/+a==\nk=v\nhunter2/+a==\n",
+                "b.yaml: line 3: configmap g illegally repeats a key",
+            ),
+            (
+                "hunter2 a = b\n  hunter2 a = b\n",
+                "b.yaml: line 2: configmap g illegally repeats a key",
+            ),
+        ] {
+            assert_untold(&kustomization, text);
+            let error = refusal(&kustomization, text);
+            assert!(error.ends_with(words), "{error}");
+        }
+        let both = format!("{field}: [{{name: g, envs: [b.yaml], literals: [k=hunter2]}}]\n");
+        assert_untold(&both, "k=hunter2\n");
+        assert!(refusal(&both, "k=hunter2\n").ends_with("illegally repeats the key `k`"));
+    }
+}
+
+#[test]
 fn a_broken_patch_is_told_without_what_it_says() {
     let object = "apiVersion: v1\n  kind: Secret\n  metadata: {name: a}\n  stringData:";
     let many = format!("{object} {{a: hunter2}}\n  ---\n  {object} {{b: hunter2}}");

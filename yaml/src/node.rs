@@ -349,6 +349,13 @@ impl Node {
         self.push_field(name, value);
     }
 
+    /// Tells whether the text of a scalar was written over one of another type, so that it means nothing.
+    pub fn is_mistyped(&self) -> bool {
+        !matches!(self.tag, Tag::None | Tag::Str)
+            && self.kind() == Kind::Scalar
+            && matches!(self.to_json(Schema::New), Err(ResolveError::Type { .. }))
+    }
+
     /// Counts the bytes of all texts and keys of the tree, and of the tags that are kept as they are written.
     pub fn text_bytes(&self) -> usize {
         let tag = match &self.tag {

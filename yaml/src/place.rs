@@ -26,6 +26,13 @@ impl Place {
         found.map(|(_, place)| place)
     }
 
+    /// Returns the first field of a name, or else the first that differs from it only in case.
+    pub fn field_in_any_case(&self, name: &str) -> Option<&Place> {
+        let is_alike = |key: &Option<String>| key.as_ref().is_some_and(|key| key.eq_ignore_ascii_case(name));
+        let alike = || self.children.iter().find(|(key, _)| is_alike(key));
+        self.field(name).or_else(|| alike().map(|(_, place)| place))
+    }
+
     /// Returns an item of a list, from 0.
     pub fn item(&self, index: usize) -> Option<&Place> {
         let (key, place) = self.children.get(index)?;

@@ -9,6 +9,7 @@ pub(crate) enum Style {
     Single,
     Double,
     Literal,
+    Folded,
 }
 
 impl Style {
@@ -34,7 +35,7 @@ impl Style {
         if style == Style::Single && !shape.single {
             style = Style::Double;
         }
-        if style == Style::Literal && (!shape.block || key) {
+        if matches!(style, Style::Literal | Style::Folded) && (!shape.block || key) {
             style = Style::Double;
         }
         style

@@ -40,6 +40,8 @@ struct Options {
     width: usize,
     /// Lists stand level with their key.
     level_lists: bool,
+    /// Tabs may stand in block scalars, as the third version has it.
+    tabs_in_blocks: bool,
     texts: Texts,
 }
 
@@ -58,6 +60,7 @@ enum Texts {
 const KUBERNETES: Options = Options {
     width: 80,
     level_lists: true,
+    tabs_in_blocks: false,
     texts: Texts::AsRead,
 };
 
@@ -79,6 +82,7 @@ pub fn write_indented(value: &Value) -> Result<String, WriteError> {
     let options = Options {
         width: usize::MAX,
         level_lists: false,
+        tabs_in_blocks: true,
         texts: Texts::Indented,
     };
     Emitter::new(options).document(value)
@@ -95,11 +99,13 @@ pub fn push_json(text: &mut String, value: &serde_json::Value) {
     let _ = Emitter::behind(text, options).append(value);
 }
 
-/// Returns a node as one document in its own order and its own quotes, with lines of any length: for YAML that stands
-/// as text inside an object. Comments are not kept, and text is quoted when its plain form would mean something else.
+/// Returns a node as one document in its own order, quotes and tags, with lines of any length: for YAML that stands as
+/// text inside an object. Comments are not kept. Text is quoted when its plain form would mean something else, and what
+/// is of a type that its text does not say gets a tag, as the third version writes.
 pub(crate) fn write_node(node: &Node) -> String {
     let options = Options {
         width: usize::MAX,
+        tabs_in_blocks: true,
         texts: Texts::Kept,
         ..KUBERNETES
     };
@@ -135,10 +141,13 @@ mod tests {
     #[test]
     fn nodes_keep_their_order_and_their_quotes() {
         let cases = [
-            "b: 'x'\na: \"y\"\nc: {z: [1, 'a,b'], y: }\n",
+            "b: 'x'\na: \"y\"\nc: {z: [1, 'a,b'], y: ''}\n",
             "- a: |\n    x\n    y\n- - b\n- \"0644\"\n- ''\n",
             "? [a, b]\n: c\nd:\ne: []\n",
             "just words\n",
+            "a: !!int abc\nb: !!str 5\nc: !x\n  d: !y\n  - !<tag:a,b> {e: !!bool no}\n!!int 1: !!int\n",
+            "a: >-\n  b\n\n  c\nd: >\n  e\nf: 'g\n\n  h'\ni: [\"j\\nk\", 'l:m', '']\n",
+            "a: |\n  b\tc\n",
         ];
         for text in cases {
             let node = parse_first(text.as_bytes(), Limits::default())

@@ -4,11 +4,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Spec, is_false};
-use crate::edit::closest;
 use crate::kind::Kind;
 use crate::meta::LocalRef;
 use crate::problem::{Check, Problem};
 use crate::text::{GoDuration, Name, ShortDuration};
+use flotilla_core::text::edit::closest;
 
 /// The services Flux knows.
 const TYPES: &[&str] = &[

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use crate::yaml::node::{Node, ResolveError, Schema, duplicate_line};
+use crate::yaml::node::{Node, ResolveError, duplicate_line};
 use crate::yaml::push_json;
 
 use super::deprecation::Deprecation;
@@ -246,16 +246,17 @@ fn drop_local(acc: &mut Accumulator) -> Result<()> {
     Ok(())
 }
 
-fn object(build: &Build<'_>, resource: Resource) -> Result<Object> {
-    let read = resource.node.to_json(Schema::New);
-    let read = read.map_err(|error| meaningless(build, &resource, &error));
+fn object(build: &Build<'_>, mut resource: Resource) -> Result<Object> {
+    let read = transform::to_json(&mut resource, &build.steps);
+    let read = read.map_err(|failure| meaningless(build, &resource, failure));
     Ok(Object {
         value: read.in_object(|| resource.id().to_string())?,
     })
 }
 
 /// Returns the failure of an object without meaning: a key that stands twice is found in the file it was read from.
-fn meaningless(build: &Build<'_>, resource: &Resource, error: &ResolveError) -> Box<Error> {
+fn meaningless(build: &Build<'_>, resource: &Resource, failure: transform::Failure) -> Box<Error> {
+    let error = &failure.error;
     let found = resource.file.as_deref().and_then(|file| match error {
         ResolveError::DuplicateKey(key) => {
             let line = duplicate_line(&build.files.read(file).ok()?, key)?;
@@ -271,6 +272,6 @@ fn meaningless(build: &Build<'_>, resource: &Resource, error: &ResolveError) -> 
                 Ok(()) => invalid(error.to_string()),
             }
         }
-        None => invalid(error.to_string()),
+        None => failure.into(),
     }
 }

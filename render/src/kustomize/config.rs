@@ -1,17 +1,20 @@
 //! Which fields each transformer touches: kustomize's defaults, with the `configurations` of a kustomization added.
 
+mod merger;
+
 use std::cmp::Ordering;
-use std::collections::HashMap;
 use std::rc::Rc;
 
 use serde_json::Value;
 
 use super::decode::Fields;
-use super::error::{Result, invalid, shortened};
+use super::error::Result;
 use super::fieldspec::FieldSpec;
-use super::id::{Gvk, GvkPattern};
+use super::id::GvkPattern;
 use super::steps::Steps;
 use super::tables::{self, Spec};
+use merger::LISTS;
+pub(crate) use merger::{Merger, merge_all};
 
 /// The fields of every transformer.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -99,66 +102,46 @@ impl Config {
     }
 
     /// Adds the fields of another configuration.
-    pub(crate) fn merge(mut self, other: &Config, steps: &Steps<'_>) -> Result<Config> {
-        for (list, incoming) in [
-            (&mut self.name_prefix, &other.name_prefix),
-            (&mut self.name_suffix, &other.name_suffix),
-            (&mut self.namespace, &other.namespace),
-            (&mut self.common_annotations, &other.common_annotations),
-            (&mut self.common_labels, &other.common_labels),
-            (&mut self.labels, &other.labels),
-            (&mut self.template_labels, &other.template_labels),
-            (&mut self.var_reference, &other.var_reference),
-            (&mut self.images, &other.images),
-            (&mut self.replicas, &other.replicas),
-        ] {
-            merge_all(list, incoming, steps)?;
-        }
-        self.refer(&other.name_reference, steps)?;
-        self.sort();
-        Ok(self)
+    pub(crate) fn merge(self, other: &Config, steps: &Steps<'_>) -> Result<Config> {
+        let mut merger = Merger::new(self);
+        merger.add(other, steps)?;
+        Ok(merger.finish())
     }
 
-    /// Adds fields that refer to types, those of one type together.
-    fn refer(&mut self, references: &[NameReference], steps: &Steps<'_>) -> Result<()> {
-        if references.is_empty() {
-            return Ok(());
-        }
-        steps.spend(self.name_reference.len() + references.len())?;
-        let known = self.name_reference.iter().enumerate();
-        let mut places: HashMap<GvkPattern, usize> =
-            known.map(|(at, known)| (known.gvk.clone(), at)).collect();
-        let mut incoming: Vec<Vec<FieldSpec>> = vec![Vec::new(); self.name_reference.len()];
-        for reference in references {
-            match places.get(&reference.gvk) {
-                Some(place) => incoming[*place].extend_from_slice(&reference.referrers),
-                None => {
-                    places.insert(reference.gvk.clone(), self.name_reference.len());
-                    self.name_reference.push(reference.clone());
-                    incoming.push(Vec::new());
-                }
-            }
-        }
-        let lists = self.name_reference.iter_mut().zip(&incoming);
-        for (known, incoming) in lists {
-            merge_all(&mut known.referrers, incoming, steps)?;
-        }
-        Ok(())
+    /// Returns the lists of fields, in the order in which they are merged.
+    fn lists(&self) -> [&[FieldSpec]; LISTS] {
+        [
+            &self.name_prefix,
+            &self.name_suffix,
+            &self.namespace,
+            &self.common_annotations,
+            &self.common_labels,
+            &self.labels,
+            &self.template_labels,
+            &self.var_reference,
+            &self.images,
+            &self.replicas,
+        ]
     }
 
-    fn sort(&mut self) {
-        for list in [
+    /// Lends the lists of fields, in the order of [`Config::lists`].
+    fn lists_mut(&mut self) -> [&mut Vec<FieldSpec>; LISTS] {
+        [
             &mut self.name_prefix,
             &mut self.name_suffix,
             &mut self.namespace,
+            &mut self.common_annotations,
             &mut self.common_labels,
             &mut self.labels,
             &mut self.template_labels,
-            &mut self.common_annotations,
             &mut self.var_reference,
             &mut self.images,
             &mut self.replicas,
-        ] {
+        ]
+    }
+
+    fn sort(&mut self) {
+        for list in self.lists_mut() {
             list.sort_by(|a, b| compare(&a.gvk, &b.gvk));
         }
         self.name_reference.sort_by(|a, b| compare(&a.gvk, &b.gvk));
@@ -196,10 +179,10 @@ impl Shared {
         if files.is_empty() {
             return Ok(self.defaults.clone());
         }
-        let files = files
-            .iter()
-            .try_fold(Config::default(), |all, file| all.merge(file, steps))?;
-        Ok(Rc::new((*self.defaults).clone().merge(&files, steps)?))
+        let mut all = Merger::new(Config::default());
+        files.iter().try_for_each(|file| all.add(file, steps))?;
+        let defaults = (*self.defaults).clone();
+        Ok(Rc::new(defaults.merge(&all.finish(), steps)?))
     }
 
     /// Merges one configuration into what was gathered before: of fields that cover each other, those that come
@@ -220,7 +203,7 @@ impl Shared {
 }
 
 /// Reads a list of fields.
-pub(crate) fn field_specs(fields: &mut Fields<'_>, name: &str) -> Result<Vec<FieldSpec>> {
+pub(crate) fn field_specs(fields: &mut Fields<'_>, name: &'static str) -> Result<Vec<FieldSpec>> {
     let strict = fields.is_strict();
     fields.list(name, |value, at| {
         let mut fields = Fields::new(value, at)?.strict_if(strict);
@@ -239,69 +222,11 @@ pub(crate) fn gvk_pattern(fields: &mut Fields<'_>) -> Result<GvkPattern> {
     })
 }
 
-/// Adds fields that the list does not cover yet; the same field may not be created here and only followed there.
-pub(crate) fn merge_all(list: &mut Vec<FieldSpec>, incoming: &[FieldSpec], steps: &Steps<'_>) -> Result<()> {
-    if incoming.is_empty() {
-        return Ok(());
-    }
-    steps.spend(list.len() + incoming.len())?;
-    let mut known = Known::default();
-    list.iter().for_each(|spec| known.add(spec));
-    let mut added = Vec::new();
-    for spec in incoming {
-        match known.covered(spec, steps)? {
-            Some(known) if known.create != spec.create => {
-                return Err(invalid(format!(
-                    "conflicting fieldspecs: '{}' is created where it is missing in one and not in the other",
-                    shortened(&spec.path)
-                )));
-            }
-            Some(_) => {}
-            None => {
-                known.add(spec);
-                added.push(spec);
-            }
-        }
-    }
-    let added: Vec<FieldSpec> = added.into_iter().cloned().collect();
-    list.extend(added);
-    Ok(())
-}
-
-/// The fields of a list by path and kind, in their order; those of any kind of a path under no kind.
-#[derive(Default)]
-struct Known<'f>(HashMap<(&'f str, &'f str), Vec<&'f FieldSpec>>);
-
-impl<'f> Known<'f> {
-    fn add(&mut self, spec: &'f FieldSpec) {
-        self.0.entry((&spec.path, "")).or_default().push(spec);
-        if !spec.gvk.kind.is_empty() {
-            self.0.entry((&spec.path, &spec.gvk.kind)).or_default().push(spec);
-        }
-    }
-
-    /// Returns the first field that one covers; each that is compared is a step.
-    fn covered(&self, spec: &FieldSpec, steps: &Steps<'_>) -> Result<Option<&'f FieldSpec>> {
-        let same = self.0.get(&(spec.path.as_str(), spec.gvk.kind.as_str()));
-        for known in same.into_iter().flatten() {
-            steps.spend(1)?;
-            if spec.gvk.selects(known.gvk.as_gvk()) {
-                return Ok(Some(known));
-            }
-        }
-        Ok(None)
-    }
-}
-
 fn compare(a: &GvkPattern, b: &GvkPattern) -> Ordering {
     let rank = |p: &GvkPattern| kind_rank(&p.kind);
     rank(a)
         .cmp(&rank(b))
-        .then_with(|| sort_text(a.as_gvk()).cmp(&sort_text(b.as_gvk())))
-}
-
-fn sort_text(gvk: Gvk<'_>) -> String {
-    gvk.sort_text()
+        .then_with(|| a.as_gvk().sort_bytes().cmp(b.as_gvk().sort_bytes()))
 }
 
 /// Where a kind stands in kustomize's order: some first, some last, all others between.

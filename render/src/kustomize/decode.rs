@@ -3,14 +3,20 @@
 
 use std::collections::BTreeMap;
 
+use flotilla_core::text::edit::closest;
 use serde_json::{Map, Value};
 
-use super::error::{Result, invalid};
+use super::error::{Result, invalid, unknown_field};
+use super::unknown::UnknownField;
 
-/// The fields of one JSON object, taken out one by one.
+/// Names of fields that are not known and no longer than this are compared with those that are.
+const MAX_MISSPELT: usize = 64;
+
+/// The fields of one JSON object, asked for one by one.
 pub(crate) struct Fields<'v> {
     object: Option<&'v Map<String, Value>>,
-    taken: Vec<&'v str>,
+    /// The names that there may be.
+    asked: Vec<&'static str>,
     at: String,
     strict: bool,
     set: bool,
@@ -26,7 +32,7 @@ impl<'v> Fields<'v> {
         };
         Ok(Fields {
             object,
-            taken: Vec::new(),
+            asked: Vec::new(),
             at: at.to_string(),
             strict: true,
             set: false,
@@ -59,12 +65,12 @@ impl<'v> Fields<'v> {
     }
 
     /// Takes a field's value; null counts as absent.
-    pub(crate) fn take(&mut self, name: &str) -> Option<&'v Value> {
+    pub(crate) fn take(&mut self, name: &'static str) -> Option<&'v Value> {
+        self.asked.push(name);
         let object = self.object?;
         let entry = object
             .get_key_value(name)
             .or_else(|| object.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)))?;
-        self.taken.push(entry.0);
         (!entry.1.is_null()).then_some(entry.1)
     }
 
@@ -73,7 +79,7 @@ impl<'v> Fields<'v> {
     }
 
     /// Takes a text field; absent is empty.
-    pub(crate) fn text(&mut self, name: &str) -> Result<String> {
+    pub(crate) fn text(&mut self, name: &'static str) -> Result<String> {
         match self.take(name) {
             None => Ok(String::new()),
             Some(Value::String(text)) => {
@@ -86,7 +92,7 @@ impl<'v> Fields<'v> {
     }
 
     /// Takes a flag; absent is false.
-    pub(crate) fn flag(&mut self, name: &str) -> Result<bool> {
+    pub(crate) fn flag(&mut self, name: &'static str) -> Result<bool> {
         match self.take(name) {
             None => Ok(false),
             Some(Value::Bool(flag)) => Ok(*flag),
@@ -95,7 +101,7 @@ impl<'v> Fields<'v> {
     }
 
     /// Takes an integer, if it is there.
-    pub(crate) fn integer(&mut self, name: &str) -> Result<Option<i64>> {
+    pub(crate) fn integer(&mut self, name: &'static str) -> Result<Option<i64>> {
         match self.take(name) {
             None => Ok(None),
             Some(value) => match value.as_i64() {
@@ -106,7 +112,7 @@ impl<'v> Fields<'v> {
     }
 
     /// Takes a map of texts, if it is there.
-    pub(crate) fn texts(&mut self, name: &str) -> Result<Option<BTreeMap<String, String>>> {
+    pub(crate) fn texts(&mut self, name: &'static str) -> Result<Option<BTreeMap<String, String>>> {
         let value = match self.take(name) {
             None => return Ok(None),
             Some(Value::Object(object)) => object,
@@ -129,7 +135,7 @@ impl<'v> Fields<'v> {
     /// Takes a list, decoding each item with its path; absent is empty.
     pub(crate) fn list<T>(
         &mut self,
-        name: &str,
+        name: &'static str,
         mut item: impl FnMut(&'v Value, &str) -> Result<T>,
     ) -> Result<Vec<T>> {
         let items = match self.take(name) {
@@ -147,7 +153,7 @@ impl<'v> Fields<'v> {
     }
 
     /// Takes a list of texts; absent is empty.
-    pub(crate) fn strings(&mut self, name: &str) -> Result<Vec<String>> {
+    pub(crate) fn strings(&mut self, name: &'static str) -> Result<Vec<String>> {
         let strict = self.strict;
         self.list(name, |value, at| match value {
             Value::String(text) => Ok(text.clone()),
@@ -168,7 +174,7 @@ impl<'v> Fields<'v> {
     /// Takes an object, decoding its fields, if it is there.
     pub(crate) fn object<T>(
         &mut self,
-        name: &str,
+        name: &'static str,
         read: impl FnOnce(&mut Fields<'v>) -> Result<T>,
     ) -> Result<Option<T>> {
         let Some(value) = self.take(name) else {
@@ -187,14 +193,24 @@ impl<'v> Fields<'v> {
         self.set
     }
 
-    /// Refuses fields that nobody took.
+    /// Refuses fields that nobody asked for.
     pub(crate) fn finish(self) -> Result<()> {
         if !self.strict {
             return Ok(());
         }
         let Some(object) = self.object else { return Ok(()) };
-        match object.keys().find(|key| !self.taken.contains(&key.as_str())) {
-            Some(key) => Err(invalid(format!("unknown field \"{}\"", self.path(key)))),
+        let is_known = |key: &str| self.asked.iter().any(|name| name.eq_ignore_ascii_case(key));
+        match object.keys().find(|key| !is_known(key)) {
+            Some(key) => {
+                // What is longer is no misspelt name, and takes long to compare.
+                let is_short = key.len() <= MAX_MISSPELT;
+                let known = self.asked.iter().copied().filter(|_| is_short);
+                Err(unknown_field(UnknownField {
+                    name: key.clone(),
+                    parent: self.at,
+                    meant: closest(key, known),
+                }))
+            }
             None => Ok(()),
         }
     }

@@ -9,6 +9,7 @@ use flotilla_core::text::address::shown_address;
 use super::files::PathError;
 use super::load::LoadError;
 use super::paths::Paths;
+use super::unknown::UnknownField;
 use crate::yaml::node::{ParseError, ResolveError};
 
 /// Why a directory does not build.
@@ -110,6 +111,8 @@ pub(crate) struct Error {
     path: String,
     /// The files of two objects that may not both be there.
     both: Option<Both>,
+    /// The field that is not known.
+    unknown: Option<UnknownField>,
 }
 
 /// The paths of two files.
@@ -146,6 +149,14 @@ impl Error {
         if !self.path.is_empty() && !self.is_final() {
             let path = std::mem::take(&mut self.path);
             self.prefix(&format!("{}: ", shortened(&path)));
+        }
+        self
+    }
+
+    /// Tells a field that is not known as one of a kustomization, whose file is given.
+    pub(crate) fn in_kustomization(mut self: Box<Self>, file: &[u8]) -> Box<Self> {
+        if let Some(field) = self.unknown.take() {
+            self.message = field.told_of_kustomization(file);
         }
         self
     }
@@ -195,6 +206,13 @@ pub(crate) fn invalid(message: impl Into<String>) -> Box<Error> {
     fault(Class::Invalid, message)
 }
 
+/// Returns a failure of a field that nobody knows.
+pub(crate) fn unknown_field(field: UnknownField) -> Box<Error> {
+    let mut error = invalid(field.told());
+    error.unknown = Some(field);
+    error
+}
+
 /// Returns a failure for what the engine does not offer.
 pub(crate) fn unsupported(message: impl Into<String>) -> Box<Error> {
     fault(Class::Unsupported, message)
@@ -222,6 +240,7 @@ fn fault(class: Class, message: impl Into<String>) -> Box<Error> {
         message: message.into(),
         path: String::new(),
         both: None,
+        unknown: None,
     })
 }
 

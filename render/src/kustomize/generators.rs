@@ -1,5 +1,7 @@
 //! Makes ConfigMaps and Secrets of literals, files and env files, and names them by a hash of their content.
 
+mod env_file;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
@@ -16,6 +18,7 @@ use super::id;
 use super::kustomization::GeneratorArgs;
 use super::resource::Resource;
 use super::steps::Steps;
+use env_file::env_lines;
 
 /// Reads a file that a generator names.
 pub(crate) type ReadFile<'a> = &'a dyn Fn(&str) -> Result<Vec<u8>>;
@@ -133,12 +136,14 @@ const BYTES_PER_PAIR: usize = size_of::<(String, Vec<u8>)>() + 32;
 
 fn pairs(args: &GeneratorArgs, read: ReadFile<'_>, steps: &Steps<'_>) -> Result<Pairs> {
     let mut pairs = Pairs::new();
-    let mut add = |key: &str, value: Cow<'_, [u8]>| {
+    // `named` says whether the key is one, and no line of a file that holds something else.
+    let mut add = |key: &str, value: Cow<'_, [u8]>, named: bool| {
         if pairs.contains_key(key) {
-            return Err(invalid(format!(
-                "configmap {} illegally repeats the key `{key}`",
-                args.name
-            )));
+            let of = shortened(&args.name);
+            return Err(invalid(match named {
+                true => format!("configmap {of} illegally repeats the key `{}`", shortened(key)),
+                false => format!("configmap {of} illegally repeats a key"),
+            }));
         }
         let copied = match &value {
             Cow::Borrowed(value) => value.len(),
@@ -153,13 +158,14 @@ fn pairs(args: &GeneratorArgs, read: ReadFile<'_>, steps: &Steps<'_>) -> Result<
     for path in &args.envs {
         let content = read(path)?;
         for pair in env_lines(&content) {
-            let (key, value) = pair.of(|| shortened(path).into_owned())?;
-            add(key, value.as_bytes().into())?;
+            let line = pair.of(|| shortened(path).into_owned())?;
+            let added = add(line.key, line.value.as_bytes().into(), line.is_named());
+            added.of(|| format!("{}: line {}", shortened(path), line.number))?;
         }
     }
     for (number, literal) in (1..).zip(&args.literals) {
         match literal.split_once('=') {
-            Some((key, value)) if !key.is_empty() => add(key, unquoted(value).as_bytes().into())?,
+            Some((key, value)) if !key.is_empty() => add(key, unquoted(value).as_bytes().into(), true)?,
             _ => {
                 return Err(invalid(format!(
                     "invalid literal source: literal {number} is not key=value"
@@ -169,7 +175,7 @@ fn pairs(args: &GeneratorArgs, read: ReadFile<'_>, steps: &Steps<'_>) -> Result<
     }
     for (number, source) in (1..).zip(&args.files) {
         let (key, path) = file_source(number, source)?;
-        add(key, read(path)?.into())?;
+        add(key, read(path)?.into(), true)?;
     }
     Ok(pairs)
 }
@@ -201,31 +207,6 @@ fn file_source(number: usize, source: &str) -> Result<(&str, &str)> {
             "key name or file path of source {number} of files contains '='"
         ))),
     }
-}
-
-/// Returns keys and values of the lines of a file that have some.
-fn env_lines(content: &[u8]) -> impl Iterator<Item = Result<(&str, &str)>> {
-    let lines = content.split(|b| *b == b'\n').enumerate();
-    lines.filter_map(|(number, line)| {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let Ok(line) = std::str::from_utf8(line) else {
-            return Some(Err(invalid(format!(
-                "line {} has invalid utf8 bytes",
-                number + 1
-            ))));
-        };
-        let line = if number == 0 {
-            line.strip_prefix('\u{feff}').unwrap_or(line)
-        } else {
-            line
-        };
-        let line = line.trim_start();
-        if line.starts_with('#') {
-            return None;
-        }
-        let (key, value) = line.split_once('=').unwrap_or((line, ""));
-        (!key.is_empty()).then_some(Ok((key, value)))
-    })
 }
 
 /// Hashes what a ConfigMap or Secret holds, or the whole of another object, into the ten characters that end its name.

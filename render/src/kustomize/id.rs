@@ -68,6 +68,12 @@ impl<'a> Gvk<'a> {
         ]
     }
 
+    /// The bytes of [`Gvk::sort_text`].
+    pub(crate) fn sort_bytes(self) -> impl Iterator<Item = u8> + 'a {
+        let [group, version, kind] = self.parts(["~G", "~V", "~K"]);
+        [group, "_", version, "_", kind].into_iter().flat_map(str::bytes)
+    }
+
     /// The text by which kustomize sorts types.
     pub(crate) fn sort_text(self) -> String {
         self.parts(["~G", "~V", "~K"]).join("_")

@@ -1,4 +1,7 @@
-//! JSON patches (RFC 6902) as the library that kustomize uses applies them: negative indexes count from the end.
+//! JSON patches (RFC 6902) as the library that kustomize uses applies them: negative indexes count from the end, and
+//! `test` compares how scalars are written.
+
+mod document;
 
 use serde_json::Value;
 
@@ -9,7 +12,7 @@ use super::depth;
 use super::error::{Error, Result, invalid, shortened};
 use super::reader::Reader;
 use super::steps::Steps;
-use crate::surrogates::paired;
+use document::Document;
 
 /// How many items of a list are moved in one step.
 const ITEMS_PER_STEP: usize = 4;
@@ -20,7 +23,7 @@ pub(crate) struct Operation {
     op: String,
     path: String,
     from: Option<String>,
-    value: Option<Value>,
+    value: Option<Document>,
 }
 
 impl Operation {
@@ -32,21 +35,20 @@ impl Operation {
 
 /// Reads a patch: JSON when it begins with a bracket, YAML otherwise.
 pub(crate) fn decode(text: &str, reader: Reader<'_>) -> Result<Vec<Operation>> {
-    let value: Value = if text.starts_with('[') {
+    let read = if text.starts_with('[') {
         // Taken before anything is made, as long as the text may be.
         reader.steps().spend_copy(values_in(text), text.len())?;
-        serde_json::from_str(&paired(text))
-            .map_err(|error| invalid(format!("decoding JSON patch: {error}")))?
+        Document::read(text).map_err(|error| invalid(format!("decoding JSON patch: {error}")))?
     } else {
         match reader.first(text.as_bytes())? {
             Some(node) if node.kind() == Kind::Map => return Err(no_list()),
-            Some(node) => reader.to_json(&node, Schema::Old)?,
-            None => Value::Null,
+            Some(node) => reader.to_json(&node, Schema::Old)?.into(),
+            None => Document::NULL,
         }
     };
-    match value {
-        Value::Array(items) => items.into_iter().map(operation).collect(),
-        Value::Null => Ok(Vec::new()),
+    match read {
+        Document::Array(items) => items.into_iter().map(operation).collect(),
+        read if read.is_null() => Ok(Vec::new()),
         _ => Err(no_list()),
     }
 }
@@ -55,14 +57,11 @@ fn no_list() -> Box<Error> {
     invalid("a JSON patch is a list of operations")
 }
 
-fn operation(value: Value) -> Result<Operation> {
-    let Value::Object(mut fields) = value else {
+fn operation(read: Document) -> Result<Operation> {
+    let Document::Object(mut fields) = read else {
         return Err(invalid("an operation is an object"));
     };
-    let mut text = |name: &str| match fields.remove(name) {
-        Some(Value::String(text)) => Some(text),
-        _ => None,
-    };
+    let text = |name: &str| fields.get(name).and_then(Document::as_str).map(str::to_owned);
     let (op, path, from) = (text("op").unwrap_or_default(), text("path"), text("from"));
     let path = path.ok_or_else(|| invalid(format!("operation '{}' has no path", shortened(&op))))?;
     Ok(Operation {
@@ -73,11 +72,12 @@ fn operation(value: Value) -> Result<Operation> {
     })
 }
 
-/// Applies the operations in order.
-pub(crate) fn apply(document: &mut Value, operations: &[Operation], steps: &Steps<'_>) -> Result<()> {
+/// Applies the operations to an object in order.
+pub(crate) fn apply(object: Value, operations: &[Operation], steps: &Steps<'_>) -> Result<Value> {
+    let mut document = Document::from(object);
     for (index, operation) in operations.iter().enumerate() {
-        charge(document, operation, steps)?;
-        step(document, operation).map_err(|reason| {
+        charge(&document, operation, steps)?;
+        step(&mut document, operation).map_err(|reason| {
             let which = match operations.len() {
                 1 => String::new(),
                 _ => format!("operation {}: ", index + 1),
@@ -85,11 +85,11 @@ pub(crate) fn apply(document: &mut Value, operations: &[Operation], steps: &Step
             invalid(format!("{which}{}: {reason}", operation.shown()))
         })?;
     }
-    Ok(())
+    Ok(document.into())
 }
 
 /// Takes what an operation costs before it is carried out: a copy may be of all that earlier ones made.
-fn charge(document: &Value, operation: &Operation, steps: &Steps<'_>) -> Result<()> {
+fn charge(document: &Document, operation: &Operation, steps: &Steps<'_>) -> Result<()> {
     let moved = match (operation.op.as_str(), operation.from.as_deref()) {
         ("add" | "copy" | "remove", _) => behind(document, &operation.path),
         ("move", from) => behind(document, &operation.path) + behind(document, from.unwrap_or_default()),
@@ -121,12 +121,12 @@ fn charge(document: &Value, operation: &Operation, steps: &Steps<'_>) -> Result<
 }
 
 /// Counts the items of a list that are moved where one is put in or taken out before them.
-fn behind(document: &Value, path: &str) -> usize {
+fn behind(document: &Document, path: &str) -> usize {
     let Some((parent, last)) = path.rsplit_once('/') else {
         return 0;
     };
     match look(document, parent) {
-        Some(Value::Array(items)) => index(last, items.len()).map_or(0, |at| items.len() - at),
+        Some(Document::Array(items)) => index(last, items.len()).map_or(0, |at| items.len() - at),
         _ => 0,
     }
 }
@@ -141,25 +141,24 @@ struct Size {
 
 impl Size {
     /// Adds a value that stands so deep.
-    fn add(&mut self, value: &Value, depth: usize) {
+    fn add(&mut self, value: &Document, depth: usize) {
         self.nodes += 1;
         self.depth = self.depth.max(depth);
         match value {
-            Value::String(text) => self.text += text.len(),
-            Value::Array(items) => items.iter().for_each(|item| self.add(item, depth + 1)),
-            Value::Object(fields) => {
+            Document::Scalar(_) => self.text += value.text_bytes(),
+            Document::Array(items) => items.iter().for_each(|item| self.add(item, depth + 1)),
+            Document::Object(fields) => {
                 for (name, field) in fields {
                     self.text += name.len();
                     self.add(field, depth + 1);
                 }
             }
-            _ => {}
         }
     }
 }
 
-fn step(document: &mut Value, operation: &Operation) -> Result<(), String> {
-    let value = || operation.value.clone().unwrap_or(Value::Null);
+fn step(document: &mut Document, operation: &Operation) -> Result<(), String> {
+    let value = || operation.value.clone().unwrap_or(Document::NULL);
     match operation.op.as_str() {
         "add" => add(document, &operation.path, value()),
         "replace" => replace(document, &operation.path, value()),
@@ -175,8 +174,7 @@ fn step(document: &mut Value, operation: &Operation) -> Result<(), String> {
             add(document, &operation.path, copied)
         }
         "test" => {
-            let wanted = operation.value.as_ref().unwrap_or(&Value::Null);
-            // Integers are equal to the digit, and none is equal to a number with a point.
+            let wanted = operation.value.as_ref().unwrap_or(&Document::NULL);
             match tested(document, &operation.path)? == wanted {
                 true => Ok(()),
                 false => Err("testing value failed".into()),
@@ -187,14 +185,14 @@ fn step(document: &mut Value, operation: &Operation) -> Result<(), String> {
 }
 
 /// Returns what a test looks at: null for a field that its parent does not have.
-fn tested<'v>(document: &'v Value, path: &str) -> Result<&'v Value, String> {
+fn tested<'v>(document: &'v Document, path: &str) -> Result<&'v Document, String> {
     if path.is_empty() {
         return Ok(document);
     }
     let (parent, last) = parts(path)?;
     match look(document, parent) {
-        Some(Value::Object(fields)) => Ok(fields.get(&last).unwrap_or(&Value::Null)),
-        Some(Value::Array(items)) => index(&last, items.len())
+        Some(Document::Object(fields)) => Ok(fields.get(&last).unwrap_or(&Document::NULL)),
+        Some(Document::Array(items)) => index(&last, items.len())
             .and_then(|at| items.get(at))
             .ok_or_else(|| format!("unable to access invalid index: {}", shortened(&last))),
         _ => Err("its parent is missing, or holds no fields".into()),
@@ -221,37 +219,37 @@ fn index(text: &str, length: usize) -> Option<usize> {
         .flatten()
 }
 
-fn child<'v>(value: &'v Value, part: &str) -> Option<&'v Value> {
+fn child<'v>(value: &'v Document, part: &str) -> Option<&'v Document> {
     match value {
-        Value::Object(fields) => fields.get(part),
-        Value::Array(items) => items.get(index(part, items.len())?),
+        Document::Object(fields) => fields.get(part),
+        Document::Array(items) => items.get(index(part, items.len())?),
         _ => None,
     }
 }
 
-fn look<'v>(document: &'v Value, path: &str) -> Option<&'v Value> {
+fn look<'v>(document: &'v Document, path: &str) -> Option<&'v Document> {
     path.split('/')
         .skip(1)
         .try_fold(document, |value, part| child(value, &unescaped(part)))
 }
 
 /// Returns what a copy puts in its place: null for a field that is missing.
-fn copied(document: &Value, from: &str) -> Result<Value, String> {
+fn copied(document: &Document, from: &str) -> Result<Document, String> {
     let parent = from.rfind('/').map_or("", |at| &from[..at]);
     match (look(document, from), look(document, parent)) {
-        (Some(value), _) => Ok(value.clone()),
-        (None, Some(Value::Object(_))) => Ok(Value::Null),
+        (Some(value), _) => Ok(value.copied()),
+        (None, Some(Document::Object(_))) => Ok(Document::NULL),
         _ => Err("nothing stands at from".into()),
     }
 }
 
-fn container<'v>(document: &'v mut Value, path: &str) -> Result<&'v mut Value, String> {
+fn container<'v>(document: &'v mut Document, path: &str) -> Result<&'v mut Document, String> {
     let mut value = document;
     for part in path.split('/').skip(1) {
         let part = unescaped(part);
         let next = match value {
-            Value::Object(fields) => fields.get_mut(&part),
-            Value::Array(items) => match index(&part, items.len()) {
+            Document::Object(fields) => fields.get_mut(&part),
+            Document::Array(items) => match index(&part, items.len()) {
                 Some(at) => items.get_mut(at),
                 None => None,
             },
@@ -265,18 +263,18 @@ fn container<'v>(document: &'v mut Value, path: &str) -> Result<&'v mut Value, S
     Ok(value)
 }
 
-fn add(document: &mut Value, path: &str, value: Value) -> Result<(), String> {
+fn add(document: &mut Document, path: &str, value: Document) -> Result<(), String> {
     let (parent, last) = parts(path)?;
     match container(document, parent)? {
-        Value::Object(fields) => {
+        Document::Object(fields) => {
             fields.insert(last, value);
             Ok(())
         }
-        Value::Array(items) if last == "-" => {
+        Document::Array(items) if last == "-" => {
             items.push(value);
             Ok(())
         }
-        Value::Array(items) => {
+        Document::Array(items) => {
             let number: i64 = last
                 .parse()
                 .map_err(|_| format!("'{}' is no index", shortened(&last)))?;
@@ -292,7 +290,7 @@ fn add(document: &mut Value, path: &str, value: Value) -> Result<(), String> {
     }
 }
 
-fn replace(document: &mut Value, path: &str, value: Value) -> Result<(), String> {
+fn replace(document: &mut Document, path: &str, value: Document) -> Result<(), String> {
     if path.is_empty() {
         *document = value;
         return Ok(());
@@ -300,8 +298,8 @@ fn replace(document: &mut Value, path: &str, value: Value) -> Result<(), String>
     let (parent, last) = parts(path)?;
     let slot = match container(document, parent)? {
         // The library looks a missing field up without noticing that it is missing.
-        Value::Object(fields) => Some(fields.entry(last).or_insert(Value::Null)),
-        Value::Array(items) => match index(&last, items.len()) {
+        Document::Object(fields) => Some(fields.entry(last).or_insert(Document::NULL)),
+        Document::Array(items) => match index(&last, items.len()) {
             Some(at) => items.get_mut(at),
             None => None,
         },
@@ -311,13 +309,13 @@ fn replace(document: &mut Value, path: &str, value: Value) -> Result<(), String>
     Ok(())
 }
 
-fn take(document: &mut Value, path: &str) -> Result<Value, String> {
+fn take(document: &mut Document, path: &str) -> Result<Document, String> {
     let (parent, last) = parts(path)?;
     match container(document, parent)? {
-        Value::Object(fields) => fields
+        Document::Object(fields) => fields
             .remove(&last)
             .ok_or_else(|| "unable to remove nonexistent key".into()),
-        Value::Array(items) => match index(&last, items.len()) {
+        Document::Array(items) => match index(&last, items.len()) {
             Some(at) => Ok(items.remove(at)),
             None => Err(format!("unable to access invalid index: {}", shortened(&last))),
         },

@@ -1,5 +1,6 @@
 //! Where a kustomization lists a patch or a replacement: errors of applying one name it as those of reading it do.
 
+use std::fmt;
 use std::rc::Rc;
 
 use super::error::{At, Result};
@@ -42,6 +43,16 @@ impl Listed {
         match self.part {
             Some(part) => result.in_item(&self.place, part),
             None => result.in_field(&self.place),
+        }
+    }
+}
+
+impl fmt::Display for Listed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.place)?;
+        match self.part {
+            Some(part) => write!(f, "[{part}]"),
+            None => Ok(()),
         }
     }
 }

@@ -36,6 +36,7 @@ mod tables;
 mod target;
 mod transform;
 mod tree;
+mod unknown;
 
 use crate::yaml::node::Limits;
 

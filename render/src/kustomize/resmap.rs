@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::rc::Rc;
 
-use crate::yaml::node::Node;
+use crate::yaml::node::{Node, Tag};
 
 use super::additions::Additions;
 use super::error::{Result, invalid};
@@ -26,6 +26,8 @@ pub(crate) struct ResMap {
     names: Option<HashMap<String, Vec<usize>>>,
     /// What generators added to objects and is not in their trees yet, by position.
     open: BTreeMap<usize, Additions>,
+    /// How many objects were deleted and are in the list still: each is empty, and under no key.
+    deleted: usize,
 }
 
 impl ResMap {
@@ -53,7 +55,7 @@ impl ResMap {
         let list = &self.list;
         let current = self
             .current
-            .get_or_insert_with(|| list.iter().map(|r| (r.id(), r.file.clone())).collect());
+            .get_or_insert_with(|| present(list).map(|(_, r)| (r.id(), r.file.clone())).collect());
         match current.entry(resource.id()) {
             Entry::Occupied(first) => {
                 let id = first.key();
@@ -85,7 +87,7 @@ impl ResMap {
         let list = &self.list;
         let any = self.any.get_or_insert_with(|| {
             let mut index: HashMap<Id, Vec<usize>> = HashMap::with_capacity(list.len());
-            for (position, resource) in list.iter().enumerate().filter(|(_, r)| !r.node.is_empty()) {
+            for (position, resource) in present(list) {
                 for id in resource.ids() {
                     index.entry(id).or_default().push(position);
                 }
@@ -100,7 +102,7 @@ impl ResMap {
         let list = &self.list;
         let names = self.names.get_or_insert_with(|| {
             let mut names = HashMap::with_capacity(list.len());
-            for (position, resource) in list.iter().enumerate() {
+            for (position, resource) in present(list) {
                 index_names(&mut names, resource, position);
             }
             names
@@ -180,18 +182,54 @@ impl ResMap {
         if self
             .current
             .as_ref()
-            .is_some_and(|current| current.len() == self.list.len())
+            .is_some_and(|current| current.len() == self.present())
         {
             return Ok(());
         }
         steps.spend(self.list.len())?;
+        self.drop_deleted();
         self.reindex();
         let list = std::mem::take(&mut self.list);
         self.append_all(list)
     }
 
-    /// Drops objects that a patch emptied.
+    /// Returns how many objects there are, without those that were deleted.
+    fn present(&self) -> usize {
+        self.list.len() - self.deleted
+    }
+
+    /// Deletes an object that was found under some keys, if they are known. It stays in the list, empty, so that others keep their places
+    /// until [`ResMap::drop_deleted`]: many deletions go through the list once.
+    pub(crate) fn delete(&mut self, position: usize, keys: Option<Keys>) {
+        self.list[position] = Resource::new(Node {
+            tag: Tag::Map,
+            ..Node::map()
+        });
+        self.deleted += 1;
+        let Some(keys) = keys else {
+            return self.reindex();
+        };
+        if let Some(current) = &mut self.current {
+            current.remove(&keys.id);
+        }
+        if let Some(any) = &mut self.any {
+            move_keys(any, position, keys.ids, Vec::new());
+        }
+        if let Some(names) = &mut self.names {
+            move_keys(names, position, keys.names, Vec::new());
+        }
+    }
+
+    /// Drops the objects that were deleted.
+    pub(crate) fn drop_deleted(&mut self) {
+        if self.deleted > 0 {
+            self.drop_empty();
+        }
+    }
+
+    /// Drops objects that are empty.
     pub(crate) fn drop_empty(&mut self) {
+        self.deleted = 0;
         if self.list.iter().any(|r| r.node.is_empty()) {
             self.list_mut().retain(|r| !r.node.is_empty());
         }
@@ -220,7 +258,8 @@ impl ResMap {
             && id != before.id
         {
             // Two of one identity are told apart by going through all of them.
-            if current.len() == self.list.len() && !current.contains_key(&id) {
+            let present = self.list.len() - self.deleted;
+            if current.len() == present && !current.contains_key(&id) {
                 current.remove(&before.id);
                 current.insert(id, resource.file.clone());
             } else {
@@ -241,6 +280,11 @@ impl ResMap {
         self.any = None;
         self.names = None;
     }
+}
+
+/// The objects that are not empty, and their positions.
+fn present(list: &[Resource]) -> impl Iterator<Item = (usize, &Resource)> {
+    list.iter().enumerate().filter(|(_, r)| !r.node.is_empty())
 }
 
 /// Under which keys an object is found; those of indexes that are not there are left out.

@@ -11,6 +11,7 @@ use super::error::Result;
 use super::fieldspec::NAMES_PER_STEP;
 use super::id::{self, Gvk, Id};
 use super::steps::Steps;
+use super::transform::Overwritten;
 
 /// Marks objects for which kustomize would keep notes in annotations, so that a patch that wipes the annotations
 /// wipes the notes here too.
@@ -92,6 +93,8 @@ pub(crate) struct Resource {
     pub(crate) alias_groups: u32,
     /// Whether an aliased scalar was changed since the groups were last brought together.
     pub(crate) dirty: bool,
+    /// Which replacements wrote something of another type over a field.
+    pub(crate) overwritten: Vec<Overwritten>,
 }
 
 impl Resource {
@@ -110,7 +113,15 @@ impl Resource {
             marked: false,
             alias_groups: 0,
             dirty: false,
+            overwritten: Vec::new(),
         }
+    }
+
+    /// Notes a replacement that wrote something of another type over a field.
+    pub(crate) fn note_overwritten(&mut self, note: Overwritten, steps: &Steps<'_>) -> Result<()> {
+        steps.spend_bytes(note.length())?;
+        self.overwritten.push(note);
+        Ok(())
     }
 
     /// Returns whether the hash of its content ends its name: a generator, or an annotation of its own, says so.

@@ -10,7 +10,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::config::{Config, Shared};
+use super::config::{Config, Merger, Shared};
 use super::deprecation::Deprecation;
 use super::error::{At, Result};
 use super::files::Files;
@@ -113,16 +113,17 @@ impl<'a> Build<'a> {
             .configs
             .merge(acc.config, &own, &self.steps)
             .in_field("configurations")?;
-        for (index, path) in k.crds.iter().enumerate() {
-            let read = self.json_of(target, path).and_then(|json| {
-                let config = super::crds::config(&json, &self.steps);
-                config.of(|| self.shown_from(target, path))
-            });
-            let config = Rc::new(read.in_item("crds", index)?);
-            acc.config = self
-                .configs
-                .merge(acc.config, &config, &self.steps)
-                .in_item("crds", index)?;
+        if !k.crds.is_empty() {
+            let mut gathered = Merger::new(Rc::unwrap_or_clone(acc.config));
+            for (index, path) in k.crds.iter().enumerate() {
+                let read = self.json_of(target, path).and_then(|json| {
+                    let config = super::crds::config(&json, &self.steps);
+                    config.of(|| self.shown_from(target, path))
+                });
+                let added = gathered.add(&read.in_item("crds", index)?, &self.steps);
+                added.in_item("crds", index)?;
+            }
+            acc.config = Rc::new(gathered.finish());
         }
         self.generate(target, &mut acc)?;
         for path in &k.components {

@@ -20,7 +20,7 @@ pub(crate) use names::{Affix, add_hashes};
 pub(crate) use namespace::{Namespace, Subjects};
 pub(crate) use patches::{JsonPatch, MergePatches, PatchEntry};
 pub(crate) use references::resolve_references;
-pub(crate) use replacements::replace_all;
+pub(crate) use replacements::{Failure, Overwritten, replace_all, to_json};
 pub(crate) use sort::sort;
 pub(crate) use values::{MetadataMap, Replicas, ValueAdd, ValueTarget};
 pub(crate) use variables::Variables;
@@ -54,6 +54,8 @@ pub(crate) enum Transformer {
 pub(crate) struct Context<'a> {
     pub(crate) schemas: &'a Schemas,
     pub(crate) steps: &'a Steps<'a>,
+    /// The kustomization, as errors show its path.
+    pub(crate) file: &'a str,
 }
 
 impl Transformer {

@@ -38,6 +38,33 @@ pub(crate) const ROWS: &[Row] = &[
         files.push(("c.yaml".to_owned(), listed("commonLabels", count, spec)));
         files
     }),
+    ("files of configurations", |count| {
+        let mut files = with(
+            &listed("configurations", count, |at| format!("c{at}.yaml")),
+            &map("a"),
+        );
+        let config = |at: usize| {
+            // One list grows at its front, and the fields of one path and of one type grow too.
+            let first = 1_000_000 - at;
+            let text = format!(
+                "commonLabels: [{{path: spec/f, kind: A{first}}}]\nnameReference: [{{kind: K{at}, fieldSpecs: [{{path: spec/f{at}, kind: ConfigMap}}]}}, {{kind: Z, fieldSpecs: [{{path: spec/f{at}, kind: ConfigMap}}]}}]\n"
+            );
+            (format!("c{at}.yaml"), text)
+        };
+        files.extend((0..count).map(config));
+        files
+    }),
+    ("files of definitions", |count| {
+        let mut files = with(&listed("crds", count, |at| format!("c{at}.json")), &map("a"));
+        let definition = |at: usize| {
+            let text = format!(
+                "{{\"v1.K{at}\": {{\"Schema\": {{\"properties\": {{\"apiVersion\": {{}}, \"kind\": {{}}, \"metadata\": {{}}, \"f\": {{\"x-kubernetes-annotation\": \"\"}}}}}}}}}}"
+            );
+            (format!("c{at}.json"), text)
+        };
+        files.extend((0..count).map(definition));
+        files
+    }),
     ("references of configurations", |count| {
         let mut files = with("configurations: [c.yaml]\nnamePrefix: x-\n", &map("a"));
         let reference =
@@ -151,6 +178,65 @@ pub(crate) const ROWS: &[Row] = &[
             )
         };
         with(&listed("replacements", count, replacement), &maps(count))
+    }),
+    ("replacements that each add a field to one map", |count| {
+        let replacement = |at: usize| {
+            format!(
+                "{{sourceValue: v{at}, targets: [{{select: {{kind: ConfigMap, name: a}}, fieldPaths: [data.k{at}], options: {{create: true}}}}]}}"
+            )
+        };
+        with(&listed("replacements", count, replacement), &map("a"))
+    }),
+    ("replacements that each write a field of one map", |count| {
+        let replacement = |at: usize| {
+            format!(
+                "{{sourceValue: w, targets: [{{select: {{kind: ConfigMap}}, fieldPaths: [data.k{at}]}}]}}"
+            )
+        };
+        with(&listed("replacements", count, replacement), &fields(count))
+    }),
+    ("replacements that each copy a field of one map", |count| {
+        let replacement = |at: usize| {
+            format!(
+                "{{source: {{kind: ConfigMap, name: f, fieldPath: data.k{at}}}, targets: [{{select: {{kind: ConfigMap, name: a}}, fieldPaths: [data.a]}}]}}"
+            )
+        };
+        let objects = format!("{}---\n{}", fields(count), map("a"));
+        with(&listed("replacements", count, replacement), &objects)
+    }),
+    ("replacements that each write into a text of one map", |count| {
+        let replacement = |at: usize| {
+            format!(
+                "{{sourceValue: w, targets: [{{select: {{kind: ConfigMap}}, fieldPaths: [data.k{at}.v], options: {{create: true}}}}]}}"
+            )
+        };
+        let objects = fields(count).replace(": v\n", ": 'v: 1'\n");
+        with(&listed("replacements", count, replacement), &objects)
+    }),
+    ("patches that each delete an object", |count| {
+        let patch = |at: usize| {
+            format!(
+                "{{patch: '{{apiVersion: v1, kind: ConfigMap, metadata: {{name: n{at}}}, $patch: delete}}'}}"
+            )
+        };
+        let objects = format!("{}---\n{}", maps(count), map("a"));
+        with(&listed("patches", count, patch), &objects)
+    }),
+    ("patches of targets that each delete an object", |count| {
+        let patch = |at: usize| {
+            format!(
+                "{{target: {{name: n{at}}}, patch: '{{apiVersion: v1, kind: ConfigMap, metadata: {{name: x}}, $patch: delete}}'}}"
+            )
+        };
+        let objects = format!("{}---\n{}", maps(count), map("a"));
+        with(&listed("patches", count, patch), &objects)
+    }),
+    ("patchesStrategicMerge that each delete an object", |count| {
+        let patch = |at: usize| {
+            format!("'{{apiVersion: v1, kind: ConfigMap, metadata: {{name: n{at}}}, $patch: delete}}'")
+        };
+        let objects = format!("{}---\n{}", maps(count), map("a"));
+        with(&listed("patchesStrategicMerge", count, patch), &objects)
     }),
     ("configMapGenerator", |count| {
         with(&generators("configMapGenerator", count, ""), "")
@@ -279,6 +365,12 @@ const DEPLOYMENT: &str = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name
 
 fn map(name: &str) -> String {
     format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\ndata: {{a: b}}\n")
+}
+
+/// A map of so many fields.
+fn fields(count: usize) -> String {
+    let fields: String = (0..count).map(|at| format!("  k{at}: v\n")).collect();
+    format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: f}}\ndata:\n{fields}")
 }
 
 fn many(count: usize, object: impl Fn(usize) -> String) -> String {

@@ -86,7 +86,11 @@ impl Emitter {
         if depth > MAX_WRITE_DEPTH && self.options.texts != Texts::Kept {
             return Err(WriteError::Depth);
         }
+        if let Some(tag) = value.written_tag() {
+            self.plain(&tag);
+        }
         match value.shown(self.flow > 0) {
+            Shown::Nothing if place == Place::Key => self.plain("''"),
             Shown::Nothing => {}
             Shown::Bool(true) => self.plain("true"),
             Shown::Bool(false) => self.plain("false"),
@@ -142,7 +146,7 @@ impl Emitter {
                 return Err(WriteError::Key);
             }
             self.indent(indent);
-            if is_simple_key(key) {
+            if is_simple_key(key, 0) {
                 self.string(key, None, indent, Place::Key)?;
                 self.colon();
             } else {
@@ -160,8 +164,10 @@ impl Emitter {
         let indent = deeper(indent);
         for (key, value) in fields {
             self.indent(indent);
+            let tag = key.written_tag().map_or(0, |tag| tag.len());
             let is_simple = match key.shown(false) {
-                Shown::Text(text, _) | Shown::Plain(text) => is_simple_key(text),
+                Shown::Text(text, _) | Shown::Plain(text) => is_simple_key(text, tag),
+                Shown::Nothing => true,
                 _ => false,
             };
             if is_simple {
@@ -251,7 +257,7 @@ impl Emitter {
             _ => wanted.unwrap_or_else(|| Style::wanted(text)),
         };
         let mut shape = Shape::of(text);
-        shape.block &= !shape.tabs || self.options.texts == Texts::Indented;
+        shape.block &= !shape.tabs || self.options.tabs_in_blocks;
         let style = wanted.possible(&shape, key);
         // A scalar's continuation lines stand one step deeper than what holds it.
         let indent = if indent < 0 { STEP } else { indent + STEP };
@@ -261,6 +267,7 @@ impl Emitter {
             Style::Single => self.folded(text, Some('\''), indent, key),
             Style::Double => self.double(text, indent, key),
             Style::Literal => self.literal(text, indent),
+            Style::Folded => self.folded_block(text, indent),
         }
         Ok(())
     }
@@ -314,7 +321,7 @@ fn deeper(indent: i32) -> i32 {
     if indent < 0 { 0 } else { indent + STEP }
 }
 
-/// Tells whether a key stands before its colon without a mark of its own.
-fn is_simple_key(key: &str) -> bool {
-    key.len() <= MAX_SIMPLE_KEY && !key.contains(is_break)
+/// Tells whether a key stands before its colon without a mark of its own; a tag of so many bytes stands before it.
+fn is_simple_key(key: &str, tag: usize) -> bool {
+    tag + key.len() <= MAX_SIMPLE_KEY && !key.contains(is_break)
 }

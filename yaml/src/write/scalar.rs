@@ -115,22 +115,9 @@ impl Emitter {
         self.column += escaped.len();
     }
 
+    /// Writes a literal block.
     pub(super) fn literal(&mut self, text: &str, indent: i32) {
-        self.indicator("|", false);
-        if text.starts_with([' ', '\n', '\r', '\u{85}', '\u{2028}', '\u{2029}']) {
-            self.out.push('2');
-        }
-        let mut from_end = text.chars().rev();
-        let ends = (from_end.next().is_some_and(is_break), from_end.next());
-        match ends {
-            (false, _) => self.out.push('-'),
-            (true, None) => self.out.push('+'),
-            (true, Some(before)) if is_break(before) => self.out.push('+'),
-            (true, Some(_)) => {}
-        }
-        self.line_break();
-        self.indention = true;
-        self.whitespace = true;
+        self.block_header("|", text);
         let mut breaks = true;
         for c in text.chars() {
             if is_break(c) {
@@ -146,5 +133,52 @@ impl Emitter {
                 breaks = false;
             }
         }
+    }
+
+    /// Writes a folded block, in which a line break is doubled where the lines around it begin with no blank.
+    pub(super) fn folded_block(&mut self, text: &str, indent: i32) {
+        self.block_header(">", text);
+        let is_blank = |c: char| matches!(c, ' ' | '\t');
+        // The reference means to look at the next line, and looks at the first one.
+        let first = text.chars().find(|c| !is_break(*c));
+        let doubles = first.is_some_and(|c| !is_blank(c) && c != '\0');
+        let (mut breaks, mut leading_blank) = (true, true);
+        for c in text.chars() {
+            if is_break(c) {
+                if !breaks && !leading_blank && c == '\n' && doubles {
+                    self.line_break();
+                }
+                self.verbatim_break(c);
+                self.indention = true;
+                breaks = true;
+            } else {
+                if breaks {
+                    self.indent(indent);
+                    leading_blank = is_blank(c);
+                }
+                self.put(c);
+                self.indention = false;
+                breaks = false;
+            }
+        }
+    }
+
+    /// Writes what says of a block how it is indented and how it ends.
+    fn block_header(&mut self, indicator: &str, text: &str) {
+        self.indicator(indicator, false);
+        if text.starts_with([' ', '\n', '\r', '\u{85}', '\u{2028}', '\u{2029}']) {
+            self.out.push('2');
+        }
+        let mut from_end = text.chars().rev();
+        let ends = (from_end.next().is_some_and(is_break), from_end.next());
+        match ends {
+            (false, _) => self.out.push('-'),
+            (true, None) => self.out.push('+'),
+            (true, Some(before)) if is_break(before) => self.out.push('+'),
+            (true, Some(_)) => {}
+        }
+        self.line_break();
+        self.indention = true;
+        self.whitespace = true;
     }
 }

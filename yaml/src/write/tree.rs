@@ -1,5 +1,7 @@
 //! What an emitter sees of what it writes.
 
+use std::borrow::Cow;
+
 use crate::shape::Style;
 use crate::value::Value;
 
@@ -27,6 +29,11 @@ pub(crate) enum Shown<'v, V> {
 pub(crate) trait Tree: Sized {
     /// Shows the value; `in_flow` tells whether it stands in braces or brackets.
     fn shown(&self, in_flow: bool) -> Shown<'_, Self>;
+
+    /// Returns the tag that is written before the value, as it is written.
+    fn written_tag(&self) -> Option<Cow<'_, str>> {
+        None
+    }
 }
 
 impl Tree for Value {

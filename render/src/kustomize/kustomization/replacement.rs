@@ -30,6 +30,16 @@ pub(crate) struct Source {
     pub(crate) options: Option<FieldOptions>,
 }
 
+impl Source {
+    /// Returns the path of the field, which is that of the name where none is given.
+    pub(crate) fn path(&self) -> &str {
+        match self.field_path.as_str() {
+            "" => "metadata.name",
+            path => path,
+        }
+    }
+}
+
 /// Where a replacement writes its value to.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Target {

@@ -67,7 +67,9 @@ impl<'a> Build<'a> {
         self.check_place(resolved, directory)?;
         let bytes = self.files.read(resolved)?;
         let json = self.json(&bytes).in_file(path)?;
-        let kustomization = Kustomization::decode(&json).in_file(path)?;
+        let kustomization = Kustomization::decode(&json)
+            .map_err(|fault| fault.in_kustomization(&bytes))
+            .in_file(path)?;
         if let Some(warn) = self.warn {
             deprecations(&json, &self.files.shown(path)).for_each(warn);
         }

@@ -259,10 +259,11 @@ impl Build<'_> {
         map: &mut ResMap,
         list: &[(Option<Maker>, Transformer)],
     ) -> Result<()> {
-        let schemas = self.schemas();
+        let (schemas, file) = (self.schemas(), self.files.shown(&target.path()));
         let context = Context {
             schemas: &schemas,
             steps: &self.steps,
+            file: &file,
         };
         let mut rest = list;
         while let Some((maker, transformer)) = rest.first() {
@@ -273,12 +274,17 @@ impl Build<'_> {
                 0
             };
             if run > 0 {
+                map.drop_deleted();
                 apply_each(rest[..run].iter().map(|(_, each)| each), map, &context)?;
                 rest = &rest[run..];
                 continue;
             }
             rest = &rest[1..];
+            if !transformer.is_patch() {
+                map.drop_deleted();
+            }
             transformer.apply(map, &context)?;
+            // Patches leave what they delete in its place, empty, for the patches behind them.
             if transformer.is_patch() && maker.is_none() {
                 continue;
             }
@@ -295,6 +301,7 @@ impl Build<'_> {
             }
             map.drop_empty();
         }
+        map.drop_deleted();
         Ok(())
     }
 
@@ -307,10 +314,11 @@ impl Build<'_> {
 
     /// Runs validators, which are transformers that may change nothing.
     pub(super) fn validate(&self, target: &Target, map: &mut ResMap) -> Result<()> {
-        let schemas = self.schemas();
+        let (schemas, file) = (self.schemas(), self.files.shown(&target.path()));
         let context = Context {
             schemas: &schemas,
             steps: &self.steps,
+            file: &file,
         };
         let validators = self.plugins(target, "validators", &target.kustomization.validators)?;
         if validators.is_empty() {

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::Context;
-use crate::kustomize::error::{At, Result, invalid};
+use super::{Context, to_json};
+use crate::kustomize::error::{At, Error, Result, invalid};
 use crate::kustomize::jsonpatch::{self, Operation};
 use crate::kustomize::kustomization::Selector;
 use crate::kustomize::listed::Listed;
@@ -14,7 +14,7 @@ use crate::kustomize::resmap::ResMap;
 use crate::kustomize::resource::Resource;
 use crate::kustomize::selector::Matcher;
 use crate::kustomize::{id, steps::Steps};
-use crate::yaml::node::{Content, Node, Schema, Tag};
+use crate::yaml::node::{Content, Node};
 
 /// The patches of `patchesStrategicMerge`.
 #[derive(Debug)]
@@ -121,16 +121,15 @@ impl PatchEntry {
 
     fn merge(&self, map: &mut ResMap, patches: &[Resource], context: &Context<'_>) -> Result<()> {
         let Some(target) = &self.target else {
-            let mut emptied = false;
             for patch in patches {
                 context.steps.spend(1)?;
                 let id = patch.id();
                 let position = map
                     .one_with_id(&id)
                     .of(|| format!("no resource matches strategic merge patch \"{id}\""))?;
-                emptied |= merge_into(map, position, patch, context)?;
+                merge_into(map, position, patch, context)?;
             }
-            return drop_if(emptied, map, context.steps);
+            return Ok(());
         };
         match patches {
             [] => Ok(()),
@@ -181,7 +180,8 @@ fn select(map: &mut ResMap, matcher: &Matcher, steps: &Steps<'_>) -> Result<Vec<
     steps.spend(positions.len())?;
     let mut selected = Vec::new();
     for position in positions {
-        if matcher.selects(&map.list()[position], steps)? {
+        let resource = &map.list()[position];
+        if !resource.node.is_empty() && matcher.selects(resource, steps)? {
             selected.push(position);
         }
     }
@@ -198,13 +198,11 @@ fn apply_to(map: &mut ResMap, selected: &[usize], patch: &Resource, context: &Co
     }
     template.set_name(patch.name());
     template.set_namespace(id::namespace(&patch.node));
-    let mut emptied = false;
     for position in selected {
         let api_version = id::api_version(&map.list()[*position].node).to_string();
         template.node.set("apiVersion", Node::plain(api_version));
-        emptied |= merge_into(map, *position, &template, context)?;
+        merge_into(map, *position, &template, context)?;
     }
-    drop_if(emptied, map, context.steps)?;
     map.require_distinct(context.steps)
 }
 
@@ -217,18 +215,19 @@ fn drop_if(emptied: bool, map: &mut ResMap, steps: &Steps<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Merges a patch into the object at a position; returns whether nothing is left of it.
-fn merge_into(map: &mut ResMap, position: usize, patch: &Resource, context: &Context<'_>) -> Result<bool> {
+/// Merges a patch into the object at a position, and deletes it when nothing is left of it.
+fn merge_into(map: &mut ResMap, position: usize, patch: &Resource, context: &Context<'_>) -> Result<()> {
+    let deletes = patch.node.get("$patch").is_some();
     let renames = patch.allow_name_change || patch.allow_kind_change;
     let Some(resource) = map.list().get(position) else {
-        return Ok(false);
+        return Ok(());
     };
     // Nothing else alters an identity, but for the names it had where all annotations are wiped.
-    let before = (renames || resource.marked)
+    let before = (renames || resource.marked || deletes)
         .then(|| map.keys(position, context.steps))
         .transpose()?;
     let Some(resource) = map.contents_mut().get_mut(position) else {
-        return Ok(false);
+        return Ok(());
     };
     let (name, namespace) = (
         resource.name().to_string(),
@@ -244,12 +243,8 @@ fn merge_into(map: &mut ResMap, position: usize, patch: &Resource, context: &Con
     context.steps.spend_nodes(patch.node.count())?;
     let merged = merge(object, patch.node.clone(), context.schemas, context.steps);
     let Some(merged) = merged.in_object(label)? else {
-        resource.node = Node {
-            tag: Tag::Map,
-            ..Node::map()
-        };
-        map.reindex();
-        return Ok(true);
+        map.delete(position, before);
+        return Ok(());
     };
     resource.node = merged;
     if !patch.allow_kind_change {
@@ -262,11 +257,10 @@ fn merge_into(map: &mut ResMap, position: usize, patch: &Resource, context: &Con
     resource.dirty |= resource.alias_groups > 0;
     let wiped = resource.forget_if_wiped();
     resource.sync(context.steps)?;
-    let emptied = resource.node.is_empty();
     if let Some(before) = before.filter(|_| wiped || renames) {
         map.rekey(position, before);
     }
-    Ok(emptied)
+    Ok(())
 }
 
 /// Applies a JSON patch to selected objects; what kustomize keeps in annotations survives whatever the patch does.
@@ -292,8 +286,9 @@ fn patch_json(
         if remember {
             resource.store_previous(steps)?;
         }
-        let mut document = resource.node.to_json(Schema::New)?;
-        jsonpatch::apply(&mut document, operations, steps).in_object(|| before.to_string())?;
+        let object = to_json(resource, steps).map_err(Box::<Error>::from);
+        let object = object.in_object(|| before.to_string())?;
+        let document = jsonpatch::apply(object, operations, steps).in_object(|| before.to_string())?;
         let Value::Object(_) = &document else {
             return Err(invalid("the patch leaves no object")).in_object(|| before.to_string());
         };

@@ -11,7 +11,7 @@ use crate::kustomize::steps::Steps;
 use crate::yaml::node::{Content, Kind, Node, to_block};
 
 /// One part of a path.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Step {
     /// A field, by its name.
     Field(String),
@@ -59,6 +59,15 @@ impl Step {
         }
     }
 
+    /// Returns how many bytes its texts have.
+    pub(super) fn length(&self) -> usize {
+        match self {
+            Step::Field(text) | Step::Index(text) => text.len(),
+            Step::Match { key, value, text } => key.len() + value.len() + text.len(),
+            Step::Last | Step::Any | Step::NoMatch => 0,
+        }
+    }
+
     /// Returns the part without the blanks around it; none when there is nothing else.
     fn trimmed(&self) -> Option<Cow<'_, Step>> {
         let Step::Field(name) = self else {
@@ -100,9 +109,46 @@ fn charge(node: &Node, steps: &Steps<'_>) -> Result<()> {
     steps.spend(1 + among / NAMES_PER_STEP)
 }
 
+/// The places of the fields and items that lead to a node.
+#[derive(Debug, Default)]
+pub(super) struct Trail(Vec<usize>);
+
+impl Trail {
+    pub(super) fn push(&mut self, place: usize) {
+        self.0.push(place);
+    }
+
+    pub(super) fn places(&self) -> &[usize] {
+        &self.0
+    }
+
+    pub(super) fn node<'n>(&self, top: &'n Node) -> Option<&'n Node> {
+        self.0.iter().try_fold(top, |node, at| match &node.content {
+            Content::Map(fields) => fields.get(*at).map(|(_, value)| value),
+            Content::Seq(items) => items.get(*at),
+            Content::Scalar(_) => None,
+        })
+    }
+
+    pub(super) fn node_mut<'n>(&self, top: &'n mut Node) -> Option<&'n mut Node> {
+        self.0.iter().try_fold(top, |node, at| match &mut node.content {
+            Content::Map(fields) => fields.get_mut(*at).map(|(_, value)| value),
+            Content::Seq(items) => items.get_mut(*at),
+            Content::Scalar(_) => None,
+        })
+    }
+}
+
 /// Follows a path to one node, without wildcards.
 pub(crate) fn lookup<'n>(node: &'n Node, path: &[Step], steps: &Steps<'_>) -> Result<Option<&'n Node>> {
+    let trail = trace(node, path, steps)?;
+    Ok(trail.and_then(|trail| trail.node(node)))
+}
+
+/// As [`lookup`], and returns how the node is found again.
+pub(super) fn trace(node: &Node, path: &[Step], steps: &Steps<'_>) -> Result<Option<Trail>> {
     let mut node = node;
+    let mut trail = Trail::default();
     for step in path {
         charge(node, steps)?;
         let Some(step) = step.trimmed() else { continue };
@@ -113,30 +159,35 @@ pub(crate) fn lookup<'n>(node: &'n Node, path: &[Step], steps: &Steps<'_>) -> Re
             Content::Seq(items) => Ok(items),
             _ => not_a("list", node.kind()),
         };
-        let next = match &*step {
+        let place = match &*step {
             Step::Index(digits) => {
-                let items = list()?;
-                digits.parse().ok().and_then(|index: usize| items.get(index))
+                let length = list()?.len();
+                digits.parse().ok().filter(|index: &usize| *index < length)
             }
-            Step::Last => list()?.last(),
+            Step::Last => list()?.len().checked_sub(1),
             Step::Any => return Err(invalid("wildcard is not supported in PathGetter")),
             Step::NoMatch => return no_match(),
-            Step::Match { key, value, .. } => list()?.iter().find(|item| {
+            Step::Match { key, value, .. } => list()?.iter().position(|item| {
                 if key.is_empty() {
                     item.text() == value
                 } else {
                     item.get(key).is_some_and(|field| field.text() == value)
                 }
             }),
-            Step::Field(name) if node.kind() == Kind::Map => node.get(name),
-            Step::Field(_) => return not_a("map", node.kind()),
+            Step::Field(name) => match &node.content {
+                Content::Map(fields) => fields.iter().position(|(key, _)| key.text() == name),
+                _ => return not_a("map", node.kind()),
+            },
         };
-        match next {
-            Some(next) => node = next,
-            None => return Ok(None),
-        }
+        let Some(place) = place else { return Ok(None) };
+        node = match &node.content {
+            Content::Map(fields) => &fields[place].1,
+            Content::Seq(items) => &items[place],
+            Content::Scalar(_) => return Ok(None),
+        };
+        trail.push(place);
     }
-    Ok(Some(node))
+    Ok(Some(trail))
 }
 
 /// Calls a function on every node a path leads to, with wildcards, and says how many there were.
@@ -183,10 +234,14 @@ pub(super) fn visit(
         None => Ok(0),
         Some(field) if field.kind() == Kind::Scalar && !rest.is_empty() && !field.is_null() => {
             steps.spend(field.text().len())?;
+            let before = steps.bytes_left();
             let parsed = Reader::of_text(steps).first(field.text().as_bytes())?;
-            parsed.map_or(Ok(0), |mut inner| {
+            let found = parsed.map_or(Ok(0), |mut inner| {
                 visit(&mut inner, rest, create, steps, &mut |_| Ok(()))
-            })
+            });
+            // What was read is gone.
+            steps.give_back(before.saturating_sub(steps.bytes_left()));
+            found
         }
         Some(field) => visit(field, rest, create, steps, call),
     }

@@ -1,19 +1,22 @@
 //! Replacements: one value, taken from an object or given, copied into fields of others.
 
+mod fields;
+mod maps;
+mod overwritten;
+mod texts;
+
 use super::Context;
-use super::paths::{self, Step, lookup, visit};
-use crate::kustomize::depth;
-use crate::kustomize::error::{At, Result, invalid, shortened};
+use crate::kustomize::error::{At, Result, invalid};
 use crate::kustomize::id::{Gvk, GvkPattern, namespace};
-use crate::kustomize::kustomization::{FieldOptions, Replacement, Selector, Source, Target};
+use crate::kustomize::kustomization::{Replacement, Selector, Source, Target};
 use crate::kustomize::listed::Listed;
-use crate::kustomize::reader::Reader;
 use crate::kustomize::resmap::ResMap;
 use crate::kustomize::resource::Resource;
 use crate::kustomize::selector::Matcher;
 use crate::kustomize::steps::Steps;
-use crate::yaml::json::{self, Layout};
-use crate::yaml::node::{Content, Kind, Node, Schema, Style, to_block};
+use crate::yaml::node::{Content, Kind, Node};
+use fields::{Fields, Given};
+pub(crate) use overwritten::{Failure, Overwritten, to_json};
 
 /// Carries out replacements in order.
 pub(crate) fn replace_all(
@@ -21,14 +24,40 @@ pub(crate) fn replace_all(
     list: &[(Listed, Replacement)],
     context: &Context<'_>,
 ) -> Result<()> {
+    let mut fields = Fields::new(context.steps);
     for (listed, replacement) in list {
-        listed.named(replace(map, replacement, context))?;
+        let by = By {
+            listed,
+            replacement,
+            context,
+        };
+        listed.named(replace(map, &mut fields, &by))?;
     }
+    fields.end();
     map.drop_empty();
     Ok(())
 }
 
-fn replace(map: &mut ResMap, replacement: &Replacement, context: &Context<'_>) -> Result<()> {
+/// A replacement, and where it stands.
+struct By<'b> {
+    listed: &'b Listed,
+    replacement: &'b Replacement,
+    context: &'b Context<'b>,
+}
+
+impl By<'_> {
+    /// Returns the note that it wrote something of another type over a field.
+    fn overwrites(&self, path: &str) -> Overwritten {
+        let source = match &self.replacement.source {
+            Some(source) => format!("{}:{}", shown(source), source.path()),
+            None => "sourceValue".to_owned(),
+        };
+        Overwritten::new(self.listed, self.context.file, &source, path)
+    }
+}
+
+fn replace(map: &mut ResMap, fields: &mut Fields<'_>, by: &By<'_>) -> Result<()> {
+    let (replacement, steps) = (by.replacement, by.context.steps);
     let Some(targets) = &replacement.targets else {
         return Err(invalid(
             "replacements must specify a source and at least one target",
@@ -44,11 +73,11 @@ fn replace(map: &mut ResMap, replacement: &Replacement, context: &Context<'_>) -
             ));
         }
         (None, Some(text)) => Node::plain(text.as_str()),
-        (Some(source), None) => source_value(map, source, context.steps)?,
+        (Some(source), None) => source_value(map, source, fields, steps)?,
     };
     targets
         .iter()
-        .try_for_each(|target| write(map, &value, target, context.steps))
+        .try_for_each(|target| write(map, &value, target, fields, by))
 }
 
 /// The positions of the objects that a selector may mean.
@@ -120,13 +149,18 @@ fn fits(matcher: &Matcher, resource: &Resource, steps: &Steps<'_>) -> Result<boo
     Ok(false)
 }
 
-fn source_value(map: &mut ResMap, source: &Source, steps: &Steps<'_>) -> Result<Node> {
+fn source_value(
+    map: &mut ResMap,
+    source: &Source,
+    fields: &mut Fields<'_>,
+    steps: &Steps<'_>,
+) -> Result<Node> {
     let name = Some(source.selector.name.as_str()).filter(|name| !name.is_empty());
     let among = Among::of(map, name);
-    let all = (0..among.len()).map(|at| &map.list()[among.position(at)]);
-    steps.spend(all.clone().map(|r| 1 + r.previous.len()).sum())?;
-    let mut matches = all.filter(|r| is_source(r, &source.selector));
-    let Some(object) = matches.next() else {
+    let all = (0..among.len()).map(|at| (among.position(at), &map.list()[among.position(at)]));
+    steps.spend(all.clone().map(|(_, r)| 1 + r.previous.len()).sum())?;
+    let mut matches = all.filter(|(_, r)| is_source(r, &source.selector));
+    let Some((position, object)) = matches.next() else {
         let path = match source.field_path.as_str() {
             "" => String::new(),
             path => format!(":{path}"),
@@ -139,13 +173,9 @@ fn source_value(map: &mut ResMap, source: &Source, steps: &Steps<'_>) -> Result<
             shown(source)
         )));
     }
-    let path = if source.field_path.is_empty() {
-        "metadata.name"
-    } else {
-        &source.field_path
-    };
-    let found = lookup(&object.node, &paths::parse(path)?, steps)?.filter(|node| !node.is_empty());
-    let Some(found) = found else {
+    let path = source.path();
+    let found = fields.lookup(position, &object.node, path)?;
+    let Some(found) = found.filter(|node| !node.is_empty()) else {
         return Err(invalid(format!(
             "fieldPath `{path}` is missing for replacement source {}",
             shown(source)
@@ -191,7 +221,14 @@ fn shown(source: &Source) -> String {
     format!("{}/{name}.{namespace}", selector.gvk.as_gvk())
 }
 
-fn write(map: &mut ResMap, value: &Node, target: &Target, steps: &Steps<'_>) -> Result<()> {
+fn write(
+    map: &mut ResMap,
+    value: &Node,
+    target: &Target,
+    fields: &mut Fields<'_>,
+    by: &By<'_>,
+) -> Result<()> {
+    let steps = by.context.steps;
     let Some(selector) = &target.select else {
         return Err(invalid("target must specify resources to select"));
     };
@@ -241,9 +278,15 @@ fn write(map: &mut ResMap, value: &Node, target: &Target, steps: &Steps<'_>) -> 
         }
         let (id, keys) = (resource.id(), map.keys(position, steps)?);
         let resource = &mut map.contents_mut()[position];
+        let given = Given {
+            value,
+            options: target.options.as_ref(),
+        };
         for path in paths {
-            write_field(&mut resource.node, value, path, target.options.as_ref(), steps)
-                .in_object(|| id.to_string())?;
+            let written = fields.write(position, &mut resource.node, path, given);
+            if written.in_object(|| id.to_string())? {
+                resource.note_overwritten(by.overwrites(path), steps)?;
+            }
         }
         resource.dirty |= resource.alias_groups > 0;
         if resource.id() != id {
@@ -260,158 +303,7 @@ fn has_metadata(selector: &Selector) -> bool {
     !(selector.annotations.is_empty() && selector.labels.is_empty())
 }
 
-fn write_field(
-    object: &mut Node,
-    value: &Node,
-    path: &str,
-    options: Option<&FieldOptions>,
-    steps: &Steps<'_>,
-) -> Result<()> {
-    let create = options.filter(|o| o.create).map(|_| value.kind());
-    steps.spend_text(path.len())?;
-    let parts = paths::parse(path)?;
-    depth::check(parts.len() + depth::of(value).depth, || {
-        format!("the value for '{}'", shortened(path))
-    })?;
-    if write_structured(object, value, &parts, create, steps)?.is_some() {
-        return Ok(());
-    }
-    let missing = || {
-        let or_create = if create.is_some() {
-            "find or create"
-        } else {
-            "find"
-        };
-        format!("unable to {or_create} field \"{path}\" in replacement target")
-    };
-    let mut write = |node: &mut Node| {
-        copied(value, steps)?;
-        if options.is_some() {
-            // What stands there may be kept in part, and written anew.
-            steps.spend_bytes(node.text().len())?;
-        }
-        set(node, value, options)
-    };
-    let found = visit(object, &parts, create, steps, &mut write).of(missing)?;
-    if found == 0 {
-        Err(invalid(missing()))
-    } else {
-        Ok(())
-    }
-}
-
-fn set(node: &mut Node, value: &Node, options: Option<&FieldOptions>) -> Result<()> {
-    let mut text = value.text().to_string();
-    let mut value = value.clone();
-    if let Some(options) = options.filter(|o| !o.delimiter.is_empty()) {
-        if node.kind() != Kind::Scalar {
-            return Err(invalid("delimiter option can only be used with scalar nodes"));
-        }
-        text = spliced(node.text(), &text, options);
-        value = Node::plain(text.as_str());
-    }
-    match &mut node.content {
-        Content::Scalar(_) => node.rewrite(text),
-        _ => *node = value,
-    }
-    Ok(())
-}
-
-/// Puts a text in the place of one of the pieces that another is split into; before or behind all where there is none.
-fn spliced(text: &str, piece: &str, options: &FieldOptions) -> String {
-    let delimiter = options.delimiter.as_str();
-    let Ok(index) = usize::try_from(options.index) else {
-        return format!("{piece}{delimiter}{text}");
-    };
-    let mut delimiters = text.match_indices(delimiter).map(|(at, _)| at);
-    let start = match index.checked_sub(1) {
-        None => Some(0),
-        Some(before) => delimiters.nth(before).map(|at| at + delimiter.len()),
-    };
-    let Some(start) = start else {
-        return format!("{text}{delimiter}{piece}");
-    };
-    let end = delimiters.next().unwrap_or(text.len());
-    format!("{}{piece}{}", &text[..start], &text[end..])
-}
-
 /// Takes what a copy of a value costs, before it is made: it may hold all that earlier ones put into it.
 fn copied(value: &Node, steps: &Steps<'_>) -> Result<()> {
     steps.spend_copy(value.count(), value.text_bytes())
-}
-
-/// Writes into YAML or JSON that a field holds as text; `None` when the path leads into no such text.
-fn write_structured(
-    object: &mut Node,
-    value: &Node,
-    parts: &[Step],
-    create: Option<Kind>,
-    steps: &Steps<'_>,
-) -> Result<Option<()>> {
-    let Some((length, text)) = text_on_path(object, parts, steps)? else {
-        return Ok(None);
-    };
-    // It is read, and written anew.
-    steps.spend(text.len())?;
-    steps.spend_bytes(text.len())?;
-    let mut document = match Reader::of_text(steps).first(text.as_bytes()) {
-        Ok(Some(document)) => document,
-        Err(fault) if fault.is_final() => return Err(fault),
-        Ok(None) | Err(_) => return Ok(None),
-    };
-    let found = visit(&mut document, &parts[length..], create, steps, &mut |node| {
-        copied(value, steps)?;
-        match &mut node.content {
-            Content::Scalar(old) => *old = value.text().into(),
-            _ => *node = value.clone(),
-        }
-        Ok(())
-    });
-    match found {
-        Ok(found) if found > 0 => {}
-        Err(fault) if fault.is_final() => return Err(fault),
-        _ => return Ok(None),
-    }
-    Ok(written(object, &parts[..length], &text, &document, steps))
-}
-
-/// Finds the first text that a path leads through: how many parts lead to it, and the text.
-fn text_on_path(object: &Node, parts: &[Step], steps: &Steps<'_>) -> Result<Option<(usize, String)>> {
-    for length in 1..parts.len() {
-        match lookup(object, &parts[..length], steps) {
-            Ok(Some(found)) if found.kind() == Kind::Scalar => {
-                return Ok(Some((length, found.text().to_string())));
-            }
-            Ok(Some(_)) => {}
-            Err(fault) if fault.is_final() => return Err(fault),
-            // What is missing, or cannot be followed, is so for all longer paths.
-            Ok(None) | Err(_) => break,
-        }
-    }
-    Ok(None)
-}
-
-/// Writes a document in the place of the text that it was read from.
-fn written(object: &mut Node, parts: &[Step], text: &str, document: &Node, steps: &Steps<'_>) -> Option<()> {
-    let written = if text.trim_start().starts_with(['{', '[']) {
-        let value = document.to_json(Schema::New).ok()?;
-        let is_indented = text.contains('\n') && text.contains("  ");
-        let layout = if is_indented {
-            Layout::INDENTED
-        } else {
-            Layout::COMPACT
-        };
-        json::write(&value, layout)
-    } else {
-        to_block(document).trim().to_string()
-    };
-    visit(object, parts, None, steps, &mut |node| {
-        node.content = Content::Scalar(written.as_str().into());
-        if node.style == Style::Plain && written.contains('\n') {
-            node.style = Style::Literal;
-        }
-        Ok(())
-    })
-    .ok()
-    .map(|_| ())
 }

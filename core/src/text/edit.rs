@@ -2,7 +2,7 @@
 
 /// Returns the candidate closest to `word`, if one is close enough to be a mistake: another case, an
 /// abbreviation or extension, or up to one edit per three characters.
-pub(crate) fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = word.to_lowercase();
     let limit = (word.chars().count() / 3).min(3);
     candidates
