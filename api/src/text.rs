@@ -520,7 +520,7 @@ fn git_commit(text: &str) -> Result<(), Malformed> {
 const MAX_REGEX: usize = 10 << 20;
 
 fn regex_pattern(text: &str) -> Result<(), Malformed> {
-    match flotilla_core::text::re2::compile(text, MAX_REGEX) {
+    match flotilla_core::text::re2::Regex::compile(text, MAX_REGEX) {
         Ok(_) => Ok(()),
         Err(error) => Err(Malformed::new(format!(
             "{text:?} is not a regular expression: {}",
