@@ -56,6 +56,14 @@ pub(super) const INPUTS: &[Hostile] = &[
             "",
         )
     }),
+    ("beginnings-of-keys-without-an-end", "parsing private key", || {
+        chart_with(
+            "{{ (genCAWithKey `x` 1 (repeat 900000 `-----BEGIN A-----\n`)).Cert }}",
+            "",
+            &[],
+            Limits::default(),
+        )
+    }),
 ];
 
 fn built(fields: &str, object: &str) -> Result<(), String> {

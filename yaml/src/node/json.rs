@@ -2,7 +2,6 @@
 
 use std::fmt::Display;
 
-use base64::Engine;
 use serde_json::{Map, Number, Value};
 
 use super::folded::refolded;
@@ -189,10 +188,7 @@ fn tagged(node: &Node, text: &str, schema: Schema) -> Result<Value, ResolveError
     let failed = || ResolveError::Tag(String::new());
     let meaning = match node.tag {
         Tag::Binary => {
-            let clean: String = text.chars().filter(|c| !matches!(c, '\n' | '\r')).collect();
-            let bytes = base64::engine::general_purpose::STANDARD
-                .decode(clean)
-                .map_err(|_| failed())?;
+            let bytes = crate::binary::decode(text).ok_or_else(failed)?;
             return String::from_utf8(bytes).map(Value::String).map_err(|_| failed());
         }
         Tag::Null | Tag::Bool | Tag::Int | Tag::Timestamp => match schema {
