@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use crate::yaml::node::{Node, ResolveError, Schema, duplicate_line};
+use crate::yaml::node::{Node, ResolveError, Schema, collection_key_line, duplicate_line, plain_key_line};
 use crate::yaml::push_json;
 
 use super::deprecation::Deprecation;
@@ -254,23 +254,22 @@ fn object(build: &Build<'_>, resource: Resource) -> Result<Object> {
     })
 }
 
-/// Returns the failure of an object without meaning: a key that stands twice is found in the file it was read from.
+/// Returns the failure of an object without meaning, with the file it was read from; a key is found in it.
 fn meaningless(build: &Build<'_>, resource: &Resource, error: &ResolveError) -> Box<Error> {
-    let found = resource.file.as_deref().and_then(|file| match error {
-        ResolveError::DuplicateKey(key) => {
-            let line = duplicate_line(&build.files.read(file).ok()?, key)?;
-            Some((file, line))
-        }
-        _ => None,
+    let Some(file) = resource.file.as_deref() else {
+        return invalid(error.to_string());
+    };
+    let line = build.files.read(file).ok().and_then(|bytes| match error {
+        ResolveError::DuplicateKey(key) => duplicate_line(&bytes, key),
+        ResolveError::Key(key) => plain_key_line(&bytes, key),
+        ResolveError::CollectionKey => collection_key_line(&bytes),
+        // Of these only the path in the object is known.
+        ResolveError::Tag(_) | ResolveError::Type { .. } | ResolveError::Number(_) => None,
     });
-    match found {
-        Some((file, line)) => {
-            let fault: Result<()> = Err(invalid(format!("line {line}: {error}")));
-            match fault.in_file(file) {
-                Err(fault) => fault,
-                Ok(()) => invalid(error.to_string()),
-            }
-        }
+    let fault = match line {
+        Some(line) => invalid(format!("line {line}: {error}")),
         None => invalid(error.to_string()),
-    }
+    };
+    let at: Result<()> = Err(fault).in_file(file);
+    at.err().unwrap_or_else(|| invalid(error.to_string()))
 }
