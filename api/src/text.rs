@@ -520,7 +520,7 @@ fn git_commit(text: &str) -> Result<(), Malformed> {
 const MAX_REGEX: usize = 10 << 20;
 
 fn regex_pattern(text: &str) -> Result<(), Malformed> {
-    match flotilla_core::text::re2::compile(text, MAX_REGEX) {
+    match flotilla_core::text::re2::Regex::compile(text, MAX_REGEX) {
         Ok(_) => Ok(()),
         Err(error) => Err(Malformed::new(format!(
             "{text:?} is not a regular expression: {}",
@@ -577,9 +577,7 @@ fn base64_text(text: &str) -> Result<(), Malformed> {
     }
 }
 
-/// Decodes base64 as Kubernetes does: standard alphabet, padded, line breaks ignored.
+/// Decodes base64 as Kubernetes does.
 pub(crate) fn decode_base64(text: &str) -> Option<Vec<u8>> {
-    use base64::Engine as _;
-    let joined: String = text.chars().filter(|c| !matches!(c, '\n' | '\r')).collect();
-    base64::engine::general_purpose::STANDARD.decode(joined).ok()
+    flotilla_core::text::base64::decode(text)
 }

@@ -7,6 +7,8 @@ mod charts;
 mod entries;
 #[path = "hostile/kustomizations.rs"]
 mod kustomizations;
+#[path = "hostile/patterns.rs"]
+mod patterns;
 #[path = "hostile/pieces.rs"]
 mod pieces;
 #[path = "hostile/schemas.rs"]
@@ -174,6 +176,7 @@ fn inputs() -> impl Iterator<Item = &'static Hostile> {
         .chain(charts::INPUTS)
         .chain(schemas::INPUTS)
         .chain(kustomizations::INPUTS)
+        .chain(patterns::INPUTS)
         .chain(pieces::INPUTS)
         .chain(shared_values::INPUTS)
 }

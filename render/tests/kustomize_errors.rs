@@ -614,3 +614,70 @@ fn an_object_in_place_that_cannot_be_read_is_not_taken_for_a_path() {
         );
     }
 }
+
+/// What a reference to a name that cannot be read is told as, where no name changes.
+#[test]
+fn references_to_names_that_cannot_be_read_are_refused_without_a_change_of_names_too() {
+    let binding = |subject: &str| {
+        format!(
+            "apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {{name: b}}\nroleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: r}}\nsubjects: [{subject}]\n"
+        )
+    };
+    let deployment = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\nspec: {template: {spec: {volumes: [{name: x, secret: foo}]}}}\n";
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {containers: [{name: c, envFrom: [secretRef]}]}\n";
+    for (text, object, words) in [
+        (
+            binding("{kind: ServiceAccount, name: sa, namespace: }"),
+            "",
+            "namespace is blank for resource RoleBinding",
+        ),
+        (
+            binding("{kind: User, nme: sa}"),
+            "RoleBinding.v1.rbac.authorization.k8s.io/b.",
+            "path config error; no 'name' field in node",
+        ),
+        (
+            deployment.to_owned(),
+            "Deployment.v1.apps/d.",
+            "spec.template.spec.volumes[0].secret: expected a list or a map",
+        ),
+        (
+            pod.to_owned(),
+            "Pod.v1.[noGrp]/p.",
+            "spec.containers[0].envFrom[0]: expected a list or a map",
+        ),
+    ] {
+        for more in ["", "namePrefix: x-\n"] {
+            let kustomization = format!("resources: [a.yaml]\n{more}");
+            let error = refusal(&[("kustomization.yaml", &kustomization), ("a.yaml", &text)]);
+            assert!(error.starts_with(&format!("src/a.yaml: {object}")), "{error}");
+            assert!(error.contains(words), "{error}");
+        }
+    }
+}
+
+#[test]
+fn keys_that_are_no_texts_are_told_with_their_file_and_line() {
+    for (data, line, words) in [
+        ("data: {x: {{ .Values.y }}}\n", 10, "is not replaced here"),
+        ("data:\n  1: a\n", 11, "map key \"1\" is not a string"),
+    ] {
+        let text = format!("{OBJECT}---\n{}{data}", OBJECT.replace("name: a", "name: b"));
+        let error = refusal(&[
+            ("kustomization.yaml", "resources: [base]\n"),
+            ("base/kustomization.yaml", "resources: [d.yaml]\n"),
+            ("base/d.yaml", &text),
+        ]);
+        let start = format!("src/base/d.yaml: ConfigMap.v1.[noGrp]/b.default: line {line}: ");
+        assert!(error.starts_with(&start) && error.contains(words), "{error}");
+    }
+}
+
+#[test]
+fn values_without_meaning_are_told_with_their_file() {
+    let error = refusal(&[
+        ("kustomization.yaml", "resources: [a.yaml]\n"),
+        ("a.yaml", &format!("{OBJECT}data: {{x: !!int y}}\n")),
+    ]);
+    assert!(error.starts_with("src/a.yaml: "), "{error}");
+}

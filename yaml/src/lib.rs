@@ -5,6 +5,7 @@
 //! how each scalar was written. [`places`] tells where fields stand. One emitter writes
 //! YAML, and [`json`] the JSON of Go's encoder.
 
+mod binary;
 mod encoding;
 pub mod json;
 mod meter;

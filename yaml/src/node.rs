@@ -17,7 +17,7 @@ use std::fmt;
 use smol_str::SmolStr;
 
 pub use block::to_block;
-pub use duplicates::duplicate_line;
+pub use duplicates::{collection_key_line, duplicate_line, plain_key_line};
 pub use json::{ResolveError, Schema};
 pub use parse::{Limits, ParseError, Part, decode_documents, parse_first, split_documents};
 

@@ -530,11 +530,7 @@ fn decoded(scalar: &Scalar<'_>, line: usize) -> Result<Decoded, ReadError> {
 }
 
 fn binary(text: &str, line: usize) -> Result<Decoded, ReadError> {
-    use base64::Engine as _;
-    let compact: String = text.chars().filter(|c| !matches!(c, '\n' | '\r')).collect();
-    let bytes = base64::engine::general_purpose::STANDARD
-        .decode(compact)
-        .map_err(|_| meaning(line, Meaningless::Base64))?;
+    let bytes = crate::binary::decode(text).ok_or_else(|| meaning(line, Meaningless::Base64))?;
     // JSON replaces what is no UTF-8, and so does the reference.
     Ok(Decoded::Text(String::from_utf8_lossy(&bytes).into_owned()))
 }

@@ -8,18 +8,27 @@
 use std::fmt::Write as _;
 use std::fmt::{self, Display, Formatter};
 
-use regex::{Regex, RegexBuilder};
-
+mod captures;
 mod classes;
+mod matching;
 mod parser;
 mod size;
 
+pub use captures::{CaptureRegex, Captures};
+pub use matching::{Cache, Regex};
+
+use regex_automata::util::syntax;
 use size::Size;
 
+/// The most bytes of an expression. Reading one takes hundreds of bytes for each of its own, also of such parts as
+/// nothing is compiled of.
+const MAX_PATTERN: usize = 256 << 10;
 /// The most levels of groups inside each other.
 const MAX_NESTING: u32 = 250;
 /// The same as Rust's crate counts them: a part that has flags is written as a group.
 const NEST_LIMIT: u32 = 2 * MAX_NESTING;
+/// How much of an expression beyond a bound is told.
+const SHOWN: usize = 40;
 
 /// An expression that Go refuses, or that is too large here. The text is Go's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,41 +61,41 @@ fn fault<T>(code: &'static str, part: &str) -> Result<T, SyntaxError> {
 fn beyond<T>(code: &'static str, pattern: &str) -> Result<T, SyntaxError> {
     Err(SyntaxError {
         code,
-        part: pattern.to_owned(),
+        part: pattern.chars().take(SHOWN).collect(),
         is_bound: true,
     })
 }
 
+/// What becomes of groups that have a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Groups {
+    /// They stay: what each of them matched is asked.
+    Captured,
+    /// They only hold together what is in them. A group that is captured takes time and memory in each search, also
+    /// where nobody asks for it.
+    Uncaptured,
+}
+
 /// An expression in the syntax of Rust's crate.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Translated {
-    /// The expression.
-    pub pattern: String,
+struct Translated {
+    pattern: String,
     /// The name of each group, in their order; the first group is the second match.
-    pub names: Vec<Option<String>>,
+    names: Vec<Option<String>>,
 }
 
-/// An expression ready to match.
-#[derive(Debug, Clone)]
-pub struct Compiled {
-    /// What matches.
-    pub regex: Regex,
-    /// The name of each group, in their order.
-    pub names: Vec<Option<String>>,
-    /// How many states a match may be in at each character, about: with the length of the text, what matching takes
-    /// at worst.
-    pub states: usize,
-    /// How many ranges of characters and bytes it is compiled of, each as often as it may repeat: what compiling takes.
-    pub ranges: usize,
-}
-
-/// Reads an expression as Go's `regexp.Compile` does.
+/// Reads an expression as Go's `regexp.Compile` does, and returns it in the syntax of Rust's crate, its groups without
+/// numbers.
 ///
 /// # Errors
 ///
-/// An expression that Go refuses.
-pub fn translate(pattern: &str) -> Result<Translated, SyntaxError> {
-    parser::Parser::new(pattern).run()
+/// An expression that Go refuses, one of more than 256 KiB, and one with groups nested deeper than 250.
+pub fn translate(pattern: &str) -> Result<String, SyntaxError> {
+    Ok(translated(pattern, Groups::Uncaptured)?.pattern)
+}
+
+fn translated(pattern: &str, groups: Groups) -> Result<Translated, SyntaxError> {
+    parser::Parser::new(pattern, groups).run()
 }
 
 /// Returns how many ranges of characters and bytes an expression is compiled of, each as often as it may repeat; nothing
@@ -94,39 +103,13 @@ pub fn translate(pattern: &str) -> Result<Translated, SyntaxError> {
 ///
 /// # Errors
 ///
-/// An expression that Go refuses.
+/// An expression that cannot be translated.
 pub fn ranges(pattern: &str) -> Result<usize, SyntaxError> {
-    Ok(Size::of(&translate(pattern)?.pattern).ranges)
+    Ok(Size::of(&translate(pattern)?).ranges)
 }
 
-/// Compiles an expression, which may take so many bytes.
-///
-/// # Errors
-///
-/// An expression that Go refuses, one that takes more, and one with groups nested deeper than 250.
-pub fn compile(pattern: &str, size_limit: usize) -> Result<Compiled, SyntaxError> {
-    let Translated {
-        pattern: translated,
-        names,
-    } = translate(pattern)?;
-    let built = RegexBuilder::new(&translated)
-        .size_limit(size_limit)
-        .dfa_size_limit(size_limit)
-        .nest_limit(NEST_LIMIT)
-        .build();
-    match built {
-        Ok(regex) => {
-            let size = Size::of(&translated);
-            Ok(Compiled {
-                regex,
-                names,
-                states: size.states,
-                ranges: size.ranges,
-            })
-        }
-        Err(regex::Error::CompiledTooBig(_)) => beyond("expression too large", pattern),
-        Err(_) => beyond("expression nests too deeply", pattern),
-    }
+fn syntax() -> syntax::Config {
+    syntax::Config::new().nest_limit(NEST_LIMIT)
 }
 
 /// Writes a character so that it stands for itself, within a class too, and in the dialect of JSON schemas too.

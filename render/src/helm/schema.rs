@@ -30,6 +30,9 @@ const MAX_PATTERN_BYTES: usize = 1 << 20;
 const MAX_LARGE_PATTERNS: usize = 8;
 /// The most bytes that these may take.
 const MAX_LARGE_PATTERN_BYTES: usize = 16 << 20;
+/// The most bytes of what searches find out about all patterns, which the checker keeps; and those of one of them.
+const MAX_PATTERN_CACHES: usize = 64 << 20;
+const MAX_PATTERN_CACHE: usize = 1 << 20;
 /// The most ranges of characters that all patterns of a schema are compiled of, which take about a hundred bytes each.
 const MAX_RANGES: usize = 1 << 20;
 /// What it costs to compile a range, in values that are copied.
@@ -151,11 +154,17 @@ fn read(schema: &[u8]) -> Result<Json, Refusal> {
 
 /// Compiles a schema. Few of its patterns may be larger than most are.
 fn validator(prepared: &Prepared, copies: &Copies<'_>) -> Result<Validator, Refusal> {
+    let cache = MAX_PATTERN_CACHES / prepared.patterns.len().max(1);
+    let patterns = |bytes| {
+        PatternOptions::regex()
+            .size_limit(bytes)
+            .dfa_size_limit(cache.min(MAX_PATTERN_CACHE))
+    };
     let build = |bytes| {
         jsonschema::options()
             .with_draft(draft(&prepared.schema))
             .with_retriever(NoDocuments)
-            .with_pattern_options(PatternOptions::regex().size_limit(bytes))
+            .with_pattern_options(patterns(bytes))
             .with_format("regex", formats::regex)
             .with_format("uuid", formats::uuid)
             .with_format("duration", formats::duration)

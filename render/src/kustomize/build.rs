@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use crate::yaml::node::{Node, ResolveError, duplicate_line};
+use crate::yaml::node::{Node, ResolveError, collection_key_line, duplicate_line, plain_key_line};
 use crate::yaml::push_json;
 
 use super::deprecation::Deprecation;
@@ -254,24 +254,24 @@ fn object(build: &Build<'_>, mut resource: Resource) -> Result<Object> {
     })
 }
 
-/// Returns the failure of an object without meaning: a key that stands twice is found in the file it was read from.
+/// Returns the failure of an object without meaning, with the file it was read from; a key is found in it. Where a
+/// replacement wrote what has none, that is named.
 fn meaningless(build: &Build<'_>, resource: &Resource, failure: transform::Failure) -> Box<Error> {
+    let Some(file) = resource.file.as_deref().filter(|_| failure.by.is_none()) else {
+        return failure.into();
+    };
     let error = &failure.error;
-    let found = resource.file.as_deref().and_then(|file| match error {
-        ResolveError::DuplicateKey(key) => {
-            let line = duplicate_line(&build.files.read(file).ok()?, key)?;
-            Some((file, line))
-        }
-        _ => None,
+    let line = build.files.read(file).ok().and_then(|bytes| match error {
+        ResolveError::DuplicateKey(key) => duplicate_line(&bytes, key),
+        ResolveError::Key(key) => plain_key_line(&bytes, key),
+        ResolveError::CollectionKey => collection_key_line(&bytes),
+        // Of these only the path in the object is known.
+        ResolveError::Tag(_) | ResolveError::Type { .. } | ResolveError::Number(_) => None,
     });
-    match found {
-        Some((file, line)) => {
-            let fault: Result<()> = Err(invalid(format!("line {line}: {error}")));
-            match fault.in_file(file) {
-                Err(fault) => fault,
-                Ok(()) => invalid(error.to_string()),
-            }
-        }
-        None => failure.into(),
-    }
+    let fault = match line {
+        Some(line) => invalid(format!("line {line}: {error}")),
+        None => invalid(error.to_string()),
+    };
+    let at: Result<()> = Err(fault).in_file(file);
+    at.err().unwrap_or_else(|| invalid(error.to_string()))
 }

@@ -9,6 +9,7 @@ use flotilla_core::text::address::shown_address;
 use super::files::PathError;
 use super::load::LoadError;
 use super::paths::Paths;
+use super::resource::Resource;
 use super::unknown::UnknownField;
 use crate::yaml::node::{ParseError, ResolveError};
 
@@ -248,6 +249,8 @@ fn fault(class: Class, message: impl Into<String>) -> Box<Error> {
 pub(crate) trait At<T> {
     /// Names the file.
     fn in_file(self, file: &str) -> Result<T>;
+    /// Names the file of an object that was read from one.
+    fn in_file_of(self, resource: &Resource) -> Result<T>;
     /// Names the field.
     fn in_field(self, field: &str) -> Result<T>;
     /// Names the field and which of its items, counted from 0.
@@ -266,6 +269,13 @@ impl<T> At<T> for Result<T> {
             }
             fault
         })
+    }
+
+    fn in_file_of(self, resource: &Resource) -> Result<T> {
+        match &resource.file {
+            Some(file) => self.in_file(file),
+            None => self,
+        }
     }
 
     fn in_field(self, field: &str) -> Result<T> {

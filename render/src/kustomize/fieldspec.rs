@@ -7,7 +7,7 @@ use std::rc::Rc;
 use crate::yaml::node::{Content, Kind, Node, Tag};
 
 use super::depth;
-use super::error::{At, Result, invalid, shortened};
+use super::error::{At, Error, Result, invalid};
 use super::id::{Gvk, GvkPattern};
 use super::steps::Steps;
 use super::tables::Spec;
@@ -199,7 +199,9 @@ pub(crate) fn apply_fitting(
     steps: &Steps<'_>,
     set: &mut dyn FnMut(&mut Node) -> Result<()>,
 ) -> Result<bool> {
-    follow(object, &field.parts, create.filter(|_| field.create), steps, set).in_field(&field.path)
+    follow(object, &field.parts, create.filter(|_| field.create), steps, set)
+        .map_err(Error::with_path)
+        .in_field(&field.path)
 }
 
 /// Calls a function on every node a path leads to.
@@ -221,14 +223,16 @@ pub(crate) fn follow(
     }
     charge(node, steps)?;
     match &mut node.content {
-        Content::Seq(items) => items.iter_mut().try_fold(false, |out_of_sync, item| {
-            Ok(follow(item, path, create, steps, set)? || out_of_sync)
-        }),
+        Content::Seq(items) => {
+            let mut out_of_sync = false;
+            for (at, item) in items.iter_mut().enumerate() {
+                let followed = follow(item, path, create, steps, set);
+                out_of_sync |= followed.map_err(|fault| fault.below(|| format!("[{at}]")))?;
+            }
+            Ok(out_of_sync)
+        }
         Content::Map(_) => into_field(node, first, rest, create, steps, set),
-        Content::Scalar(_) => Err(invalid(format!(
-            "expected a list or a map at '{}'",
-            shortened(&path.join("/"))
-        ))),
+        Content::Scalar(_) => Err(invalid("expected a list or a map")),
     }
 }
 
@@ -270,5 +274,5 @@ fn into_field(
             *field = Node::seq();
         }
     }
-    follow(field, rest, create, steps, set)
+    follow(field, rest, create, steps, set).map_err(|fault| fault.below(|| name.to_owned()))
 }

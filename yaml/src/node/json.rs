@@ -2,7 +2,6 @@
 
 use std::fmt::Display;
 
-use base64::Engine;
 use serde_json::{Map, Number, Value};
 
 use super::folded::refolded;
@@ -30,6 +29,9 @@ pub enum ResolveError {
     /// A key is not text.
     #[error("map key {0:?} is not a string")]
     Key(String),
+    /// A map or a list stands in the place of a key, as a placeholder of a template reads that is not in quotes.
+    #[error("a map or a list stands where a key is wanted; `{{{{ … }}}}` is not replaced here")]
+    CollectionKey,
     /// The value at that path does not fit the tag it carries. The value is not told: it may be a secret.
     #[error("cannot decode '{0}' as its tag says")]
     Tag(String),
@@ -156,7 +158,10 @@ fn new_key(key: &Node, top: bool) -> Result<String, ResolveError> {
     if is_text || (top && key.tag != Tag::Null && matches!(key.content, Content::Scalar(_))) {
         return Ok(text.to_string());
     }
-    Err(ResolveError::Key(text.to_string()))
+    match key.content {
+        Content::Scalar(_) => Err(ResolveError::Key(text.to_string())),
+        Content::Seq(_) | Content::Map(_) => Err(ResolveError::CollectionKey),
+    }
 }
 
 fn old_key(key: &Node) -> Result<String, ResolveError> {
@@ -189,10 +194,7 @@ fn tagged(node: &Node, text: &str, schema: Schema) -> Result<Value, ResolveError
     let failed = || ResolveError::Tag(String::new());
     let meaning = match node.tag {
         Tag::Binary => {
-            let clean: String = text.chars().filter(|c| !matches!(c, '\n' | '\r')).collect();
-            let bytes = base64::engine::general_purpose::STANDARD
-                .decode(clean)
-                .map_err(|_| failed())?;
+            let bytes = crate::binary::decode(text).ok_or_else(failed)?;
             return String::from_utf8(bytes).map(Value::String).map_err(|_| failed());
         }
         Tag::Null | Tag::Bool | Tag::Int | Tag::Timestamp => match schema {

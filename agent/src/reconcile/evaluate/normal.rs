@@ -1,12 +1,8 @@
 //! An object as it is sent: with the unit's labels and annotations, and without what the API server would
 //! refuse, forget, or take from whoever else owns it. As Flux does where Flux does it.
 
-use base64::{
-    Engine as _,
-    alphabet::STANDARD,
-    engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD as BASE64},
-};
-use flotilla_core::{apply::UNIT_LABEL, object::ObjectKey, unit::Entry};
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use flotilla_core::{apply::UNIT_LABEL, object::ObjectKey, text, unit::Entry};
 use serde_json::{Map, Value, json};
 use x509_parser::pem::Pem;
 
@@ -116,7 +112,7 @@ fn encode_string_data(secret: &mut Map<String, Value>) -> Result<(), String> {
     }
     let data = map_at(secret, "data").ok_or("data is no map")?;
     for (name, value) in &*data {
-        let is_base64 = value.is_null() || value.as_str().is_some_and(is_base64);
+        let is_base64 = value.is_null() || value.as_str().and_then(text::base64::decode).is_some();
         if !is_base64 {
             return Err(format!(
                 "data.{name} is no base64; encode the value, or put it as it is in stringData"
@@ -137,19 +133,6 @@ fn encode_string_data(secret: &mut Map<String, Value>) -> Result<(), String> {
     Ok(())
 }
 
-/// As the API server reads it: lines may be broken, and bits behind the last byte are whatever they are.
-fn is_base64(text: &str) -> bool {
-    const LENIENT: GeneralPurpose = GeneralPurpose::new(
-        &STANDARD,
-        GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
-    );
-    let text: Vec<u8> = text
-        .bytes()
-        .filter(|byte| !matches!(byte, b'\r' | b'\n'))
-        .collect();
-    LENIENT.decode(text).is_ok()
-}
-
 /// Placeholders for the certificates of a conversion webhook are refused by the server and contested by whoever
 /// injects the real ones.
 fn drop_invalid_ca_bundle(definition: &mut Value) {
@@ -157,7 +140,7 @@ fn drop_invalid_ca_bundle(definition: &mut Value) {
         return;
     };
     let is_valid = |bundle: &Value| {
-        let bytes = bundle.as_str().and_then(|text| BASE64.decode(text).ok());
+        let bytes = bundle.as_str().and_then(text::base64::decode);
         bytes.is_some_and(|bytes| holds_certificate(&bytes))
     };
     if config.get("caBundle").is_some_and(|bundle| !is_valid(bundle))

@@ -1,6 +1,8 @@
 //! Reads an expression from left to right, a part at a time.
 
-use super::{MAX_NESTING, NOTHING, SyntaxError, Translated, beyond, classes, fault, push_char};
+use super::{
+    Groups, MAX_NESTING, MAX_PATTERN, NOTHING, SyntaxError, Translated, beyond, classes, fault, push_char,
+};
 
 /// The largest count of a repetition, those inside it multiplied.
 const MAX_REPEAT: i64 = 1000;
@@ -63,6 +65,8 @@ impl Group {
 pub(super) struct Parser<'p> {
     whole: &'p str,
     rest: &'p str,
+    /// What a group with a number is opened by.
+    group: &'static str,
     flags: Flags,
     groups: Vec<Group>,
     names: Vec<Option<String>>,
@@ -71,10 +75,14 @@ pub(super) struct Parser<'p> {
 type Outcome<T> = Result<T, SyntaxError>;
 
 impl<'p> Parser<'p> {
-    pub(super) fn new(whole: &'p str) -> Self {
+    pub(super) fn new(whole: &'p str, groups: Groups) -> Self {
         Self {
             whole,
             rest: whole,
+            group: match groups {
+                Groups::Captured => "(",
+                Groups::Uncaptured => "(?:",
+            },
             flags: Flags::default(),
             groups: vec![Group::default()],
             names: Vec::new(),
@@ -82,6 +90,9 @@ impl<'p> Parser<'p> {
     }
 
     pub(super) fn run(mut self) -> Outcome<Translated> {
+        if self.whole.len() > MAX_PATTERN {
+            return beyond("expression too large", self.whole);
+        }
         // The repetition just read, which none may follow.
         let mut last_repeat = None;
         while let Some(first) = self.rest.chars().next() {
@@ -131,7 +142,7 @@ impl<'p> Parser<'p> {
             '(' => {
                 self.rest = after;
                 self.names.push(None);
-                return self.open("(");
+                return self.open(self.group);
             }
             ')' => return self.close(),
             '|' => {
@@ -261,7 +272,7 @@ impl<'p> Parser<'p> {
         }
         self.names.push(Some(name.to_owned()));
         self.rest = rest;
-        self.open("(")
+        self.open(self.group)
     }
 
     fn escape(&mut self) -> Outcome<()> {

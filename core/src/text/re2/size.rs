@@ -13,6 +13,8 @@ pub(super) struct Size {
     pub(super) states: usize,
     /// Ranges of characters and bytes of literals.
     pub(super) ranges: usize,
+    /// Groups with a number.
+    pub(super) groups: usize,
 }
 
 impl Size {
@@ -21,6 +23,7 @@ impl Size {
         let all = Size {
             states: usize::MAX,
             ranges: usize::MAX,
+            groups: usize::MAX,
         };
         // The crate that compiles expressions reads them by the same parser, which bounds their depth.
         let parsed = ParserBuilder::new().nest_limit(NEST_LIMIT).build().parse(pattern);
@@ -28,7 +31,11 @@ impl Size {
     }
 
     fn of_part(hir: &Hir) -> Size {
-        let leaf = |ranges| Size { states: 1, ranges };
+        let leaf = |ranges| Size {
+            states: 1,
+            ranges,
+            groups: 0,
+        };
         match hir.kind() {
             HirKind::Empty => Size::default(),
             HirKind::Look(_) => leaf(1),
@@ -37,13 +44,17 @@ impl Size {
             HirKind::Literal(literal) => Size {
                 states: literal.0.len(),
                 ranges: literal.0.len(),
+                groups: 0,
             },
             HirKind::Repetition(repetition) => {
                 let times = repetition.max.unwrap_or(repetition.min).max(1);
                 let times = usize::try_from(times).unwrap_or(usize::MAX);
                 Size::of_part(&repetition.sub).times(times).plus(leaf(0))
             }
-            HirKind::Capture(capture) => Size::of_part(&capture.sub),
+            HirKind::Capture(capture) => Size::of_part(&capture.sub).plus(Size {
+                groups: 1,
+                ..Size::default()
+            }),
             HirKind::Concat(all) | HirKind::Alternation(all) => {
                 all.iter().map(Size::of_part).fold(Size::default(), Size::plus)
             }
@@ -54,6 +65,7 @@ impl Size {
         Size {
             states: self.states.saturating_add(other.states),
             ranges: self.ranges.saturating_add(other.ranges),
+            groups: self.groups.saturating_add(other.groups),
         }
     }
 
@@ -61,6 +73,7 @@ impl Size {
         Size {
             states: self.states.saturating_mul(times),
             ranges: self.ranges.saturating_mul(times),
+            groups: self.groups.saturating_mul(times),
         }
     }
 }
@@ -78,17 +91,24 @@ mod tests {
 
     #[test]
     fn states_and_ranges_are_counted_as_often_as_they_repeat() {
-        for (pattern, states, ranges) in [
-            ("", 0, 0),
-            ("a", 1, 1),
-            ("abc", 3, 3),
-            ("[a-z_]+", 2, 2),
-            ("[01]{1000}", 1001, 1000),
-            ("(?:[01]{10}){10}", 111, 100),
-            ("(?:xx){0,500}", 1001, 1000),
-            ("a|bc*", 4, 3),
+        for (pattern, states, ranges, groups) in [
+            ("", 0, 0, 0),
+            ("a", 1, 1, 0),
+            ("abc", 3, 3, 0),
+            ("[a-z_]+", 2, 2, 0),
+            ("[01]{1000}", 1001, 1000, 0),
+            ("(?:[01]{10}){10}", 111, 100, 0),
+            ("(?:xx){0,500}", 1001, 1000, 0),
+            ("a|bc*", 4, 3, 0),
+            ("()()((a))", 1, 1, 4),
+            ("(?:(a)(b)){50}", 101, 100, 100),
         ] {
-            assert_eq!(Size::of(pattern), Size { states, ranges }, "{pattern}");
+            let size = Size {
+                states,
+                ranges,
+                groups,
+            };
+            assert_eq!(Size::of(pattern), size, "{pattern}");
         }
         let letters = Size::of("\\pL{10}");
         assert!(letters.states < 20 && letters.ranges > 5000, "{letters:?}");

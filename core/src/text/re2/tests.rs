@@ -1,9 +1,9 @@
-use super::{compile, translate};
+use super::{CaptureRegex, Regex, translate};
 
 const LIMIT: usize = 2 << 20;
 
 fn matches(pattern: &str, text: &str) -> bool {
-    compile(pattern, LIMIT).expect(pattern).regex.is_match(text)
+    Regex::compile(pattern, LIMIT).expect(pattern).is_match(text)
 }
 
 #[test]
@@ -116,26 +116,96 @@ fn what_go_refuses_is_refused_in_its_words() {
 
 #[test]
 fn groups_keep_their_names_and_repetitions_their_greed() {
-    let compiled = compile(r"(?U)(a+)(?P<1st>b+?)(?:c)(?P<last>.*)", LIMIT).expect("it is an expression");
+    let pattern = r"(?U)(a+)(?P<1st>b+?)(?:c)(?P<last>.*)";
+    let regex = CaptureRegex::compile(pattern, LIMIT).expect("it is an expression");
     assert_eq!(
-        compiled.names,
+        regex.names(),
         [None, Some("1st".to_owned()), Some("last".to_owned())]
     );
-    let found = compiled.regex.captures("aabbcx").expect("it matches");
-    assert_eq!([&found[0], &found[1], &found[2]], ["aabbc", "aa", "bb"]);
+    let text = "aabbcx";
+    let found = regex.captures_iter(text).next().expect("it matches");
+    let group = |number| &text[found.get_group(number).expect("it matches too").range()];
+    assert_eq!([group(0), group(1), group(2)], ["aabbc", "aa", "bb"]);
 }
 
 #[test]
 fn what_is_too_large_or_too_deep_is_told() {
-    let large = compile(r"(\p{L}{500}){2}", 1 << 16).expect_err("it is too large");
+    let large = Regex::compile(r"(\p{L}{500}){2}", 1 << 16).expect_err("it is too large");
     assert_eq!(large.code, "expression too large");
+    let long = translate(&"()".repeat(200_000)).expect_err("it is too long");
+    assert_eq!(
+        long.to_string(),
+        format!(
+            "error parsing regexp: expression too large: `{}`",
+            "()".repeat(20)
+        )
+    );
     let deep = format!("{}a{}", "(".repeat(300), ")".repeat(300));
     assert_eq!(
-        compile(&deep, LIMIT).expect_err("it is too deep").code,
+        Regex::compile(&deep, LIMIT).expect_err("it is too deep").code,
         "expression nests too deeply"
     );
     let within = format!("{}a{}", "(".repeat(200), ")".repeat(200));
-    assert!(compile(&within, LIMIT).is_ok());
+    assert!(Regex::compile(&within, LIMIT).is_ok());
+}
+
+#[test]
+fn groups_that_nobody_asks_for_have_no_numbers() {
+    for (pattern, want) in [
+        ("(a)(?P<n>b)(?i:c)", "(?:a)(?:b)(?:(?i:c))"),
+        ("()(?:x)", "(?:)(?:x)"),
+    ] {
+        assert_eq!(translate(pattern).expect(pattern), want, "{pattern}");
+    }
+}
+
+/// So many groups in front of an expression that is in many states at once.
+fn grouped(groups: usize) -> String {
+    format!("{}[ab]*a[ab]{{300}}c", "()".repeat(groups))
+}
+
+#[test]
+fn the_memory_of_a_match_does_not_grow_with_groups_that_are_not_asked_for() {
+    // Each letter leads to another state, so that the search ends in the slowest of the ways.
+    let text: String = (0..3000_u32)
+        .map(|at| {
+            if at.wrapping_mul(at).wrapping_mul(2_654_435_761) >> 31 == 0 {
+                'a'
+            } else {
+                'b'
+            }
+        })
+        .collect();
+    let taken = |groups| {
+        let regex = Regex::compile(&grouped(groups), LIMIT).expect("it is an expression");
+        let mut cache = regex.cache();
+        assert!(!regex.is_match_with(&mut cache, &text));
+        cache.memory_usage()
+    };
+    assert_eq!(taken(10_000), taken(0));
+    assert!(taken(0) < 256 << 10, "{}", taken(0));
+}
+
+#[test]
+fn groups_whose_places_take_too_many_bytes_are_refused() {
+    assert!(CaptureRegex::compile(&grouped(500), LIMIT).is_ok());
+    let many = CaptureRegex::compile(&grouped(2000), LIMIT).expect_err("it has too many groups");
+    assert_eq!(
+        (many.code, many.is_bound),
+        ("expression has too many groups", true)
+    );
+}
+
+#[test]
+fn the_states_of_groups_are_counted_with_what_a_match_takes_along() {
+    let states = |groups| {
+        let regex = CaptureRegex::compile(&grouped(groups), LIMIT).expect("it is an expression");
+        regex.states()
+    };
+    let few = states(0);
+    assert!(few >= 300, "{few}");
+    // Beside its own two, a group is two places of each state.
+    assert_eq!(states(400), (few + 800) * (8 + 800) / 8);
 }
 
 #[test]
@@ -146,7 +216,7 @@ fn no_class_stands_within_another() {
         r"\p{Cs}",
         r"[a&&b[c]",
     ] {
-        let translated = translate(pattern).expect(pattern).pattern;
+        let translated = translate(pattern).expect(pattern);
         assert_eq!(
             translated.replace("\\[", "").matches('[').count(),
             1,

@@ -1,5 +1,6 @@
 //! Dates and durations. The time of now is the caller's, and asking for it is recorded.
 
+use std::num::{IntErrorKind, ParseIntError};
 use std::rc::Rc;
 
 use super::{Function, pure, reading, text};
@@ -120,7 +121,14 @@ fn modified(args: &[Val]) -> Result<Val, String> {
 
 fn from_seconds(given: &Val) -> i64 {
     let seconds = match given {
-        Val::Str(text) => text.parse().unwrap_or(0),
+        Val::Str(text) => text
+            .parse()
+            .unwrap_or_else(|error: ParseIntError| match error.kind() {
+                // Go's parser gives the nearest integer beside its error, and the error is passed over.
+                IntErrorKind::PosOverflow => i64::MAX,
+                IntErrorKind::NegOverflow => i64::MIN,
+                _ => 0,
+            }),
         Val::Int64(seconds) => *seconds,
         _ => 0i64,
     };

@@ -42,10 +42,8 @@ fn base64_decoded(text: &str) -> Val {
 
 /// Returns the bytes of standard base64; the error is Go's.
 pub(super) fn base64_bytes(text: &str) -> Result<Vec<u8>, String> {
-    let compact: String = text.chars().filter(|c| !matches!(c, '\n' | '\r')).collect();
-    STANDARD
-        .decode(&compact)
-        .map_err(|_| format!("illegal base64 data at input byte {}", bad_base64(text)))
+    let decoded = flotilla_core::text::base64::decode(text);
+    decoded.ok_or_else(|| format!("illegal base64 data at input byte {}", bad_base64(text)))
 }
 
 /// Returns where Go stops reading: at the first byte that does not belong, or where the last group starts.

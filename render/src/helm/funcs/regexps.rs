@@ -1,7 +1,8 @@
 //! Regular expressions in RE2's syntax, which `core` reads.
 
-use flotilla_core::text::re2::{self, Compiled, SyntaxError};
-use flotilla_core::text::runes::is_name;
+use std::ops::Range;
+
+use flotilla_core::text::re2::{CaptureRegex, Regex, SyntaxError};
 
 use super::{Function, MAX_ITEMS, int, pure, reading, room, text};
 use crate::helm::bytes;
@@ -10,21 +11,23 @@ use crate::helm::exec_error::ExecError;
 use crate::helm::quote::{can_backquote, quote};
 use crate::helm::value::{Items, Val};
 
+mod expand;
 mod reach;
 
+use expand::Template;
 use reach::Searches;
 
 pub(super) const FUNCTIONS: &[Function] = &[
     reading("regexMatch", "ss", |interp, args| {
         // What the reference cannot read matches nothing there; what it can read and this engine cannot is no answer.
         match compiled(text(args, 0)) {
-            Ok(compiled) => is_match(interp, &compiled, args),
+            Ok(regex) => is_match(interp, &regex, args),
             Err(cause) if cause.is_bound => Err(ExecError::plain(cause.to_string())),
             Err(_) => Ok(false.into()),
         }
     }),
     reading("mustRegexMatch", "ss", |interp, args| {
-        is_match(interp, &worded(text(args, 0))?, args)
+        is_match(interp, &regex(args, worded)?, args)
     }),
     reading("regexFind", "ss", |interp, args| find(interp, args, certain)),
     reading("mustRegexFind", "ss", |interp, args| find(interp, args, worded)),
@@ -54,7 +57,8 @@ pub(super) const FUNCTIONS: &[Function] = &[
 ];
 
 type Outcome<T> = Result<T, Box<ExecError>>;
-type Compile = fn(&str) -> Outcome<Compiled>;
+/// Tells what is wrong with an expression, as a function does.
+type Worded = fn(&str, &SyntaxError) -> Box<ExecError>;
 
 /// A compiled expression may take so many bytes.
 const MAX_COMPILED: usize = 2 << 20;
@@ -65,7 +69,7 @@ const STATES_PER_STEP: usize = 64;
 /// How many bytes are searched in what a step takes elsewhere.
 const BYTES_PER_STEP: usize = 64;
 
-fn compiled(pattern: &str) -> Result<Compiled, SyntaxError> {
+fn check(pattern: &str) -> Result<(), SyntaxError> {
     if pattern.len() > MAX_PATTERN {
         return Err(SyntaxError {
             code: "expression too large: more than 16 KiB",
@@ -80,7 +84,17 @@ fn compiled(pattern: &str) -> Result<Compiled, SyntaxError> {
             is_bound: false,
         });
     }
-    re2::compile(pattern, MAX_COMPILED)
+    Ok(())
+}
+
+fn compiled(pattern: &str) -> Result<Regex, SyntaxError> {
+    check(pattern)?;
+    Regex::compile(pattern, MAX_COMPILED)
+}
+
+fn compiled_with_groups(pattern: &str) -> Result<CaptureRegex, SyntaxError> {
+    check(pattern)?;
+    CaptureRegex::compile(pattern, MAX_COMPILED)
 }
 
 /// Returns the beginning of an expression that is beyond a bound.
@@ -88,15 +102,38 @@ fn shortened(pattern: &str) -> String {
     pattern.chars().take(40).collect()
 }
 
-/// Compiles for a function that has an error of its own.
-fn worded(pattern: &str) -> Outcome<Compiled> {
-    compiled(pattern).map_err(|cause| ExecError::plain(cause.to_string()))
+/// Words what is wrong for a function that has an error of its own.
+fn worded(_: &str, cause: &SyntaxError) -> Box<ExecError> {
+    ExecError::plain(cause.to_string())
+}
+
+/// Words what is wrong for a function without an error of its own, which panics in the reference.
+fn certain(pattern: &str, cause: &SyntaxError) -> Box<ExecError> {
+    if cause.is_bound {
+        return ExecError::plain(format!(
+            "regexp: Compile({}): {cause}",
+            quote(&shortened(pattern))
+        ));
+    }
+    let backquoted = can_backquote(pattern);
+    let shown = if backquoted {
+        format!("`{pattern}`")
+    } else {
+        quote(pattern)
+    };
+    ExecError::plain(format!("regexp: Compile({shown}): {cause}"))
+}
+
+/// Compiles the expression of a function, its first argument.
+fn regex(args: &[Val], wording: Worded) -> Outcome<Regex> {
+    let pattern = text(args, 0);
+    compiled(pattern).map_err(|cause| wording(pattern, &cause))
 }
 
 /// Takes what compiling has cost, and what going through the whole text costs at worst.
-fn charge(interp: &mut Interp<'_>, compiled: &Compiled, text: &str) -> Outcome<()> {
-    let states = compiled.states.saturating_mul(text.len());
-    let steps = (states / STATES_PER_STEP).saturating_add(compiled.ranges);
+fn charge(interp: &mut Interp<'_>, states: usize, ranges: usize, text: &str) -> Outcome<()> {
+    let states = states.saturating_mul(text.len());
+    let steps = (states / STATES_PER_STEP).saturating_add(ranges);
     interp.charge(steps as u64)
 }
 
@@ -107,61 +144,34 @@ fn searched(interp: &mut Interp<'_>, searches: &mut Searches<'_>, text: &str, st
     interp.pause(1 + (text.len() / BYTES_PER_STEP) as u64)
 }
 
-fn is_match(interp: &mut Interp<'_>, compiled: &Compiled, args: &[Val]) -> Outcome<Val> {
-    charge(interp, compiled, text(args, 1))?;
-    Ok(compiled.regex.is_match(text(args, 1)).into())
+fn is_match(interp: &mut Interp<'_>, regex: &Regex, args: &[Val]) -> Outcome<Val> {
+    charge(interp, regex.states(), regex.ranges(), text(args, 1))?;
+    Ok(regex.is_match(text(args, 1)).into())
 }
 
-fn find(interp: &mut Interp<'_>, args: &[Val], compile: Compile) -> Outcome<Val> {
-    let compiled = compile(text(args, 0))?;
-    charge(interp, &compiled, text(args, 1))?;
-    Ok(compiled
-        .regex
-        .find(text(args, 1))
-        .map_or("", |found| found.as_str())
-        .into())
-}
-
-/// Compiles for a function without an error of its own, which panics in the reference and words it so.
-fn certain(pattern: &str) -> Outcome<Compiled> {
-    compiled(pattern).map_err(|cause| {
-        if cause.is_bound {
-            return ExecError::plain(format!(
-                "regexp: Compile({}): {cause}",
-                quote(&shortened(pattern))
-            ));
-        }
-        let backquoted = can_backquote(pattern);
-        let shown = if backquoted {
-            format!("`{pattern}`")
-        } else {
-            quote(pattern)
-        };
-        ExecError::plain(format!("regexp: Compile({shown}): {cause}"))
-    })
+fn find(interp: &mut Interp<'_>, args: &[Val], wording: Worded) -> Outcome<Val> {
+    let regex = regex(args, wording)?;
+    let text = text(args, 1);
+    charge(interp, regex.states(), regex.ranges(), text)?;
+    Ok(regex.find(text).map_or("", |found| &text[found]).into())
 }
 
 /// Returns the matches as Go finds them: an empty one right behind another match does not count.
-fn matches(
-    interp: &mut Interp<'_>,
-    compiled: &Compiled,
-    text: &str,
-    most: i64,
-) -> Outcome<Vec<(usize, usize)>> {
-    charge(interp, compiled, text)?;
+fn matches(interp: &mut Interp<'_>, regex: &Regex, text: &str, most: i64) -> Outcome<Vec<Range<usize>>> {
+    charge(interp, regex.states(), regex.ranges(), text)?;
     let most = usize::try_from(most).unwrap_or(usize::MAX);
-    let mut found: Vec<(usize, usize)> = Vec::new();
-    let mut searches = Searches::of(compiled);
-    for one in compiled.regex.find_iter(text) {
+    let mut found: Vec<Range<usize>> = Vec::new();
+    let mut searches = Searches::of(regex.translated(), regex.states());
+    for one in regex.find_iter(text) {
         if found.len() >= most {
             break;
         }
-        searched(interp, &mut searches, text, one.start())?;
+        searched(interp, &mut searches, text, one.start)?;
         let after_match = found
             .last()
-            .is_some_and(|(_, end)| *end == one.start() && one.is_empty());
+            .is_some_and(|last| last.end == one.start && one.is_empty());
         if !after_match {
-            found.push((one.start(), one.end()));
+            found.push(one);
         }
         if found.len() > MAX_ITEMS {
             return Err(ExecError::plain(format!("more than {MAX_ITEMS} matches")));
@@ -170,127 +180,80 @@ fn matches(
     Ok(found)
 }
 
-fn find_all(interp: &mut Interp<'_>, args: &[Val], compile: Compile) -> Outcome<Val> {
-    let compiled = compile(text(args, 0))?;
+fn find_all(interp: &mut Interp<'_>, args: &[Val], wording: Worded) -> Outcome<Val> {
+    let regex = regex(args, wording)?;
     let text = text(args, 1);
-    let found = matches(interp, &compiled, text, int(args, 2))?;
+    let found = matches(interp, &regex, text, int(args, 2))?;
     if found.is_empty() {
         return Ok(Val::nil_list(Items::Texts));
     }
-    Ok(Val::strings(
-        found.into_iter().map(|(start, end)| &text[start..end]),
-    ))
-}
-
-fn replace(interp: &mut Interp<'_>, args: &[Val], compile: Compile) -> Outcome<Val> {
-    let compiled = compile(text(args, 0))?;
-    let replacement = text(args, 2);
-    replaced(
-        interp,
-        &compiled,
-        text(args, 1),
-        replacement.len(),
-        |found, out| expand(replacement, found, &compiled.names, out),
-    )
+    Ok(Val::strings(found.into_iter().map(|found| &text[found])))
 }
 
 /// How many bytes of a replacement are gone through for one step.
 const REPLACEMENT_BYTES_PER_STEP: usize = 16;
 
+fn replace(interp: &mut Interp<'_>, args: &[Val], wording: Worded) -> Outcome<Val> {
+    let (pattern, replacement) = (text(args, 0), text(args, 2));
+    // Without a name of a group none is asked for.
+    if !replacement.contains('$') {
+        return replace_literal(interp, args, wording);
+    }
+    let regex = compiled_with_groups(pattern).map_err(|cause| wording(pattern, &cause))?;
+    let text = text(args, 1);
+    charge(interp, regex.states(), regex.ranges(), text)?;
+    let template = Template::read(replacement, regex.names());
+    interp.charge((template.cost() / REPLACEMENT_BYTES_PER_STEP) as u64)?;
+    let matches = regex.captures_iter(text).map(|groups| {
+        let whole = groups.get_match().map_or(0..0, |whole| whole.range());
+        (whole, groups)
+    });
+    let mut searches = Searches::of(regex.translated(), regex.states());
+    let cost = template.cost();
+    replaced(interp, &mut searches, text, cost, matches, |groups, out| {
+        template.expand(text, groups, out)
+    })
+}
+
+fn replace_literal(interp: &mut Interp<'_>, args: &[Val], wording: Worded) -> Outcome<Val> {
+    let regex = regex(args, wording)?;
+    let (text, replacement) = (text(args, 1), text(args, 2));
+    charge(interp, regex.states(), regex.ranges(), text)?;
+    let matches = regex.find_iter(text).map(|whole| (whole, ()));
+    let mut searches = Searches::of(regex.translated(), regex.states());
+    let cost = replacement.len();
+    replaced(interp, &mut searches, text, cost, matches, |(), out| {
+        room(out.len().checked_add(replacement.len()))?;
+        out.push_str(replacement);
+        Ok(())
+    })
+}
+
 /// Replaces every match with what `put` appends for it, for which it goes through so many bytes.
-fn replaced(
+fn replaced<G>(
     interp: &mut Interp<'_>,
-    compiled: &Compiled,
+    searches: &mut Searches<'_>,
     text: &str,
-    replacement: usize,
-    put: impl Fn(&regex::Captures<'_>, &mut String) -> Result<(), String>,
+    cost: usize,
+    matches: impl Iterator<Item = (Range<usize>, G)>,
+    put: impl Fn(&G, &mut String) -> Result<(), String>,
 ) -> Outcome<Val> {
-    charge(interp, compiled, text)?;
     let mut out = String::with_capacity(text.len());
     let mut end = 0;
-    let mut searches = Searches::of(compiled);
-    for found in compiled.regex.captures_iter(text) {
-        let whole = found.get_match();
-        searched(interp, &mut searches, text, whole.start())?;
-        interp.charge((replacement / REPLACEMENT_BYTES_PER_STEP) as u64)?;
-        out.push_str(&text[end..whole.start()]);
+    for (whole, found) in matches {
+        searched(interp, searches, text, whole.start)?;
+        interp.charge((cost / REPLACEMENT_BYTES_PER_STEP) as u64)?;
+        out.push_str(&text[end..whole.start]);
         put(&found, &mut out).map_err(ExecError::plain)?;
-        end = whole.end();
+        end = whole.end;
         room(Some(out.len())).map_err(ExecError::plain)?;
     }
     out.push_str(&text[end..]);
     Ok(out.into())
 }
 
-/// Writes a replacement with the groups that it names after `$`: by number or name, in braces or as far as letters,
-/// digits and underscores go. `$` before anything that is no name stays as it is.
-fn expand(
-    replacement: &str,
-    found: &regex::Captures<'_>,
-    names: &[Option<String>],
-    out: &mut String,
-) -> Result<(), String> {
-    let mut rest = replacement;
-    while let Some(at) = rest.find('$') {
-        out.push_str(&rest[..at]);
-        rest = &rest[at + 1..];
-        if let Some(after) = rest.strip_prefix('$') {
-            out.push('$');
-            rest = after;
-            continue;
-        }
-        let braced = rest.starts_with('{');
-        let inner = if braced { &rest[1..] } else { rest };
-        let length = inner.find(|c| !is_name(c)).unwrap_or(inner.len());
-        let (name, after) = inner.split_at(length);
-        let after = match (braced, after.strip_prefix('}')) {
-            (true, Some(after)) => after,
-            (true, None) => {
-                out.push('$');
-                continue;
-            }
-            (false, _) => after,
-        };
-        if name.is_empty() {
-            out.push('$');
-            continue;
-        }
-        let group = group(name, found, names);
-        // One match may name a long group as often as it has room for.
-        room(out.len().checked_add(group.len()))?;
-        out.push_str(group);
-        rest = after;
-    }
-    out.push_str(rest);
-    Ok(())
-}
-
-/// Returns what the group of a number or a name matched; nothing where there is none.
-fn group<'t>(name: &str, found: &regex::Captures<'t>, names: &[Option<String>]) -> &'t str {
-    let is_number = name.bytes().all(|byte| byte.is_ascii_digit()) && (name == "0" || !name.starts_with('0'));
-    let mut named = names
-        .iter()
-        .zip(1..)
-        .filter(|(known, _)| known.as_deref() == Some(name));
-    let group = match is_number {
-        true => name.parse().ok().and_then(|number: usize| found.get(number)),
-        // Several groups may have one name.
-        false => named.find_map(|(_, number)| found.get(number)),
-    };
-    group.map_or("", |group| group.as_str())
-}
-
-fn replace_literal(interp: &mut Interp<'_>, args: &[Val], compile: Compile) -> Outcome<Val> {
-    let compiled = compile(text(args, 0))?;
-    replaced(interp, &compiled, text(args, 1), text(args, 2).len(), |_, out| {
-        room(out.len().checked_add(text(args, 2).len()))?;
-        out.push_str(text(args, 2));
-        Ok(())
-    })
-}
-
-fn split(interp: &mut Interp<'_>, args: &[Val], compile: Compile) -> Outcome<Val> {
-    let compiled = compile(text(args, 0))?;
+fn split(interp: &mut Interp<'_>, args: &[Val], wording: Worded) -> Outcome<Val> {
+    let regex = regex(args, wording)?;
     let (text, most) = (text(args, 1), int(args, 2));
     if most == 0 {
         return Ok(Val::nil_list(Items::Texts));
@@ -300,15 +263,15 @@ fn split(interp: &mut Interp<'_>, args: &[Val], compile: Compile) -> Outcome<Val
     }
     let mut pieces: Vec<&str> = Vec::new();
     let (mut start, mut end) = (0, 0);
-    for (from, to) in matches(interp, &compiled, text, most)? {
+    for found in matches(interp, &regex, text, most)? {
         if most > 0 && pieces.len() as i64 == most - 1 {
             break;
         }
-        end = from;
-        if to != 0 {
+        end = found.start;
+        if found.end != 0 {
             pieces.push(&text[start..end]);
         }
-        start = to;
+        start = found.end;
     }
     if end != text.len() {
         pieces.push(&text[start..]);

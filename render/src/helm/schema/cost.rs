@@ -7,8 +7,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use flotilla_core::text::re2;
-use regex::Regex;
+use flotilla_core::text::re2::{self, Regex};
 use serde_json::Value as Json;
 
 use super::Refusal;
@@ -176,10 +175,9 @@ impl<'a> Pass<'a> {
     /// Tells whether a property has a name that a pattern matches, or may.
     fn may_match(&self, pattern: &'a str, name: &str) -> bool {
         let mut patterns = self.patterns.borrow_mut();
-        let compiled = patterns.entry(pattern).or_insert_with(|| {
-            let compiled = re2::compile(pattern, MAX_PATTERN_BYTES).ok()?;
-            Some(compiled.regex)
-        });
+        let compiled = patterns
+            .entry(pattern)
+            .or_insert_with(|| Regex::compile(pattern, MAX_PATTERN_BYTES).ok());
         compiled.as_ref().is_none_or(|regex| regex.is_match(name))
     }
 

@@ -63,13 +63,19 @@ pub(super) fn prepare(mut schema: Json, copies: &Copies<'_>) -> Result<Prepared,
             None => copies.go_on().map_err(Refusal::from),
         };
         let made = made.and_then(|()| {
-            re2::translate(pattern)
-                .map_err(|error| Refusal::of_schema(format!("has a pattern that is no expression: {error}")))
+            re2::translate(pattern).map_err(|error| {
+                let what = if error.is_bound {
+                    "beyond a limit"
+                } else {
+                    "no expression"
+                };
+                Refusal::of_schema(format!("has a pattern that is {what}: {error}"))
+            })
         });
         match made {
             Ok(translated) => {
                 // What checks the patterns of the older dialects knows no flags.
-                let translated = translated.pattern.replace("(?-u:\\b)", "\\b");
+                let translated = translated.replace("(?-u:\\b)", "\\b");
                 patterns.insert(translated.clone(), pattern.to_owned());
                 translated
             }

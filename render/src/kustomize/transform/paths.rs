@@ -305,20 +305,19 @@ fn visit_matching(
     call: &mut dyn FnMut(&mut Node) -> Result<()>,
 ) -> Result<usize> {
     let Matching { key, value, text } = *matching;
-    let pattern = compiled(value)?;
+    let pattern = compiled(value, steps)?;
     let shown = |item: &'_ Node| match key {
         "" => Some(to_block(item)),
         key => item.get(key).map(to_block),
     };
-    let fits = |item: &Node| shown(item).is_some_and(|text| pattern.regex.is_match(text.trim()));
+    let fits = |item: &Node| shown(item).is_some_and(|text| pattern.is_match(text.trim()));
     let list = items(node)?;
-    steps.spend(pattern.ranges)?;
     for item in list.iter() {
         charge(item, steps)?;
         let looked_at = if key.is_empty() { Some(item) } else { item.get(key) };
         let (nodes, bytes) = looked_at.map_or((0, 0), |node| (node.count(), node.text_bytes()));
         // It is written, and matched in at most all states of the expression.
-        steps.spend(nodes + (bytes / BYTES_PER_STEP).saturating_mul(1 + pattern.states))?;
+        steps.spend(nodes + (bytes / BYTES_PER_STEP).saturating_mul(1 + pattern.states()))?;
     }
     let mut found = 0;
     for item in list.iter_mut().filter(|item| fits(item)) {

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::candidates::{Candidate, Candidates, Reach};
 use crate::kustomize::config::NameReference;
-use crate::kustomize::error::{At, Result, invalid};
+use crate::kustomize::error::{At, Error, Result, invalid};
 use crate::kustomize::fieldspec::{self, FieldSpec};
 use crate::kustomize::id::{self, CLUSTER, Gvk, GvkPattern};
 use crate::kustomize::resmap::ResMap;
@@ -19,9 +19,6 @@ pub(crate) fn resolve_references(
     references: &[NameReference],
     steps: &Steps<'_>,
 ) -> Result<()> {
-    if map.list().iter().all(|r| r.previous.is_empty()) {
-        return Ok(());
-    }
     let list = map.list_mut();
     // Apart from their objects the nodes can change while the objects' former names are read.
     let mut nodes: Vec<Node> = list
@@ -70,7 +67,7 @@ fn follow_all(
         }
         let referrer = match &mut referrer {
             Some(referrer) => referrer,
-            none => none.insert(Referrer::new(resource, node)?),
+            none => none.insert(Referrer::new(resource, node).in_file_of(resource)?),
         };
         let follow = Follow {
             referrer,
@@ -80,9 +77,22 @@ fn follow_all(
             steps,
         };
         let followed = fieldspec::follow(node, &field.parts, None, steps, &mut |node| follow.set(node));
-        followed.in_object(|| id::current(node).to_string())?;
+        followed
+            .map_err(Error::with_path)
+            .in_object(|| written(resource, node))
+            .in_file_of(resource)?;
     }
     Ok(())
+}
+
+/// Returns the identity of an object as its file has it.
+fn written(resource: &Resource, node: &Node) -> String {
+    let gvk = original_gvk(resource, node);
+    let (name, namespace) = match resource.previous.first() {
+        Some(first) => (first.name.to_string(), first.namespace.to_string()),
+        None => return id::current(node).to_string(),
+    };
+    format!("{gvk}/{name}.{namespace}")
 }
 
 /// The fields that refer to names, by the type of the object that has them.
@@ -215,11 +225,14 @@ impl<'f> Follow<'f> {
         match &mut node.content {
             Content::Scalar(_) => self.set_scalar(node),
             Content::Map(_) => self.set_map(node),
-            Content::Seq(items) => items.iter_mut().try_for_each(|item| match item.kind() {
-                _ if item.is_null() => Ok(()),
-                Kind::Scalar => self.set_scalar(item),
-                Kind::Map => self.set_map(item),
-                Kind::Seq => Err(invalid("a name or a map with a name was expected")),
+            Content::Seq(items) => items.iter_mut().enumerate().try_for_each(|(at, item)| {
+                let set = match item.kind() {
+                    _ if item.is_null() => Ok(()),
+                    Kind::Scalar => self.set_scalar(item),
+                    Kind::Map => self.set_map(item),
+                    Kind::Seq => Err(invalid("a name or a map with a name was expected")),
+                };
+                set.map_err(|fault| fault.below(|| format!("[{at}]")))
             }),
         }
     }

@@ -3,8 +3,7 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use flotilla_core::text::base64;
 
 use super::{COST_OF_2048_BITS, rsa};
 use crate::helm::eval::Interp;
@@ -56,9 +55,7 @@ pub(super) fn signed_with_key(interp: &mut Interp<'_>, args: &[Val]) -> Result<V
 /// `buildCustomCert CERTIFICATE KEY`, both PEM in base64: takes what it is given when it can be read.
 pub(super) fn custom(certificate: &str, key: &str) -> Result<Val, String> {
     let decoded = |text: &str, what: &str| {
-        let text: String = text.chars().filter(|c| !matches!(c, '\r' | '\n')).collect();
-        let bytes = STANDARD.decode(text).ok();
-        bytes.ok_or_else(|| format!("unable to decode base64 {what}"))
+        base64::decode(text).ok_or_else(|| format!("unable to decode base64 {what}"))
     };
     let certificate = decoded(certificate, "certificate")?;
     let key = decoded(key, "private key")?;

@@ -3,7 +3,7 @@
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
-use crate::helm::funcs::text;
+use crate::helm::funcs::{raw, text};
 use crate::helm::value::Val;
 
 const SCOPE: &[u8] = b"com.lyndir.masterpassword";
@@ -11,11 +11,13 @@ const SCOPE: &[u8] = b"com.lyndir.masterpassword";
 /// Returns the password for a counter, a kind of password, the secret, a user and a site.
 pub(super) fn derived(args: &[Val]) -> String {
     let counter = args.first().and_then(Val::as_signed).unwrap_or_default() as u32;
-    let (kind, secret, user, site) = (text(args, 1), text(args, 2), text(args, 3), text(args, 4));
+    let kind = text(args, 1);
+    // Of a text that stands for bytes, the bytes count.
+    let [secret, user, site] = [2, 3, 4].map(|at| raw(args, at));
     let Some(shapes) = shapes(kind) else {
         return format!("cannot find password template {kind}");
     };
-    let seed = key(secret, user).and_then(|key| seed(&key, site, counter));
+    let seed = key(&secret, &user).and_then(|key| seed(&key, &site, counter));
     match seed {
         Ok(seed) => spelled(shapes, &seed),
         Err(cause) => format!("failed to derive password: {cause}"),
@@ -23,16 +25,16 @@ pub(super) fn derived(args: &[Val]) -> String {
 }
 
 /// Returns the key of a user, which takes long to find out.
-fn key(secret: &str, user: &str) -> Result<[u8; 64], String> {
+fn key(secret: &[u8], user: &[u8]) -> Result<[u8; 64], String> {
     let mut salt = SCOPE.to_vec();
     append(&mut salt, user);
     let parameters = scrypt::Params::new(15, 8, 2).map_err(|cause| cause.to_string())?;
     let mut key = [0; 64];
-    scrypt::scrypt(secret.as_bytes(), &salt, &parameters, &mut key).map_err(|cause| cause.to_string())?;
+    scrypt::scrypt(secret, &salt, &parameters, &mut key).map_err(|cause| cause.to_string())?;
     Ok(key)
 }
 
-fn seed(key: &[u8; 64], site: &str, counter: u32) -> Result<[u8; 32], String> {
+fn seed(key: &[u8; 64], site: &[u8], counter: u32) -> Result<[u8; 32], String> {
     let mut message = SCOPE.to_vec();
     append(&mut message, site);
     message.extend(counter.to_be_bytes());
@@ -41,9 +43,9 @@ fn seed(key: &[u8; 64], site: &str, counter: u32) -> Result<[u8; 32], String> {
     Ok(digest.finalize().into_bytes().into())
 }
 
-fn append(bytes: &mut Vec<u8>, text: &str) {
+fn append(bytes: &mut Vec<u8>, text: &[u8]) {
     bytes.extend((text.len() as u32).to_be_bytes());
-    bytes.extend(text.as_bytes());
+    bytes.extend(text);
 }
 
 /// Picks a shape by the first byte, and a character of each of its classes by the others.
@@ -104,5 +106,23 @@ fn characters(class: u8) -> &'static str {
         b'n' => "0123456789",
         b'o' => "@&%?,=[]_:-+*$#!'^~;()/.",
         _ => "AEIOUaeiouBCDFGHJKLMNPQRSTVWXYZbcdfghjklmnpqrstvwxyz0123456789!@#$%^&*()",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::derived;
+    use crate::helm::value::Val;
+
+    #[test]
+    fn derive_password_of_bytes_that_are_no_text_is_of_those_bytes() {
+        let args = [
+            Val::Int(1),
+            "long".into(),
+            Val::of_bytes(&[0xff]),
+            "user".into(),
+            "example.com".into(),
+        ];
+        assert_eq!(derived(&args), "Nuyq4#BipoVifo");
     }
 }

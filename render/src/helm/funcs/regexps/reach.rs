@@ -1,7 +1,6 @@
 //! How far a search goes beyond its match: to where nothing longer can follow, which may be the end of the text. Many
 //! searches of one text that go far take the square of its length, and the crate that searches does not tell.
 
-use flotilla_core::text::re2::Compiled;
 use regex_automata::hybrid::dfa::{Cache, DFA};
 use regex_automata::nfa::thompson;
 use regex_automata::util::syntax;
@@ -14,7 +13,10 @@ const FREE: usize = 1 << 16;
 
 /// What searches of one text after another cost.
 pub(super) struct Searches<'c> {
-    compiled: &'c Compiled,
+    /// The expression in the syntax of Rust's crate.
+    translated: &'c str,
+    /// How many states a match may be in at each character.
+    states: usize,
     /// The steps of searches that each went to the end of the text.
     at_worst: usize,
     /// Runs as the searches do; made once it matters.
@@ -22,9 +24,10 @@ pub(super) struct Searches<'c> {
 }
 
 impl<'c> Searches<'c> {
-    pub(super) fn of(compiled: &'c Compiled) -> Searches<'c> {
+    pub(super) fn of(translated: &'c str, states: usize) -> Searches<'c> {
         Searches {
-            compiled,
+            translated,
+            states: states.max(1),
             at_worst: 0,
             automaton: None,
         }
@@ -33,14 +36,14 @@ impl<'c> Searches<'c> {
     /// Returns the steps of going beyond the start of a match; what is in front of it belongs to going through the text
     /// once.
     pub(super) fn steps(&mut self, text: &str, start: usize) -> u64 {
-        let states = self.compiled.states.max(1);
+        let states = self.states;
         let steps = |bytes: usize| bytes.saturating_mul(states) / STATES_PER_STEP;
         self.at_worst = self.at_worst.saturating_add(steps(text.len() - start));
         if self.at_worst <= FREE {
             return 0;
         }
-        let compiled = self.compiled;
-        let automaton = self.automaton.get_or_insert_with(|| Automaton::of(compiled));
+        let translated = self.translated;
+        let automaton = self.automaton.get_or_insert_with(|| Automaton::of(translated));
         u64::try_from(steps(automaton.reach(text, start))).unwrap_or(u64::MAX)
     }
 }
@@ -52,14 +55,14 @@ enum Automaton {
 }
 
 impl Automaton {
-    fn of(compiled: &Compiled) -> Automaton {
+    fn of(translated: &str) -> Automaton {
         // What compiled once is within its bounds: the same expression, without its groups.
         let automaton = thompson::Config::new().which_captures(thompson::WhichCaptures::None);
         let built = DFA::builder()
             .configure(DFA::config().skip_cache_capacity_check(true))
             .syntax(syntax::Config::new().nest_limit(u32::MAX))
             .thompson(automaton)
-            .build(compiled.regex.as_str());
+            .build(translated);
         built.map_or(Automaton::Unknown, |dfa| {
             let cache = dfa.create_cache();
             Automaton::Runs(Box::new((dfa, cache)))
@@ -88,13 +91,13 @@ impl Automaton {
 
 #[cfg(test)]
 mod tests {
-    use flotilla_core::text::re2;
+    use flotilla_core::text::re2::Regex;
 
     use super::Automaton;
 
     fn reach(pattern: &str, text: &str, start: usize) -> usize {
-        let compiled = re2::compile(pattern, 2 << 20).expect("it compiles");
-        Automaton::of(&compiled).reach(text, start)
+        let regex = Regex::compile(pattern, 2 << 20).expect("it compiles");
+        Automaton::of(regex.translated()).reach(text, start)
     }
 
     #[test]

@@ -65,7 +65,7 @@ pub(crate) fn to_json(resource: &mut Resource, steps: &Steps<'_>) -> Result<Valu
 /// Why an object has no meaning, and perhaps by which replacement.
 pub(crate) struct Failure {
     pub(crate) error: ResolveError,
-    by: Option<Overwritten>,
+    pub(crate) by: Option<Overwritten>,
 }
 
 impl From<Failure> for Box<Error> {
