@@ -14,7 +14,7 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
 /// for another text.
 pub fn decode(text: &str) -> Option<Vec<u8>> {
     let is_break = |byte: &u8| matches!(byte, b'\n' | b'\r');
-    if !text.as_bytes().iter().any(|byte| is_break(byte)) {
+    if !text.as_bytes().iter().any(is_break) {
         return LENIENT.decode(text).ok();
     }
     let joined: Vec<u8> = text.bytes().filter(|byte| !is_break(byte)).collect();

@@ -91,7 +91,7 @@ impl CaptureRegex {
 }
 
 /// Returns how many places of groups a search keeps at worst: where each of them begins and ends, for each state.
-fn places(translated: &str, size_limit: usize) -> Result<usize, thompson::BuildError> {
+fn places(translated: &str, size_limit: usize) -> Result<usize, Box<thompson::BuildError>> {
     let nfa = Compiler::new()
         .syntax(syntax())
         .configure(thompson::Config::new().nfa_size_limit(Some(size_limit)))
