@@ -33,8 +33,9 @@ const CHUNK: usize = 1 << 20;
 const MAX_WANTS: usize = 10_000;
 /// Above this a delta's window grows too large; the whole item is sent.
 const MAX_DELTA_BASE: u64 = 16 << 20;
-/// A question that names more is asked by itself: it may take as long as those of many others.
-const SMALL: usize = 32;
+/// A question that names more is asked by itself: it may take as long as those of many others. What changed in one object
+/// is two questions of two.
+const SMALL: usize = 8;
 /// Items read at once: what an agent is slow to take is held meanwhile.
 const TOGETHER: usize = 32;
 

@@ -29,7 +29,7 @@ impl<Q: Send + 'static, A: Send + 'static> Together<Q, A> {
     /// Starts the task that asks: `ask` gives an answer to each of the questions, in their order.
     pub fn start<Asked>(ask: impl Fn(Vec<Q>) -> Asked + Send + 'static) -> Self
     where
-        Asked: Future<Output = Result<Vec<A>, StoreError>> + Send,
+        Asked: Future<Output = Result<Vec<A>, StoreError>> + Send + 'static,
     {
         let (asked_tx, mut asked_rx) = mpsc::channel::<Waiting<Q, A>>(MOST);
         tokio::spawn(async move {
@@ -41,14 +41,18 @@ impl<Q: Send + 'static, A: Send + 'static> Together<Q, A> {
                 if questions.is_empty() {
                     continue;
                 }
-                match ask(questions).await {
+                // A task of its own: one that panics has no answer, and those after it are asked.
+                let answers = match tokio::spawn(ask(questions)).await {
+                    Ok(answers) => answers.map_err(from_store),
+                    Err(_) => Err(gone()),
+                };
+                match answers {
                     Ok(answers) => {
                         for (answered, answer) in waiting.into_iter().zip(answers) {
                             let _ = answered.send(Ok(answer));
                         }
                     }
-                    Err(error) => {
-                        let status = from_store(error);
+                    Err(status) => {
                         for answered in waiting {
                             let _ = answered.send(Err(status.clone()));
                         }
@@ -62,13 +66,14 @@ impl<Q: Send + 'static, A: Send + 'static> Together<Q, A> {
     /// Asks with those that ask now.
     pub async fn ask(&self, question: Q) -> Result<A, Status> {
         let (answer_tx, answer_rx) = oneshot::channel();
-        let gone = |()| Status::unavailable("the hub is shutting down");
-        self.asked_tx
-            .send((question, answer_tx))
-            .await
-            .map_err(|_| gone(()))?;
-        answer_rx.await.map_err(|_| gone(()))?
+        let asked = self.asked_tx.send((question, answer_tx)).await;
+        asked.map_err(|_| gone())?;
+        answer_rx.await.map_err(|_| gone())?
     }
+}
+
+fn gone() -> Status {
+    Status::unavailable("the question has no answer now")
 }
 
 #[cfg(test)]
@@ -112,15 +117,18 @@ mod tests {
         assert_eq!(answers, [4, 6, 8, 10, 12, 14, 16, 18]);
         assert_eq!(*asked.lock().expect("whole"), [1, 8]);
     }
+
     #[tokio::test]
     async fn a_statement_that_fails_fails_for_those_who_asked_it_and_for_nobody_after() {
         let together = Together::start(|questions: Vec<u32>| async move {
+            assert!(!questions.contains(&14), "as a fault of the driver");
             match questions.contains(&13) {
                 true => Err(StoreError::Superseded),
                 false => Ok(questions),
             }
         });
         together.ask(13).await.expect_err("it failed");
+        together.ask(14).await.expect_err("it panicked");
         assert_eq!(together.ask(1).await.expect("answered"), 1);
     }
 }

@@ -32,10 +32,6 @@ impl Question {
         let wanted = self.contents.count() + self.objects.count() + self.configs.count();
         wanted + self.base_contents.count() + self.base_objects.count() + self.base_configs.count()
     }
-
-    fn has_bases(&self) -> bool {
-        self.base_contents.count() + self.base_objects.count() + self.base_configs.count() > 0
-    }
 }
 
 /// Digests, one after the other: a column of the database has one length for all arrays in it.
@@ -72,12 +68,8 @@ impl Store {
     /// cluster have, or had: of a content that was never the cluster's, a patch would tell. An answer to each question, in
     /// their order.
     pub async fn reachable(&self, questions: &[Question]) -> Result<Vec<Reachable>> {
-        let rows = match questions.iter().any(Question::has_bases) {
-            true => self.reachable_with_bases(questions).await?,
-            false => self.reachable_alone(questions).await?,
-        };
         let mut answers = vec![Reachable::default(); questions.len()];
-        for row in rows {
+        for row in self.asked(questions).await? {
             // Numbered from 1.
             let place = usize::try_from(row.no).ok().and_then(|no| no.checked_sub(1));
             let (Some(answer), Ok(digest)) = (
@@ -94,23 +86,7 @@ impl Store {
         Ok(answers)
     }
 
-    /// Of what a first state asks for there is no base, and most of what is asked is that.
-    async fn reachable_alone(&self, questions: &[Question]) -> Result<Vec<Row>> {
-        let asked = sqlx::query_as!(
-            Row,
-            r#"SELECT q.no AS "no!", r AS "digest!", false AS "base!"
-               FROM unnest($1::uuid[], $2::bytea[], $3::bytea[], $4::bytea[]) WITH ORDINALITY
-                 AS q(cluster, contents, objects, configs, no)
-               CROSS JOIN LATERAL reachable(q.cluster, digests(q.contents), digests(q.objects), digests(q.configs)) AS r"#,
-            &clusters(questions),
-            &column(questions, |one| &one.contents),
-            &column(questions, |one| &one.objects),
-            &column(questions, |one| &one.configs)
-        );
-        Ok(asked.fetch_all(self.pool()).await?)
-    }
-
-    async fn reachable_with_bases(&self, questions: &[Question]) -> Result<Vec<Row>> {
+    async fn asked(&self, questions: &[Question]) -> Result<Vec<Row>> {
         let asked = sqlx::query_as!(
             Row,
             r#"SELECT q.no AS "no!", r AS "digest!", false AS "base!"
