@@ -349,8 +349,11 @@ impl Store {
                  UNION SELECT id FROM cluster WHERE $4)
                SELECT c.id, c.name, coalesce(r.labels, '{}') AS "labels!",
                       coalesce(r.spec->'variables', '{}') AS "variables!"
-               FROM concerned JOIN cluster c USING (id)
-                 LEFT JOIN resource r ON r.scope = fleet() AND r.kind = 'Cluster' AND r.name = c.name
+               -- Each is looked up: the plan is made for all numbers of clusters, and would go through all of them.
+               FROM concerned CROSS JOIN LATERAL (SELECT * FROM cluster WHERE id = concerned.id OFFSET 0) AS c
+                 LEFT JOIN LATERAL (
+                   SELECT labels, spec FROM resource
+                   WHERE scope = fleet() AND kind = 'Cluster' AND namespace = '' AND name = c.name OFFSET 0) AS r ON true
                ORDER BY c.name"#,
             app,
             &names as &[&str],
