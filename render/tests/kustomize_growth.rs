@@ -226,6 +226,24 @@ fn one_binding_of_many_accounts(count: usize) -> MemoryTree {
     source("namePrefix: n-\n".to_owned(), &objects)
 }
 
+/// So many objects without a namespace, of which each refers to a name that as many namespaces have.
+fn one_name_of_many_namespaces_referred_to_from_none(count: usize) -> MemoryTree {
+    let objects: Vec<String> = (0..count)
+        .flat_map(|n| {
+            let role = format!(
+                "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {{name: g-{n}, annotations: {{account: app}}}}\n"
+            );
+            [account("app", &format!("team-{n}")), role]
+        })
+        .collect();
+    let mut tree = source("namePrefix: n-\nconfigurations: [c.yaml]\n".to_owned(), &objects);
+    tree.insert(
+        "overlay/c.yaml",
+        "nameReference:\n- {kind: ServiceAccount, version: v1, fieldSpecs: [{kind: ClusterRole, path: metadata/annotations/account}]}\n",
+    );
+    tree
+}
+
 /// So many variables, each of an object of its own.
 fn many_variables(count: usize) -> MemoryTree {
     let objects: Vec<String> = (0..count)
@@ -241,7 +259,7 @@ fn many_variables(count: usize) -> MemoryTree {
 
 #[test]
 fn steps_grow_with_the_source_and_not_with_its_square() {
-    let sources: [Source; 13] = [
+    let sources: [Source; 14] = [
         ("references", references),
         ("one name in many namespaces", one_name_in_many_namespaces),
         ("a merge patch for each object", a_merge_patch_for_each),
@@ -261,6 +279,10 @@ fn steps_grow_with_the_source_and_not_with_its_square() {
         ("one long JSON patch", one_long_json_patch),
         ("one binding of many accounts", one_binding_of_many_accounts),
         ("many variables", many_variables),
+        (
+            "one name of many namespaces referred to from none",
+            one_name_of_many_namespaces_referred_to_from_none,
+        ),
     ];
     for (what, source) in sources {
         let (small, large) = (steps(&source(SMALL)), steps(&source(SMALL * TIMES)));

@@ -1,4 +1,4 @@
-//! `kustomize_…`: `flotilla kustomize DIR` against `kustomize build DIR`, and how the library's time grows.
+//! `kustomize_…`: `flotilla kustomize DIR` against `kustomize build DIR`, and how the library's steps grow.
 
 mod source;
 
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use flotilla_bench_report::{Figure, Record};
-use flotilla_render::kustomize::{Budget, MemoryTree, RenderInput, build_each};
+use flotilla_render::kustomize::{Budget, MemoryTree, RenderInput, build, build_each};
 
 use crate::program::{Run, median, run};
 use source::Shape;
@@ -134,7 +134,7 @@ impl Pair {
     fn speed_figure(&self, comparison: &Comparison) -> anyhow::Result<Figure> {
         let walls = |runs: &[Run]| median(&runs.iter().map(|run| run.wall).collect::<Vec<_>>());
         let (ours, theirs) = (walls(&self.ours), walls(&self.theirs));
-        let library = library_times(&self.directory.path().join("overlay"), 5)?;
+        let library = library_calls(&self.directory.path().join("overlay"), 5)?.took;
         let note = format!(
             "{} objects, whole process: {} against {} of `kustomize build` (median of {} and {} runs, in turn; the \
              same bytes printed); the library call alone {}",
@@ -174,39 +174,34 @@ impl Pair {
     }
 }
 
-/// How many objects the sources have whose times are compared, and how many calls are timed together: the same number
-/// of objects for each, since a short sample has better chances of a quiet moment than a long one.
-const SIZES: [(usize, usize); 3] = [(1_000, 20), (5_000, 4), (20_000, 1)];
-/// How many turns the sizes take.
-const GROWTH_TURNS: usize = 9;
+/// How many objects the sources have whose steps are compared.
+const SIZES: [usize; 3] = [1_000, 5_000, 20_000];
 
-/// The library's time from 1,000 to 5,000 to 20,000 objects, over what n log n allows: the worse of the two steps.
+/// The steps of the library from 1,000 to 5,000 to 20,000 objects, over what n log n allows: the worse of the two.
 ///
-/// The sizes take turns, so that whatever else the machine does for a while meets all of them.
+/// The engine charges a step for each turn of its loops, so that no busy machine decides; times stand in the note.
 fn growth() -> anyhow::Result<Figure> {
     let directory = tempfile::Builder::new().prefix("flotilla-bench-").tempdir()?;
-    let mut overlays = Vec::new();
-    for (size, _) in SIZES {
-        overlays.push(Shape::Apps(size).write(&directory.path().join(size.to_string()))?);
+    let (mut taken, mut times) = (Vec::new(), Vec::new());
+    for size in SIZES {
+        let overlay = Shape::Apps(size).write(&directory.path().join(size.to_string()))?;
+        let calls = library_calls(&overlay, 3)?;
+        taken.push(calls.steps);
+        times.push(calls.took.iter().min().map_or(f64::NAN, Duration::as_secs_f64));
     }
-    let mut times = [f64::INFINITY; SIZES.len()];
-    for _ in 0..GROWTH_TURNS {
-        for ((overlay, (_, calls)), fastest) in overlays.iter().zip(SIZES).zip(&mut times) {
-            // The first call of a process finds no memory that another left.
-            let called: Duration = library_times(overlay, calls + 1)?.iter().skip(1).sum();
-            *fastest = fastest.min(called.as_secs_f64() / calls as f64);
-        }
-    }
-    let n_log_n = |(size, _): (usize, usize)| size as f64 * (size as f64).ln();
-    let step =
-        |from: usize, to: usize| (times[to] / times[from]) / (n_log_n(SIZES[to]) / n_log_n(SIZES[from]));
+    let n_log_n = |size: usize| size as f64 * (size as f64).ln();
+    let step = |from: usize, to: usize| {
+        taken[to] as f64 / taken[from] as f64 / (n_log_n(SIZES[to]) / n_log_n(SIZES[from]))
+    };
     let (first, second) = (step(0, 1), step(1, 2));
     let note = format!(
-        "the library's time from step to step over that of n log n, the worse step: to 5,000 objects {first:.3}, to \
-         20,000 {second:.3} (1,000 objects {}, 5,000 {}, 20,000 {}; each the fastest of {GROWTH_TURNS} turns of 20,000 \
-         objects)",
+        "the library's steps from size to size over those of n log n, the worse one: to 5,000 objects {first:.3}, to \
+         20,000 {second:.3} (1,000 objects {} steps, {}; 5,000 {}, {}; 20,000 {}, {}; times are the fastest of 3)",
+        taken[0],
         shown(times[0]),
+        taken[1],
         shown(times[1]),
+        taken[2],
         shown(times[2]),
     );
     Ok(Figure::new(GROWTH, first.max(second), "ratio", note).at_most(1.0))
@@ -214,37 +209,50 @@ fn growth() -> anyhow::Result<Figure> {
 
 const LIBRARY: &str = "--library-call";
 
-/// Times library calls in a process of their own, which may grow without counting into what it starts. A call is the
+/// What calls of the library came to.
+struct Calls {
+    took: Vec<Duration>,
+    /// What each of them takes.
+    steps: u64,
+}
+
+/// Makes library calls in a process of their own, which may grow without counting into what it starts. A call is the
 /// command's: it builds, and prints into memory.
-fn library_times(overlay: &Path, runs: usize) -> anyhow::Result<Vec<Duration>> {
+fn library_calls(overlay: &Path, runs: usize) -> anyhow::Result<Calls> {
     let own = std::env::current_exe()?;
     let runs = runs.to_string();
     let ended = run(&own, &[LIBRARY.as_ref(), overlay.as_os_str(), runs.as_ref()])?;
-    String::from_utf8(ended.output)?
-        .lines()
-        .map(|line| Ok(Duration::from_nanos(line.parse()?)))
-        .collect()
+    let printed = String::from_utf8(ended.output)?;
+    let mut lines = printed.lines();
+    let steps = lines.next().context("the steps come first")?.parse()?;
+    let took = lines.map(|line| Ok(Duration::from_nanos(line.parse()?)));
+    Ok(Calls {
+        took: took.collect::<anyhow::Result<_>>()?,
+        steps,
+    })
 }
 
-/// Serves [`library_times`]: prints the nanoseconds of each call. `None` when the arguments ask for something else.
+/// Serves [`library_calls`]: prints the steps of a call, and the nanoseconds of each. `None` when the arguments ask
+/// for something else.
 pub(crate) fn library_call(mut args: impl Iterator<Item = OsString>) -> Option<anyhow::Result<()>> {
     if args.next()? != LIBRARY {
         return None;
     }
     let (overlay, runs) = (PathBuf::from(args.next()?), args.next()?);
     let runs: usize = runs.to_str()?.parse().ok()?;
-    Some(time_library(&overlay, runs))
+    Some(call_library(&overlay, runs))
 }
 
-fn time_library(overlay: &Path, runs: usize) -> anyhow::Result<()> {
+fn call_library(overlay: &Path, runs: usize) -> anyhow::Result<()> {
     let root = overlay.parent().context("an overlay has a folder around it")?;
     let mut tree = MemoryTree::new();
     read(root, root, &mut tree)?;
     let budget = Budget::default();
+    let input = RenderInput::new(&tree, "overlay", &budget);
+    println!("{}", build(&input)?.steps);
     for _ in 0..runs {
         let began = Instant::now();
         let mut text = String::new();
-        let input = RenderInput::new(&tree, "overlay", &budget);
         build_each(&input, &mut |object| object.append_to(&mut text))?;
         let took = began.elapsed();
         ensure!(!text.is_empty(), "nothing was built");

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashSet;
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -21,13 +22,16 @@ use crate::error::{CommandError, chain};
 
 mod disk;
 mod flags;
+mod ignored;
 
 use disk::Disk;
+use ignored::Visible;
 
 /// Build a directory into manifests, as `kustomize build` does
 ///
-/// A directory without kustomization.yaml gets one that lists its manifests, as in Flux. Nothing is fetched and no
-/// program is run.
+/// A directory without kustomization.yaml gets one that lists its manifests, as in Flux, but for those that a source
+/// leaves out: what .sourceignore names, or .github and its like where there is none. Nothing is fetched and no program is
+/// run.
 #[derive(Debug, clap::Args)]
 #[command(
     args_override_self = true,
@@ -39,13 +43,13 @@ pub(crate) struct KustomizeArgs {
     directory: PathBuf,
     /// What stands behind the directory; kustomize itself has commands, and the directory behind them
     #[arg(hide = true)]
-    behind: Option<String>,
+    behind: Vec<String>,
     /// Which files a kustomization may name
     #[arg(long, value_enum, default_value_t = LoadRestrictor::LoadRestrictionsRootOnly)]
     load_restrictor: LoadRestrictor,
     /// Write to this file, or a file for each object to this directory
     #[arg(short, long, value_name = "PATH")]
-    output: Option<PathBuf>,
+    output: Option<OsString>,
     /// The order of objects where no kustomization has sortOptions
     #[arg(long, value_enum, default_value_t = Reorder::Legacy)]
     reorder: Reorder,
@@ -61,19 +65,28 @@ pub(crate) struct KustomizeArgs {
 impl KustomizeArgs {
     /// Refuses a command of kustomize in the place of the directory.
     fn require_one(&self, shown: &str) -> Result<(), CommandError> {
-        let behind = self.behind.as_deref();
-        let words = match (shown, behind) {
-            ("build", behind) if behind.is_some() || !self.directory.exists() => format!(
+        let is_command = !self.behind.is_empty() || !self.directory.exists();
+        let words = match (shown, self.behind.as_slice()) {
+            ("build", behind) if is_command => format!(
                 "leave out 'build': flotilla kustomize {}",
-                behind.unwrap_or("DIRECTORY")
+                behind.first().map_or("DIRECTORY", String::as_str)
             ),
-            (_, None) => return Ok(()),
-            ("edit" | "create" | "cfg" | "fn" | "localize", _) => {
+            ("alpha" | "cfg" | "create" | "edit" | "fn" | "localize", _) if is_command => {
                 format!("'kustomize {shown}' is not offered here; it needs kustomize itself")
             }
-            (_, Some(behind)) => format!("unexpected argument '{behind}' behind the directory"),
+            ("version", _) if is_command => "flotilla version tells the version".to_owned(),
+            (_, []) => return Ok(()),
+            (_, [behind, ..]) => format!("unexpected argument '{behind}' behind the directory"),
         };
         Err(CommandError::usage(words))
+    }
+
+    /// Where it is written, if not to standard output; an empty name is none, as for kustomize.
+    fn output(&self) -> Option<&Path> {
+        self.output
+            .as_deref()
+            .filter(|name| !name.is_empty())
+            .map(Path::new)
     }
 }
 
@@ -145,7 +158,7 @@ pub(crate) fn cmd_kustomize(args: &KustomizeArgs, host: &mut Host) -> Result<(),
         stop: Some(&stop),
         ..input
     };
-    let written = render_to(args.output.as_deref(), &input, &tree, host)
+    let written = render_to(args.output(), &input, &tree, host)
         .map_err(|error| deadline.told(&format!("the build of {shown}"), error));
     for deprecation in deprecations.take().0 {
         host.ui.warning(&deprecation.to_string());
@@ -235,7 +248,15 @@ fn build_own(input: &RenderInput<'_>, each: &mut dyn FnMut(Object)) -> Result<()
 
 /// Builds by a kustomization that lists the manifests below the directory.
 fn build_generated(input: &RenderInput<'_>, each: &mut dyn FnMut(Object)) -> Result<(), String> {
-    let generated = generate(input, &GenerateOptions::default()).map_err(|error| chain(&error))?;
+    let visible = Visible::new(input)?;
+    let listed = RenderInput {
+        tree: &visible,
+        ..*input
+    };
+    let generated = generate(&listed, &GenerateOptions::default()).map_err(|error| chain(&error))?;
+    if let Some(fault) = visible.fault() {
+        return Err(fault);
+    }
     let tree = Overlay {
         tree: input.tree,
         path: &generated.path,

@@ -117,6 +117,64 @@ async fn a_pipe_in_the_place_of_a_manifest_is_named_as_one() {
 }
 
 #[tokio::test]
+async fn a_folder_without_a_kustomization_is_listed_as_its_source_would_show_it() {
+    let workflow = "on: push\njobs: {}\n";
+    let named = |name: &str| OBJECT.replace("name: a", &format!("name: {name}"));
+    let (b, c) = (named("b"), named("c"));
+    let files = [
+        (".git/HEAD", "ref: refs/heads/main\n"),
+        ("deploy/a.yaml", OBJECT),
+        ("deploy/.github/workflow.yaml", workflow),
+        ("deploy/ci/b.yaml", b.as_str()),
+        ("deploy/ci/c.yaml", c.as_str()),
+    ];
+    let all = ["name: a\n", "name: b\n", "name: c\n"];
+    // Where nothing is said, what machines of forges read is left out; what is said takes its place.
+    for (rules, shown) in [
+        (&[][..], Some(&[true, true, true])),
+        (
+            &[(".sourceignore", "ci/\n.github/\n")],
+            Some(&[true, false, false]),
+        ),
+        (
+            &[(".sourceignore", "/deploy/ci/*\n!/deploy/ci/c.yaml\n.github/\n")],
+            Some(&[true, false, true]),
+        ),
+        (
+            &[("deploy/.sourceignore", "/ci/b.yaml\n.github/\n")],
+            Some(&[true, false, true]),
+        ),
+        (&[("deploy/ci/.sourceignore", "*.yaml\n")], None),
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        write(folder.path(), &[&files[..], rules].concat());
+        let ran = build(&folder.path().join("deploy"), &[]).await;
+        match shown {
+            Some(shown) => {
+                let seen = all.map(|name| ran.out.contains(name));
+                assert_eq!((ran.code, &seen), (0, shown), "{rules:?}: {ran}");
+            }
+            // The workflow is no manifest, and no rule leaves it out.
+            None => assert!(
+                ran.code == 1 && ran.err.contains("workflow.yaml"),
+                "{rules:?}: {ran}"
+            ),
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_empty_name_of_an_output_is_none() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write(
+        folder.path(),
+        &[("kustomization.yaml", LISTS), ("a.yaml", OBJECT)],
+    );
+    let ran = build(folder.path(), &["-o", ""]).await;
+    assert_eq!((ran.code, ran.out.as_str()), (0, OBJECT), "{ran}");
+}
+
+#[tokio::test]
 async fn a_folder_without_anything_to_build_fails() {
     let folder = tempfile::tempdir().expect("a folder");
     fs::create_dir(folder.path().join("sub")).expect("a folder");

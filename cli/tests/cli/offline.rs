@@ -307,6 +307,15 @@ async fn commands_of_kustomize_in_the_place_of_the_directory_are_told_what_to_do
             "'kustomize edit' is not offered here; it needs kustomize itself",
         ),
         (
+            &["edit", "set", "image", "nginx=nginx:1.27"],
+            "'kustomize edit' is not offered here; it needs kustomize itself",
+        ),
+        (
+            &["create"],
+            "'kustomize create' is not offered here; it needs kustomize itself",
+        ),
+        (&["version"], "flotilla version tells the version"),
+        (
             &["app", "other"],
             "unexpected argument 'other' behind the directory",
         ),

@@ -490,6 +490,10 @@ async fn refusals_say_the_rule() {
                 "apiVersion: v2\nname: new\nversion: 1.0.0\nkubeVersion: '>9.0.0'\n",
             ),
             (
+                "vague/Chart.yaml",
+                "apiVersion: v2\nname: vague\nversion: 1.0.0\nkubeVersion: at least 1.28\n",
+            ),
+            (
                 "several.yaml",
                 "---\na: 1\n---\n---\n# c\nb: 1\n---\nc: 1\nd: [\n",
             ),
@@ -504,9 +508,16 @@ async fn refusals_say_the_rule() {
             ("broken/templates/b.yaml", ""),
         ],
     );
-    let [chart, none, library, chosen, several, broken] =
-        ["chart", "none.tgz", "lib", "new", "several.yaml", "broken"]
-            .map(|name| folder.path().join(name).display().to_string());
+    let [chart, none, library, chosen, vague, several, broken] = [
+        "chart",
+        "none.tgz",
+        "lib",
+        "new",
+        "vague",
+        "several.yaml",
+        "broken",
+    ]
+    .map(|name| folder.path().join(name).display().to_string());
     for (args, words) in [
         (
             vec!["UPPER", &chart],
@@ -531,6 +542,10 @@ async fn refusals_say_the_rule() {
         (
             vec![&chosen],
             "hint: --kube-version tells the chart another version",
+        ),
+        (
+            vec![&vague],
+            "hint: kubeVersion in Chart.yaml is no range of versions, such as '>= 1.28.0-0'",
         ),
         (
             vec![&chart, "--kube-version", "1"],

@@ -24,6 +24,7 @@ mod json;
 mod keys;
 mod lex;
 pub mod manifest;
+mod numbers;
 pub mod object;
 mod parse;
 pub mod pathmatch;

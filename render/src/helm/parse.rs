@@ -4,7 +4,6 @@
 mod action;
 mod number;
 
-pub(super) use number::parse_float;
 mod pipeline;
 mod scope;
 mod tokens;

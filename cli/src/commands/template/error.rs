@@ -1,5 +1,6 @@
 //! Why `flotilla template` prints nothing, and what to do then.
 
+use flotilla_core::version::VersionRange;
 use flotilla_render::helm::action::{PrintError, RenderError};
 use flotilla_render::helm::archive::size;
 use flotilla_render::helm::capabilities::KubeVersionError;
@@ -125,6 +126,9 @@ impl TemplateError {
         match self {
             Self::Render(RenderError::MissingDependencies(_)) | Self::DependencyUpdate(_) => {
                 Some("put them into its charts folder, as with helm dependency build")
+            }
+            Self::Render(RenderError::KubeVersion { range, .. }) if VersionRange::parse(range).is_err() => {
+                Some("kubeVersion in Chart.yaml is no range of versions, such as '>= 1.28.0-0'")
             }
             Self::Render(RenderError::KubeVersion { .. }) => {
                 Some("--kube-version tells the chart another version of Kubernetes")

@@ -3,6 +3,7 @@
 use std::num::IntErrorKind;
 
 use super::{Function, counted, int, pure};
+use crate::helm::numbers::{parse_float, parse_int};
 use crate::helm::print;
 use crate::helm::value::Val;
 
@@ -101,37 +102,6 @@ fn without_zero_decimals(text: &str) -> &str {
     }
 }
 
-/// Reads an integer in any of Go's bases.
-pub(in crate::helm) fn parse_int(text: &str) -> Option<i64> {
-    let (negative, rest) = match text.as_bytes().first()? {
-        b'-' => (true, &text[1..]),
-        b'+' => (false, &text[1..]),
-        _ => (false, text),
-    };
-    let (digits, radix) = match rest.as_bytes() {
-        [b'0', b'x' | b'X', ..] => (&rest[2..], 16),
-        [b'0', b'o' | b'O', ..] => (&rest[2..], 8),
-        [b'0', b'b' | b'B', ..] => (&rest[2..], 2),
-        [b'0', _, ..] => (&rest[1..], 8),
-        _ => (rest, 10),
-    };
-    let underscored = digits.contains('_');
-    if digits.starts_with(['+', '-'])
-        || (underscored && (radix == 10 && !digits.starts_with(|c: char| c.is_ascii_digit())))
-    {
-        return None;
-    }
-    if underscored && (digits.ends_with('_') || digits.contains("__")) {
-        return None;
-    }
-    let magnitude = u64::from_str_radix(&digits.replace('_', ""), radix).ok()?;
-    if negative {
-        0i64.checked_sub_unsigned(magnitude)
-    } else {
-        i64::try_from(magnitude).ok()
-    }
-}
-
 /// Returns the float that sprig makes of a value; zero of what is none.
 pub(super) fn to_float(value: &Val) -> f64 {
     match value {
@@ -139,7 +109,7 @@ pub(super) fn to_float(value: &Val) -> f64 {
         Val::Bool(flag) => f64::from(u8::from(*flag)),
         Val::UInt(number) => *number as f64,
         Val::Byte(number) => f64::from(*number),
-        Val::Str(text) => text.parse().unwrap_or(0.0),
+        Val::Str(text) => parse_float(text).unwrap_or(0.0),
         other => other.as_signed().unwrap_or(0) as f64,
     }
 }

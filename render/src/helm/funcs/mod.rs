@@ -34,7 +34,6 @@ use super::exec_error::ExecError;
 use super::value::Val;
 
 pub(super) use convert::raw_data;
-pub(super) use maths::parse_int;
 
 /// A function of templates.
 #[derive(Debug)]

@@ -1,7 +1,9 @@
 //! The renamed objects of a build, found by the names, kinds and namespaces they had: what a reference may mean.
 
+use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
+use std::rc::Rc;
 
 use smol_str::SmolStr;
 
@@ -66,6 +68,12 @@ impl<'r> Candidate<'r> {
     /// Tells whether references reach the object from any namespace.
     pub(super) fn is_anywhere(&self) -> bool {
         self.namespace == CLUSTER || self.kind == "ServiceAccount"
+    }
+
+    /// All that tells the object from others but for its namespaces.
+    fn but_for_namespaces(&self) -> impl Hash + Eq + use<'_, 'r> {
+        let gvk = (&self.group, &self.version, &self.kind);
+        (gvk, &self.kinds, &self.name, self.prefixes, self.suffixes)
     }
 
     /// Names the object in errors.
@@ -141,6 +149,8 @@ pub(super) struct Candidates<'r> {
     original: HashMap<(Called, Text), Vec<usize>>,
     /// By the namespace they were in first.
     moved: HashMap<Text, Moved>,
+    /// The first of those that differ in more than their namespaces, of names that were asked for from everywhere.
+    distinct: RefCell<HashMap<Called, Rc<[usize]>>>,
 }
 
 impl<'r> Candidates<'r> {
@@ -159,6 +169,7 @@ impl<'r> Candidates<'r> {
             present: HashMap::new(),
             original: HashMap::new(),
             moved: HashMap::new(),
+            distinct: RefCell::default(),
         };
         for (resource, node) in list.iter().zip(nodes).filter(|(r, _)| !r.previous.is_empty()) {
             candidates.add(Candidate::new(resource, node), steps)?;
@@ -249,6 +260,38 @@ impl<'r> Candidates<'r> {
             }
             None => Ok(Vec::new()),
         }
+    }
+
+    /// As [`Candidates::named`], for a referrer that is in no namespace and to which all namespaces are one: the first
+    /// of each that differ otherwise. Where thousands of namespaces have an object of one name, they are looked through
+    /// for the first referrer alone.
+    pub(super) fn named_anywhere(
+        &self,
+        name: &str,
+        kind: &str,
+        steps: &Steps<'_>,
+    ) -> Result<Vec<&Candidate<'r>>> {
+        let Some(called) = self.called(name, kind) else {
+            return Ok(Vec::new());
+        };
+        let known = self.distinct.borrow().get(&called).cloned();
+        let positions = match known {
+            Some(positions) => positions,
+            None => {
+                let all = listed(&self.named, &called);
+                steps.spend(all.len())?;
+                let mut seen = HashSet::new();
+                let distinct = all
+                    .iter()
+                    .copied()
+                    .filter(|at| seen.insert(self.all[*at].but_for_namespaces()));
+                let distinct: Rc<[usize]> = distinct.collect();
+                self.distinct.borrow_mut().insert(called, distinct.clone());
+                distinct
+            }
+        };
+        steps.spend(positions.len())?;
+        Ok(positions.iter().map(|position| &self.all[*position]).collect())
     }
 
     /// As [`Candidates::named`], of those that are in a namespace.

@@ -238,10 +238,20 @@ impl<'f> Follow<'f> {
     }
 
     fn set_scalar(&self, node: &mut Node) -> Result<()> {
-        let named =
-            self.candidates
-                .named(node.text(), &self.target.kind, &self.referrer.reach, self.steps)?;
-        let found = self.pick(named, |a, b| a.name == b.name)?;
+        let (name, kind) = (node.text(), self.target.kind.as_str());
+        let (reach, same) = (&self.referrer.reach, |a: &Candidate<'_>, b: &Candidate<'_>| {
+            a.name == b.name
+        });
+        let found = if reach.is_cluster_scoped {
+            let named = self.candidates.named_anywhere(name, kind, self.steps)?;
+            match self.pick(named, same) {
+                // What may be meant is told with all namespaces.
+                Err(_) => self.pick(self.candidates.named(name, kind, reach, self.steps)?, same)?,
+                Ok(found) => found,
+            }
+        } else {
+            self.pick(self.candidates.named(name, kind, reach, self.steps)?, same)?
+        };
         if let Some(candidate) = found
             && candidate.name != node.text()
         {
