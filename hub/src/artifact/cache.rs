@@ -133,7 +133,8 @@ mod tests {
 
     #[tokio::test]
     async fn the_bound_is_of_bytes_and_the_latest_stay() {
-        let cache = TreeCache::new(25);
+        let two = 2 * tree(10_000).bytes();
+        let cache = TreeCache::new(two + 5_000);
         let reads = AtomicUsize::new(0);
         let ask = async |name: &[u8], size| {
             let read = async {
@@ -147,27 +148,27 @@ mod tests {
                 .bytes()
         };
         for (name, size, expected) in [
-            (b"1", 10, 1),
-            (b"2", 10, 2),
-            (b"1", 10, 2),
+            (b"1", 10_000, 1),
+            (b"2", 10_000, 2),
+            (b"1", 10_000, 2),
             // The second is the one used longest ago.
-            (b"3", 10, 3),
-            (b"1", 10, 3),
-            (b"2", 10, 4),
+            (b"3", 10_000, 3),
+            (b"1", 10_000, 3),
+            (b"2", 10_000, 4),
         ] {
             ask(name, size).await;
             assert_eq!(reads.load(Ordering::SeqCst), expected, "{name:?}");
         }
         // Too large to be held, and no reason to drop the others.
-        assert_eq!(ask(b"4", 100).await, 101);
-        ask(b"4", 100).await;
-        ask(b"2", 10).await;
+        assert!(ask(b"4", 100_000).await > two + 5_000);
+        ask(b"4", 100_000).await;
+        ask(b"2", 10_000).await;
         assert_eq!(reads.load(Ordering::SeqCst), 6);
     }
 
     #[tokio::test]
     async fn what_failed_is_read_again() {
-        let cache = TreeCache::new(25);
+        let cache = TreeCache::new(1 << 20);
         let digest = ArtifactDigest::of(b"1");
         assert_eq!(
             cache

@@ -113,17 +113,24 @@ struct State {
 
 impl State {
     fn take<R: Read>(&mut self, tree: &mut Tree, mut entry: tar::Entry<'_, R>) -> Result<(), ReadError> {
+        // A long path is in a header of its own before its entry, and is no entry.
+        let long_path = match entry.header().entry_type() {
+            EntryType::XHeader => Some(pax_path(&mut entry)?),
+            EntryType::GNULongName => Some(text(&mut entry)?.trim_end_matches('\0').to_owned()),
+            _ => None,
+        };
+        if let Some(path) = long_path {
+            return match self.long_path.replace(path) {
+                None => Ok(()),
+                Some(path) => Err(ReadError::Kind {
+                    path,
+                    kind: "path with another one before its entry",
+                }),
+            };
+        }
         self.count(entry.size())?;
         let path = self.path_of(&entry)?;
         match entry.header().entry_type() {
-            EntryType::XHeader => {
-                self.long_path = Some(pax_path(&mut entry)?);
-                return Ok(());
-            }
-            EntryType::GNULongName => {
-                self.long_path = Some(text(&mut entry)?.trim_end_matches('\0').to_owned());
-                return Ok(());
-            }
             EntryType::Directory if entry.size() == 0 => {
                 if let Some(path) = relative(&path) {
                     tree.insert_directory(path)?;
@@ -414,6 +421,29 @@ mod tests {
             matches!(many, Err(ReadError::TooLarge { what: "entries", .. })),
             "{many:?}"
         );
+    }
+
+    #[test]
+    fn long_paths_are_no_entries_and_stand_before_one_each() {
+        let limits = ReadLimits {
+            entries: 10,
+            ..ReadLimits::default()
+        };
+        let record = "10 path=a\n".as_bytes();
+        let long = |path: &str| {
+            let record = format!("{} path={path}\n", 9 + path.len());
+            let header = entry(EntryType::XHeader, "pax", record.len() as u64, record.as_bytes());
+            [header, entry(EntryType::Regular, "long", 0, b"")].concat()
+        };
+        let ten: Vec<u8> = (0..10)
+            .flat_map(|n| long(&format!("f{n}")))
+            .chain([0; 1024])
+            .collect();
+        let read = read_tree(&gzip(&ten)[..], limits).expect("ten files");
+        assert_eq!(read.files().count(), 10);
+        let header = entry(EntryType::XHeader, "pax", record.len() as u64, record);
+        let twice = super::read_tree(&gzip(&header.repeat(20))[..], limits);
+        assert!(matches!(twice, Err(ReadError::Kind { .. })), "{twice:?}");
     }
 
     #[test]

@@ -15,6 +15,11 @@ use flotilla_render::kustomize;
 
 use super::path::{is_safe, parents};
 
+/// What a file takes in memory beside its path, its name and its bytes: its places in two maps, and its own.
+const FILE: u64 = 192;
+/// The same for a directory, which has a set of names.
+const DIRECTORY: u64 = 512;
+
 /// A regular file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct File {
@@ -30,6 +35,8 @@ pub struct Tree {
     files: BTreeMap<String, File>,
     /// Names in each directory; the root is `""`.
     directories: BTreeMap<String, BTreeSet<String>>,
+    /// What all of it takes in memory, about.
+    bytes: u64,
 }
 
 /// An entry that cannot stand in a tree.
@@ -48,7 +55,7 @@ impl Tree {
     pub fn insert_directory(&mut self, path: &str) -> Result<(), EntryError> {
         self.check(path)?;
         self.link(path);
-        self.directories.entry(path.to_owned()).or_default();
+        self.names_in(path);
         Ok(())
     }
 
@@ -59,6 +66,7 @@ impl Tree {
             return Err(EntryError::Twice(path.to_owned()));
         }
         self.link(path);
+        self.bytes += FILE + held(path) + file.bytes.len() as u64;
         self.files.insert(path.to_owned(), file);
         Ok(())
     }
@@ -79,15 +87,21 @@ impl Tree {
         let mut path = path;
         loop {
             let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
-            self.directories
-                .entry(parent.to_owned())
-                .or_default()
-                .insert(name.to_owned());
+            self.names_in(parent).insert(name.to_owned());
             if parent.is_empty() {
                 return;
             }
             path = parent;
         }
+    }
+
+    /// The names in a directory, which is there from now on.
+    fn names_in(&mut self, directory: &str) -> &mut BTreeSet<String> {
+        let bytes = &mut self.bytes;
+        self.directories.entry(directory.to_owned()).or_insert_with(|| {
+            *bytes += DIRECTORY + held(directory);
+            BTreeSet::new()
+        })
     }
 
     /// Returns a file.
@@ -100,13 +114,9 @@ impl Tree {
         self.files.iter().map(|(path, file)| (path.as_str(), file))
     }
 
-    /// Size in memory, bytes: of the files and of their paths.
+    /// Size in memory, bytes, about: of files and directories with their paths and their places.
     pub fn bytes(&self) -> u64 {
-        let sizes = self
-            .files
-            .iter()
-            .map(|(path, file)| path.len() + file.bytes.len());
-        sizes.map(|size| size as u64).sum()
+        self.bytes
     }
 
     /// Everything that a rendering could see differently in `other`, named as renderings name what they look at: paths
@@ -153,6 +163,11 @@ impl Tree {
         }
         Ok(())
     }
+}
+
+/// What the path of a file or directory takes: it is held whole, and its last part in the directory that lists it.
+fn held(path: &str) -> u64 {
+    2 * path.len() as u64
 }
 
 impl kustomize::Tree for Tree {
@@ -225,6 +240,20 @@ mod tests {
         assert_eq!(tree.list("empty/inner"), Vec::<String>::new());
         assert_eq!(tree.entry("empty"), Some(kustomize::Entry::Directory));
         assert_eq!(tree.entry("nothing"), None);
+    }
+
+    #[test]
+    fn directories_and_paths_are_counted_as_bytes() {
+        let mut tree = Tree::default();
+        for at in 0..1000 {
+            tree.insert_directory(&format!("{at}/empty")).expect("new");
+        }
+        let directories = tree.bytes();
+        assert!(directories >= 2000 * DIRECTORY, "{directories}");
+        tree.insert_directory("7/empty").expect("it is one already");
+        assert_eq!(tree.bytes(), directories);
+        tree.insert_file("7/f", file("text")).expect("new");
+        assert_eq!(tree.bytes(), directories + FILE + 2 * 3 + 4);
     }
 
     #[test]
