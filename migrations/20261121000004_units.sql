@@ -161,6 +161,8 @@ CREATE TABLE desired_entry (
     -- What of the entry's content an agent may fetch.
     content          bytea REFERENCES content (digest),
     configs          bytea[] NOT NULL DEFAULT '{}',
+    -- The content that it had before, where this one is another: what its agent likely holds still.
+    former           bytea,
     since_generation bigint NOT NULL,
     -- It is let go of: no part of the root, and kept until the cluster's agent has accepted that or a later generation.
     released         boolean NOT NULL DEFAULT false,

@@ -66,6 +66,14 @@ pub enum Fetched {
     Missing(Digest, String),
 }
 
+impl Fetched {
+    pub(super) fn digest(&self) -> Digest {
+        match self {
+            Self::Blob(digest, _) | Self::Missing(digest, _) => *digest,
+        }
+    }
+}
+
 /// Gives what is stored under a digest.
 pub type Bases<'a> = dyn for<'d> Fn(&'d Digest) -> Option<Blob> + Send + Sync + 'a;
 
@@ -146,7 +154,8 @@ fn want(item: &Item) -> Want {
     }
 }
 
-struct Partial {
+/// An item on its way.
+pub(super) struct Partial {
     digest: Digest,
     encoding: i32,
     size: u64,
@@ -155,7 +164,7 @@ struct Partial {
 }
 
 impl Partial {
-    fn new(digest: Digest, first: &Chunk) -> Self {
+    pub(super) fn new(digest: Digest, first: &Chunk) -> Self {
         Self {
             digest,
             encoding: first.encoding,
@@ -166,7 +175,7 @@ impl Partial {
     }
 
     /// Adds bytes; of an item larger than the limit none are kept, and the others of the batch go on.
-    fn add(&mut self, chunk: &Chunk) {
+    pub(super) fn add(&mut self, chunk: &Chunk) {
         // Encoded bytes are never much longer than decoded ones.
         if self.size > ITEM_MAX || self.data.len() + chunk.data.len() > ITEM_MAX as usize + 4096 {
             self.size = u64::MAX;
@@ -177,7 +186,7 @@ impl Partial {
     }
 
     /// Decodes and verifies; on another thread where that takes long.
-    async fn finished(self, item: &Item, bases: &Bases<'_>) -> Result<Blob, String> {
+    pub(super) async fn finished(self, item: &Item, bases: &Bases<'_>) -> Result<Blob, String> {
         let base = item.base.as_ref().and_then(bases);
         if self.size <= HEAVY && base.as_ref().is_none_or(|base| u64::from(base.size) <= HEAVY) {
             return self.finish(item, base.as_ref());

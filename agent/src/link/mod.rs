@@ -2,6 +2,7 @@
 //! every break. Whatever happens here, the cluster stays as the ledger says.
 
 pub mod accept;
+mod along;
 pub mod channel;
 pub mod enrol;
 pub mod fetch;

@@ -32,6 +32,7 @@ use self::{
 };
 use super::{
     accept::{Acceptance, Lane},
+    along::Along,
     channel::about_tls,
     opening::Opening,
 };
@@ -157,6 +158,8 @@ struct Open<'a> {
     session: &'a mut Session,
     wire: Wire,
     client: AgentServiceClient<Channel>,
+    /// What came along with the last offer, for as long as something of it is lacking.
+    along: Along,
     /// One batch a lane.
     fetching: FuturesUnordered<BoxFuture<'static, Batch>>,
     busy: BTreeSet<Lane>,
@@ -214,6 +217,7 @@ impl Session {
                 sent_at: None,
             },
             client,
+            along: Along::default(),
             fetching: FuturesUnordered::new(),
             busy: BTreeSet::new(),
             retry_at: Some(Instant::now()),

@@ -1,7 +1,9 @@
 //! Content to agents: only what is reachable from the cluster's published entries, compressed once at rest and
 //! passed through, or as a delta against what the agent holds. Secrets share no compression context.
 
+mod change;
 mod deltas;
+mod kept;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -9,9 +11,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use deltas::{Delta, Deltas, patch};
+use deltas::{Delta, patch};
 use flotilla_core::digest::Digest;
 use flotilla_proto::agent::v1::{Chunk, ContentKind, Encoding, FetchRequest};
+use kept::Kept;
 use tokio::sync::mpsc;
 use tonic::Status;
 use tracing::warn;
@@ -36,6 +39,10 @@ const MAX_DELTA_BASE: u64 = 16 << 20;
 /// A question that names more is asked by itself: it may take as long as those of many others. What changed in one object
 /// is two questions of two.
 const SMALL: usize = 8;
+/// Bytes of deltas kept.
+const DELTAS: usize = 64 << 20;
+/// Bytes of changes kept.
+const CHANGES: usize = 16 << 20;
 /// Items read at once: what an agent is slow to take is held meanwhile.
 const TOGETHER: usize = 32;
 
@@ -45,11 +52,17 @@ pub struct Fetcher {
     store: Store,
     seal: Arc<Seal>,
     /// A delta is made once for all agents that go the same way.
-    deltas: Arc<Deltas>,
+    deltas: Arc<Kept<Way, Option<Delta>>>,
+    /// And so is what a unit needs that goes from one content to another.
+    changes: Arc<Kept<(Digest, Digest), Change>>,
     reachable: Together<Question, Reachable>,
 }
 
 type Chunks = mpsc::Sender<Result<Chunk, Status>>;
+/// Of what, and to what, a delta leads, and what they are: under another kind there is nothing.
+type Way = (ContentKind, Digest, Digest);
+/// The items of a change, where they are few and small.
+type Change = Option<Arc<[Chunk]>>;
 
 impl Fetcher {
     /// A fetcher over the store.
@@ -62,7 +75,10 @@ impl Fetcher {
         Self {
             store,
             seal,
-            deltas: Arc::default(),
+            deltas: Arc::new(Kept::new(DELTAS, |delta| {
+                delta.as_ref().map_or(0, |delta| delta.patch.len())
+            })),
+            changes: Arc::new(Kept::new(CHANGES, change::weight)),
             reachable,
         }
     }
@@ -299,6 +315,7 @@ async fn send(chunks: &Chunks, kind: ContentKind, digest: Digest, item: Option<I
             last,
             missing: false,
             checksum: item.checksum,
+            base: Bytes::new(),
         };
         chunks.send(Ok(chunk)).await.map_err(drop)?;
         if last {

@@ -48,6 +48,8 @@ pub struct EntryRow {
     pub since: u64,
     /// The agent is to let go of it; it has no bytes, and is no part of the root.
     pub released: bool,
+    /// The content that it had before, and the one that it has, where it has another than before.
+    pub change: Option<(Digest, Digest)>,
 }
 
 /// A publication that changed something.
@@ -202,7 +204,7 @@ impl Store {
             held.iter().map(|(id, since)| (*id, signed(*since))).unzip();
         let rows = sqlx::query!(
             r#"SELECT d.cluster_id, d.incarnation, d.generation, d.root, e.unit_id AS "unit_id?", e.digest AS "digest?",
-                      e.bytes AS "bytes?", e.since_generation AS "since?", e.released AS "released?"
+                      e.bytes AS "bytes?", e.since_generation AS "since?", e.released AS "released?", e.content, e.former
                FROM unnest($1::uuid[], $2::bigint[]) AS v(id, since) JOIN desired d ON d.cluster_id = v.id
                LEFT JOIN desired_entry e ON e.cluster_id = v.id AND e.since_generation > v.since
                ORDER BY d.cluster_id, e.unit_id"#,
@@ -235,6 +237,10 @@ impl Store {
                     bytes,
                     since: since.unsigned_abs(),
                     released: row.released.unwrap_or_default(),
+                    change: match (&row.former, &row.content) {
+                        (Some(former), Some(content)) => Some((digest(former)?, digest(content)?)),
+                        _ => None,
+                    },
                 });
             }
         }
@@ -445,6 +451,7 @@ async fn write_entries(
          FROM unnest($1::uuid[], $2::uuid[], $3::bytea[], $4::bytea[], $5::bytea[], $6::text[], $7::bigint[],
                      $8::boolean[]) AS v(c, u, d, b, n, f, g, r)
          ON CONFLICT (cluster_id, unit_id) DO UPDATE SET digest = excluded.digest, bytes = excluded.bytes,
+           former = CASE WHEN desired_entry.content IS DISTINCT FROM excluded.content THEN desired_entry.content END,
            content = excluded.content, configs = excluded.configs, since_generation = excluded.since_generation,
            released = excluded.released",
         &clusters,

@@ -1,6 +1,7 @@
 //! The hub from its store to its wire: what its tables promise, and what agents and people get over TLS.
 
 mod agent_stream;
+mod along;
 mod budgets;
 mod bytes;
 mod chosen;

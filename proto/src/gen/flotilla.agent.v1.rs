@@ -119,6 +119,10 @@ pub struct Desired {
     pub base_generation: ::core::option::Option<u64>,
     #[prost(message, repeated, tag = "6")]
     pub units: ::prost::alloc::vec::Vec<UnitEntry>,
+    /// Of what the units need and did not need before: as much as is small, whole items each. All else is fetched, and so is
+    /// what of this an agent cannot use. Never of a Secret.
+    #[prost(message, repeated, tag = "7")]
+    pub contents: ::prost::alloc::vec::Vec<Chunk>,
 }
 /// One unit's entry. It travels in the very bytes its digest covers, so that an agent verifies what it received
 /// and not what it would encode: fields that it does not know stay covered.
@@ -434,6 +438,10 @@ pub struct Chunk {
     /// Plain CRC-32C of a secret's decoded bytes; never stored by the hub. Zero for anything else.
     #[prost(uint32, tag = "8")]
     pub checksum: u32,
+    /// What a delta in `Desired.contents` is against; the agent may not hold it. Empty in an answer, where the agent has
+    /// named it.
+    #[prost(bytes = "bytes", tag = "9")]
+    pub base: ::prost::bytes::Bytes,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]

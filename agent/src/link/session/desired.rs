@@ -1,6 +1,6 @@
 //! Desired state on a stream: taken in, its contents fetched, acknowledged unit by unit, tried again.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use flotilla_core::{digest::Digest, id::UnitId};
 use flotilla_proto::agent::v1::{Ack, Desired, Refused, RefusedReason, UnitEntry, agent_message};
@@ -16,6 +16,7 @@ use crate::{
     },
     link::{
         accept::{self, AcceptError, Lane},
+        along::{self, Along},
         fetch::{self, FetchError, Fetched, Item},
     },
 };
@@ -39,11 +40,12 @@ pub(super) struct Refusal {
 }
 
 impl Open<'_> {
-    pub(super) async fn desired(&mut self, desired: Desired) -> Result<(), SessionError> {
+    pub(super) async fn desired(&mut self, mut desired: Desired) -> Result<(), SessionError> {
         if desired.epoch < self.wire.epoch {
             return Ok(());
         }
         let (incarnation, generation) = (desired.incarnation, desired.generation);
+        let along = Along::new(std::mem::take(&mut desired.contents));
         let offer = match offer(desired) {
             Ok(offer) => offer,
             Err(why) => return Err(SessionError::Ended(why.to_owned())),
@@ -63,7 +65,12 @@ impl Open<'_> {
                 }
                 self.retry_wait = RETRY.0;
                 self.refusal = None;
-                self.accepted(ack).await?;
+                self.along = along;
+                // With what came along there is more to say within moments.
+                let is_news = !ack.units.is_empty() || self.held != (ack.incarnation, ack.generation);
+                if is_news || self.along.is_empty() || !self.session.acceptance.is_incomplete() {
+                    self.accepted(ack).await?;
+                }
                 self.fetch_more();
                 Ok(())
             }
@@ -152,12 +159,22 @@ impl Open<'_> {
                 continue;
             }
             self.busy.insert(lane);
+            let came = self.along.take(&items);
             let (mut client, epoch, ledger) = (self.client.clone(), self.wire.epoch, session.ledger.clone());
             self.fetching.push(
                 async move {
                     let bases = |digest: &Digest| ledger.read(|state| state.blobs.get(digest));
-                    let mut fetched = Vec::new();
-                    let outcome = fetch::fetch(&mut client, epoch, &items, &bases, &mut fetched).await;
+                    let mut fetched = along::decoded(came, &bases).await;
+                    let here: HashSet<Digest> = fetched.iter().map(Fetched::digest).collect();
+                    let rest: Vec<Item> = items
+                        .iter()
+                        .filter(|item| !here.contains(&item.digest))
+                        .cloned()
+                        .collect();
+                    let outcome = match rest.is_empty() {
+                        true => Ok(()),
+                        false => fetch::fetch(&mut client, epoch, &rest, &bases, &mut fetched).await,
+                    };
                     Batch {
                         lane,
                         items,
@@ -169,6 +186,7 @@ impl Open<'_> {
             );
         }
         if !session.acceptance.is_incomplete() {
+            self.along = Along::default();
             self.retry_wait = RETRY.0;
             self.retry_at = None;
         } else if self.busy.is_empty() {

@@ -175,6 +175,8 @@ struct World {
     last_condition_ok: bool,
     /// Whether each event that was told warns, its reason and its unit.
     events: Vec<(bool, String, Vec<u8>)>,
+    /// What goes along with offers.
+    along: Vec<Chunk>,
 }
 
 impl World {
@@ -238,6 +240,7 @@ impl World {
             ended,
             last_condition_ok: true,
             events: Vec::new(),
+            along: Vec::new(),
         };
         let hello = this.next().await;
         assert!(matches!(hello, agent_message::Kind::Hello(hello) if hello.clock_ms > 0));
@@ -287,6 +290,7 @@ impl World {
                     ..UnitEntry::default()
                 })
                 .collect(),
+            contents: self.along.clone(),
         };
         self.send(hub_message::Kind::Desired(desired)).await;
     }
@@ -390,6 +394,57 @@ impl World {
 
 fn config(name: &str, text: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "a"}, "data": {"text": text}})
+}
+
+/// Of an item: whole as it comes, a piece of it, another's bytes.
+type Along = fn(Chunk) -> Chunk;
+
+#[tokio::test]
+async fn what_comes_along_with_an_offer_is_not_fetched_and_what_of_it_is_of_no_use_is() {
+    let spoilt: Along = |chunk| Chunk {
+        data: zstd::bulk::compress(b"{}", 3).expect("compresses").into(),
+        ..chunk
+    };
+    let elsewhere: Along = |chunk| Chunk {
+        encoding: Encoding::ZstdDelta.into(),
+        base: Digest::of("object", b"never here").as_bytes().to_vec().into(),
+        ..chunk
+    };
+    for (alter, fetches) in [((|chunk| chunk) as Along, 0), (spoilt, 2), (elsewhere, 2)] {
+        let mut world = World::new().await;
+        let object = config("one", "1");
+        let entry = world.entry(1, 1, std::slice::from_ref(&object)).await;
+        let content = entry.content.expect("it has one");
+        let bytes = flotilla_core::content::object_bytes(&object);
+        let named = flotilla_core::content::object_digest(flotilla_core::content::Form::Json, &bytes, None);
+        for (digest, kind) in [(content, ContentKind::Content), (named, ContentKind::Object)] {
+            world.along.push(alter(world.hub.chunk(digest, kind).await));
+        }
+        world
+            .desire(
+                1,
+                None,
+                std::slice::from_ref(&entry),
+                std::slice::from_ref(&entry),
+            )
+            .await;
+        // The one acknowledgement is that of all; with something to fetch there is one before it.
+        assert_eq!(world.accepted(1).await, 1);
+        assert_eq!(world.hub.fetches.load(Ordering::Relaxed), fetches);
+        // It is forgotten once it has been of use: what comes next without it is fetched.
+        world.along.clear();
+        let next = world.entry(1, 2, &[config("one", "2")]).await;
+        world
+            .desire(
+                2,
+                Some(1),
+                std::slice::from_ref(&next),
+                std::slice::from_ref(&next),
+            )
+            .await;
+        assert_eq!(world.accepted(1).await, 2);
+        assert_eq!(world.hub.fetches.load(Ordering::Relaxed), fetches + 2);
+    }
 }
 
 #[tokio::test]

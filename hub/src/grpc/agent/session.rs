@@ -8,8 +8,8 @@ use flotilla_core::{
     unit::Entry,
 };
 use flotilla_proto::agent::v1::{
-    Ack, AgentMessage, Desired, Hello, HubMessage, Refused, RefusedReason, Report, ReportAck, UnitAcceptance,
-    UnitEntry, agent_message, hub_message,
+    Ack, AgentMessage, Chunk, Desired, Hello, HubMessage, Refused, RefusedReason, Report, ReportAck,
+    UnitAcceptance, UnitEntry, agent_message, hub_message,
 };
 use flotilla_proto::limits::{DESIRED_BYTES, MESSAGE_BYTES, WORD_BYTES};
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
@@ -47,6 +47,8 @@ const NAMED: usize = 5;
 const PROBLEMS: usize = 1000;
 /// What is said of an agent that is ahead of the store: without numbers, which change with each publication.
 const NOT_OF_THIS_STORE: &str = "the store is older than the agent's state, or has another under its number: it was restored from a backup";
+/// Changed entries of a state that what they need goes along with; of more it is fetched, in batches.
+const ALONG: usize = 8;
 /// Apps that are named where a state is too large.
 const LARGEST: usize = 3;
 /// Bytes around a desired state in the message that carries it, at most.
@@ -229,11 +231,16 @@ impl Session<'_> {
             canonical: entry.bytes.clone().into(),
             released: entry.released,
         };
-        let units = entries
-            .iter()
-            .filter(|entry| base.is_none_or(|base| entry.since > base))
-            .map(unit)
-            .collect();
+        let offered = || {
+            entries
+                .iter()
+                .filter(|entry| base.is_none_or(|base| entry.since > base))
+        };
+        let units: Vec<UnitEntry> = offered().map(unit).collect();
+        let contents = match base {
+            Some(_) if units.len() <= ALONG => self.along(offered()).await,
+            _ => Vec::new(),
+        };
         let desired = Desired {
             incarnation: head.incarnation,
             generation: head.generation,
@@ -241,6 +248,7 @@ impl Session<'_> {
             root: head.root.as_bytes().to_vec().into(),
             base_generation: base,
             units,
+            contents,
         };
         let bytes = desired.encoded_len();
         if bytes > DESIRED_BYTES - WRAPPING {
@@ -250,6 +258,26 @@ impl Session<'_> {
         self.sent = head.into();
         self.sent_whole = base.is_none();
         Ok(Some(desired))
+    }
+
+    /// What goes along of what changed entries need.
+    async fn along(&self, entries: impl Iterator<Item = &EntryRow>) -> Vec<Chunk> {
+        let mut contents: Vec<Chunk> = Vec::new();
+        for (old, new) in entries.filter_map(|entry| entry.change) {
+            for chunk in self
+                .service
+                .fetcher
+                .change(old, new)
+                .await
+                .iter()
+                .flat_map(|chunks| chunks.iter())
+            {
+                if contents.iter().all(|one| one.digest != chunk.digest) {
+                    contents.push(chunk.clone());
+                }
+            }
+        }
+        contents
     }
 
     /// An agent would end the stream over it, and come back for the same. It is tried again with the next publication.
