@@ -353,6 +353,7 @@ impl Reconciler {
             self.context.counters.jobs.fetch_add(1, Ordering::Relaxed);
             self.jobs.push(jobs::job(&self.context, id, action, cancel));
         }
+        self.context.presence.is_used(!self.queue.is_idle());
     }
 
     async fn finished(&mut self, finished: Finished) -> Result<(), LedgerError> {
@@ -395,13 +396,10 @@ impl Reconciler {
         self.context.sightings.retain(id, is_to_check);
     }
 
-    /// Forgets what the jobs of a unit have found out for those that follow, and what all have once none runs or waits.
+    /// Forgets what the jobs of a unit have found out for those that follow.
     fn pass_ended(&self, id: UnitId) {
         self.drop_sightings(id);
         self.context.windows.forget(id);
-        if self.queue.is_idle() {
-            self.context.presence.clear();
-        }
     }
 
     /// Writes the rows that may have changed, and remembers which units wait for a definition.

@@ -1,4 +1,4 @@
-//! What lists have shown to be there, for as long as jobs go on: most objects of a first apply are not, and all batches of
+//! What lists have shown to be there, while jobs go on and for moments after them: most objects of a first apply are not, and all batches of
 //! all units learn that from one list of a kind. Others may make an object since: what a list shows to be absent is
 //! created and never overwritten, see [`super::preflight::write`].
 
@@ -15,6 +15,8 @@ use crate::cluster::Resource;
 
 /// What was not there so long ago is looked at again, and a list that was not worth it may be by now.
 const AGE: Duration = Duration::from_secs(300);
+/// What lists have shown is kept so long while no job goes on: units that are offered one after another share it.
+const LINGER: Duration = Duration::from_secs(30);
 /// Names that are kept of a list, in 8 bytes each. What has more is looked at one by one.
 const NAMES: usize = 50_000;
 
@@ -55,6 +57,8 @@ impl Known {
 pub(super) struct Presence {
     hasher: RandomState,
     scopes: Mutex<BTreeMap<Scope, Known>>,
+    /// When the last job ended, while none goes on.
+    idle_since: Mutex<Option<Instant>>,
 }
 
 impl Presence {
@@ -132,9 +136,16 @@ impl Presence {
         self.hasher.hash_one((namespace, name))
     }
 
-    /// Forgets all: no job goes on that could use it.
-    pub(super) fn clear(&self) {
-        self.lock().clear();
+    /// Tells whether any job goes on now. When none did for a while, what is known is forgotten.
+    pub(super) fn is_used(&self, is_used: bool) {
+        let mut idle_since = self.idle_since.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle_since.is_some_and(|since| since.elapsed() >= LINGER) {
+            self.lock().clear();
+        }
+        *idle_since = match is_used {
+            true => None,
+            false => Some(idle_since.unwrap_or_else(Instant::now)),
+        };
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Scope, Known>> {
@@ -181,6 +192,26 @@ mod tests {
         assert_eq!(presence.of(&kind, "a", "y"), Some(true));
         tokio::time::sleep(AGE / 2).await;
         assert_eq!(presence.of(&kind, "a", "y"), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn presence_is_kept_between_jobs_and_forgotten_once_none_came_for_a_while() {
+        let (presence, kind) = (Presence::default(), config_maps());
+        presence.is_used(true);
+        presence.note(&kind, "", Instant::now(), Shown::There(HashSet::new()));
+        presence.missed(&kind, "a");
+        for _ in 0..3 {
+            presence.is_used(false);
+            tokio::time::sleep(LINGER / 2).await;
+            presence.is_used(true);
+        }
+        assert_eq!(presence.of(&kind, "a", "x"), Some(false));
+        presence.is_used(false);
+        tokio::time::sleep(LINGER / 2).await;
+        presence.is_used(false);
+        tokio::time::sleep(LINGER / 2).await;
+        presence.is_used(false);
+        assert!(presence.lock().is_empty(), "nothing is held of it");
     }
 
     #[tokio::test(start_paused = true)]

@@ -75,6 +75,30 @@ async fn first_applies_of_many_small_units_share_the_lists_of_their_kinds() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn units_that_come_one_after_another_share_what_lists_have_shown() {
+    let mut world = World::new().await;
+    let (mut offered, mut looks) = (Vec::new(), 0);
+    for unit in 0..30 {
+        let objects: Vec<Value> = (0..4)
+            .map(|n| in_namespace("default", &format!("u{unit:02}-{n}")))
+            .collect();
+        offered.push(entry(unit + 1, world.contents.add(&objects)));
+        // Each is done seconds before the next is offered: no job goes on meanwhile.
+        world.cluster.take_requests();
+        world.offer(&offered).await;
+        world.until_ready(&offered[offered.len() - 1]).await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let requests = world.cluster.take_requests();
+        looks += requests.get("get").copied().unwrap_or_default();
+        looks += requests.get("list").copied().unwrap_or_default();
+        assert_eq!(requests["apply"], 4);
+    }
+    // The first two read one by one, the third lists; another list comes with the age of the first.
+    assert!(looks <= 16, "{looks}");
+    world.rests().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn objects_of_others_are_adopted_by_small_units_that_share_a_list() {
     let mut world = World::new().await;
     let mut units = Vec::new();
