@@ -44,6 +44,8 @@ pub(crate) const NAMES: [&str; 7] = [
     APPLY[0], APPLY[1], APPLY[2], CHANGE[0], CHANGE[1], IDLE[0], IDLE[1],
 ];
 
+/// Between questions whether all is done: each takes of the processors, and times are told by the API server's own log.
+const LOOKS: Duration = Duration::from_secs(2);
 /// Between pushes.
 const PUSHES: Duration = Duration::from_millis(1100);
 
@@ -158,7 +160,7 @@ impl Fleet {
     /// Waits until all apps are ready, asking seldom: answers cost the hub.
     async fn ready(&self) -> anyhow::Result<()> {
         wait_until("all apps are ready", 5 * WITHIN, async || {
-            tokio::time::sleep(Duration::from_millis(500)).await;
+            tokio::time::sleep(LOOKS).await;
             let apps = self.hub.cli(&["get", "kustomizations", "--no-header"])?;
             let ready = apps.lines().filter(|line| line.contains("True")).count();
             if ready == self.apps {
@@ -183,7 +185,7 @@ impl Fleet {
         self.hub.apply(&self.configuration())?;
         let applied = began.elapsed()?.as_secs_f64();
         wait_until("all objects are written", 5 * WITHIN, async || {
-            tokio::time::sleep(Duration::from_millis(500)).await;
+            tokio::time::sleep(LOOKS).await;
             let count = audit.count(&writes)?;
             if count >= 4 * self.apps {
                 anyhow::Ok(Some(()))
