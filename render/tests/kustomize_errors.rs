@@ -657,6 +657,31 @@ fn references_to_names_that_cannot_be_read_are_refused_without_a_change_of_names
 }
 
 #[test]
+fn an_operation_without_op_or_path_is_refused_whatever_it_selects() {
+    for (operation, words) in [
+        (
+            "{opp: add, path: /data, value: {}}",
+            "the operation at '/data' has no op; did you mean op by 'opp'?",
+        ),
+        (
+            "{op: add, Path: /data}",
+            "operation 'add' has no path; did you mean path by 'Path'?",
+        ),
+        ("{op: add, value: {}}", "operation 'add' has no path"),
+        (
+            "{op: add, path: [a]}",
+            "operation 'add' has a path that is no text",
+        ),
+        ("5", "an operation is an object"),
+    ] {
+        let patch = format!("patches: [{{target: {{kind: Secret}}, patch: '- {operation}'}}]\n");
+        let kustomization = format!("resources: [a.yaml]\n{patch}");
+        let error = refusal(&[("kustomization.yaml", &kustomization), ("a.yaml", OBJECT)]);
+        assert!(error.ends_with(words), "{operation}: {error}");
+    }
+}
+
+#[test]
 fn keys_that_are_no_texts_are_told_with_their_file_and_line() {
     for (data, line, words) in [
         ("data: {x: {{ .Values.y }}}\n", 10, "is not replaced here"),

@@ -127,7 +127,11 @@ pub(crate) fn cmd_kustomize(args: &KustomizeArgs, host: &mut Host) -> Result<(),
     let directory = directory
         .to_str()
         .ok_or_else(|| CommandError::failed(format!("{shown} has a path that is not UTF-8")))?;
-    let (directory, shown) = (directory.trim_start_matches('/'), shown.trim_end_matches('/'));
+    let shown = match shown.trim_end_matches('/') {
+        "" => "/",
+        shown => shown,
+    };
+    let directory = directory.trim_start_matches('/');
     let budget = Budget::default();
     let tree = Disk::new(budget.bytes);
     let input = RenderInput {
@@ -248,25 +252,31 @@ fn build_own(input: &RenderInput<'_>, each: &mut dyn FnMut(Object)) -> Result<()
 
 /// Builds by a kustomization that lists the manifests below the directory.
 fn build_generated(input: &RenderInput<'_>, each: &mut dyn FnMut(Object)) -> Result<(), String> {
-    let visible = Visible::new(input)?;
+    // As the artifact of its source: also what is read later is not there where it is left out.
+    let visible = Visible::new(input);
     let listed = RenderInput {
         tree: &visible,
         ..*input
     };
-    let generated = generate(&listed, &GenerateOptions::default()).map_err(|error| chain(&error))?;
-    if let Some(fault) = visible.fault() {
-        return Err(fault);
+    let generated = generate(&listed, &GenerateOptions::default()).map_err(|error| chain(&error));
+    let built = generated.and_then(|generated| {
+        let tree = Overlay {
+            tree: &visible,
+            path: &generated.path,
+            bytes: generated.text.as_bytes(),
+        };
+        build_own(
+            &RenderInput {
+                tree: &tree,
+                ..*input
+            },
+            each,
+        )
+    });
+    match visible.fault() {
+        Some(fault) => Err(fault),
+        None => built,
     }
-    let tree = Overlay {
-        tree: input.tree,
-        path: &generated.path,
-        bytes: generated.text.as_bytes(),
-    };
-    let input = RenderInput {
-        tree: &tree,
-        ..*input
-    };
-    build_own(&input, each)
 }
 
 /// Tells whether an argument that is no directory names something that kustomize would fetch.

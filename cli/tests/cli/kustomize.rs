@@ -144,7 +144,12 @@ async fn a_folder_without_a_kustomization_is_listed_as_its_source_would_show_it(
             &[("deploy/.sourceignore", "/ci/b.yaml\n.github/\n")],
             Some(&[true, false, true]),
         ),
-        (&[("deploy/ci/.sourceignore", "*.yaml\n")], None),
+        (&[("deploy/.sourceignore", "/ci/b.yaml\n")], None),
+        // What is said in a folder below is asked there alone.
+        (
+            &[("deploy/ci/.sourceignore", "*.yaml\n")],
+            Some(&[true, false, false]),
+        ),
     ] {
         let folder = tempfile::tempdir().expect("a folder");
         write(folder.path(), &[&files[..], rules].concat());
@@ -161,6 +166,46 @@ async fn a_folder_without_a_kustomization_is_listed_as_its_source_would_show_it(
             ),
         }
     }
+}
+
+#[tokio::test]
+async fn what_a_source_leaves_out_is_neither_built_nor_looked_into() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let b = OBJECT.replace("name: a", "name: b");
+    write(
+        folder.path(),
+        &[
+            ("a.yaml", OBJECT),
+            ("own/kustomization.yaml", "resources: [b.yaml]\n"),
+            ("own/b.yaml", &b),
+            ("own/private/x", ""),
+            ("out/kustomization.yaml", "resources: [c.yaml]\n"),
+            ("out/c.yaml", "no manifest"),
+            (".sourceignore", "out/\n"),
+        ],
+    );
+    // Neither is come to: the one is below a kustomization of its own, the other left out.
+    for private in ["own/private", "out"] {
+        let odd = folder
+            .path()
+            .join(private)
+            .join(OsStr::from_bytes(b"caf\xe9.yaml"));
+        fs::write(odd, OBJECT).expect("a file");
+    }
+    let ran = build(folder.path(), &[]).await;
+    assert_eq!((ran.code, ran.out.matches("kind:").count()), (0, 2), "{ran}");
+    // What is read later is not there either.
+    fs::write(folder.path().join(".sourceignore"), "out/\n/own/b.yaml\n").expect("a file");
+    let ran = build(folder.path(), &[]).await;
+    assert!(
+        ran.code == 1 && ran.err.contains("own/b.yaml' does not exist"),
+        "{ran}"
+    );
+    let ran = build(Path::new("/"), &["--timeout", "1ns"]).await;
+    assert!(
+        ran.code == 1 && ran.err.contains("the build of / was not done"),
+        "{ran}"
+    );
 }
 
 #[tokio::test]

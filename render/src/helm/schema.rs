@@ -140,7 +140,7 @@ fn check_one(schema: &[u8], values: &Table, copies: &Copies<'_>) -> Result<(), R
     };
     copies.spend(told)?;
     let failures = validator.iter_errors(&values).take(MAX_FAILURES);
-    Err(Refusal::Said(words::lines(failures, &prepared.patterns)))
+    Err(Refusal::Said(words::lines(failures, &values, &prepared.patterns)))
 }
 
 fn read(schema: &[u8]) -> Result<Json, Refusal> {

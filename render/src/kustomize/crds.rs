@@ -15,6 +15,10 @@ const DEPTH: usize = 64;
 
 /// Builds the configuration that a file of definitions asks for.
 pub(crate) fn config(document: &Value, steps: &Steps<'_>) -> Result<Config> {
+    // A file of comments alone.
+    if document.is_null() {
+        return Ok(Config::default());
+    }
     let Value::Object(definitions) = document else {
         return Err(invalid("a map of definitions was expected"));
     };

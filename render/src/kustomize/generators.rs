@@ -35,7 +35,8 @@ pub(crate) fn make(
     node.push_field("apiVersion", Node::plain("v1"));
     node.push_field("kind", Node::plain(kind));
     if args.name.is_empty() {
-        return Err(invalid("a configmap must have a name"));
+        let what = if secret { "secret" } else { "configmap" };
+        return Err(invalid(format!("a {what} must have a name")));
     }
     let mut metadata = Node::map();
     metadata.set("name", Node::string(args.name.as_str()));

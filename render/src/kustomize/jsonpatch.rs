@@ -3,6 +3,7 @@
 
 mod document;
 
+use flotilla_core::text::edit::closest;
 use serde_json::Value;
 
 use crate::yaml::json::values_in;
@@ -47,7 +48,13 @@ pub(crate) fn decode(text: &str, reader: Reader<'_>) -> Result<Vec<Operation>> {
         }
     };
     match read {
-        Document::Array(items) => items.into_iter().map(operation).collect(),
+        Document::Array(items) => {
+            let count = items.len();
+            let operations = items.into_iter().enumerate();
+            operations
+                .map(|(at, item)| operation(item).map_err(|fault| numbered(fault, at, count)))
+                .collect()
+        }
         read if read.is_null() => Ok(Vec::new()),
         _ => Err(no_list()),
     }
@@ -57,19 +64,46 @@ fn no_list() -> Box<Error> {
     invalid("a JSON patch is a list of operations")
 }
 
-fn operation(read: Document) -> Result<Operation> {
+/// Says of which operation of several a fault is.
+fn numbered(fault: String, at: usize, count: usize) -> Box<Error> {
+    match count {
+        1 => invalid(fault),
+        _ => invalid(format!("operation {}: {fault}", at + 1)),
+    }
+}
+
+fn operation(read: Document) -> Result<Operation, String> {
     let Document::Object(mut fields) = read else {
-        return Err(invalid("an operation is an object"));
+        return Err("an operation is an object".to_owned());
     };
     let text = |name: &str| fields.get(name).and_then(Document::as_str).map(str::to_owned);
     let (op, path, from) = (text("op").unwrap_or_default(), text("path"), text("from"));
-    let path = path.ok_or_else(|| invalid(format!("operation '{}' has no path", shortened(&op))))?;
+    let path = path.ok_or_else(|| {
+        let what = match fields.contains_key("path") {
+            true => "has a path that is no text".to_owned(),
+            false => format!("has no path{}", misspelt("path", fields.keys())),
+        };
+        format!("operation '{}' {what}", shortened(&op))
+    })?;
+    if op.is_empty() {
+        let what = misspelt("op", fields.keys());
+        return Err(format!("the operation at '{}' has no op{what}", shortened(&path)));
+    }
     Ok(Operation {
         op,
         path,
         from,
         value: fields.remove("value"),
     })
+}
+
+/// Names a key that was likely meant to be one that is missing.
+fn misspelt<'k>(wanted: &str, keys: impl Iterator<Item = &'k String>) -> String {
+    let short = keys.filter(|key| key.len() <= 8);
+    let meant = short
+        .into_iter()
+        .find(|key| closest(key, [wanted]).is_some() || key.starts_with(wanted));
+    meant.map_or_else(String::new, |key| format!("; did you mean {wanted} by '{key}'?"))
 }
 
 /// Applies the operations to an object in order.

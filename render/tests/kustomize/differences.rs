@@ -108,6 +108,11 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
         "a_directory_without_kustomization_gets_the_one_flux_would_write",
     ),
     (
+        "An operation of a JSON patch without `op`",
+        "render/tests/kustomize_errors.rs",
+        "an_operation_without_op_or_path_is_refused_whatever_it_selects",
+    ),
+    (
         "Texts of error messages",
         "render/tests/kustomize_errors.rs",
         "files_that_a_field_lists_are_named_with_their_place_in_it",

@@ -165,6 +165,9 @@ fn new_key(key: &Node, top: bool) -> Result<String, ResolveError> {
 }
 
 fn old_key(key: &Node) -> Result<String, ResolveError> {
+    if !matches!(key.content, Content::Scalar(_)) {
+        return Err(ResolveError::CollectionKey);
+    }
     match scalar(key, key.text(), Schema::Old)? {
         Value::String(text) => Ok(text),
         Value::Bool(flag) => Ok(flag.to_string()),

@@ -1,125 +1,160 @@
-//! What a hub would not see of a directory: `.sourceignore` and the default lists leave it out of a listing.
+//! What a hub would not see of a directory: `.sourceignore` and the default list leave it out of the source's artifact.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
 
 use flotilla_core::source::ignore::{IGNORE_FILE, IgnoreError, Rules, Steps};
 use flotilla_render::kustomize::{Entry, RenderInput, Tree};
 
-/// The most bytes of all ignore files, as of those of a source.
+/// The most bytes of the ignore files that concern a folder, as of those of a source.
 const MAX_RULES: usize = 1 << 20;
 
-/// A tree of which the listing of one directory shows what a source's artifact has.
+/// A tree without what a source leaves out. Rules are read as folders are come to: what is left out is not looked into.
 pub(super) struct Visible<'t> {
     tree: &'t dyn Tree,
     /// The root of the repository, or the directory where it is in none.
     root: String,
-    rules: Rules,
+    folders: RefCell<HashMap<String, Rc<Folder>>>,
     steps: RefCell<Steps>,
-    fault: RefCell<Option<IgnoreError>>,
+    fault: RefCell<Option<String>>,
+}
+
+/// The ignore files of a folder and of those above it, each with its folder, and what they come to.
+struct Folder {
+    files: Vec<(String, Vec<u8>)>,
+    rules: Rules,
+    /// A file in a folder that is left out may be in again.
+    has_includes: bool,
 }
 
 impl<'t> Visible<'t> {
-    /// Reads the rules that concern the directory of a build: those of the folders above it, up to the root of its
-    /// repository, and of those below it.
-    ///
-    /// # Errors
-    ///
-    /// Rules beyond the bounds of a source.
-    pub(super) fn new(input: &RenderInput<'t>) -> Result<Self, String> {
+    pub(super) fn new(input: &RenderInput<'t>) -> Self {
         let (tree, directory) = (input.tree, input.directory);
-        let root = repository(tree, directory).unwrap_or(directory);
-        let above = above(directory).take_while(|folder| folder.len() >= root.len());
-        let mut files: Vec<(String, Cow<'_, [u8]>)> = Vec::new();
-        let mut total = 0;
-        let mut add = |folder: &str| {
-            let path = joined(folder, IGNORE_FILE);
-            if tree.entry(&path) == Some(Entry::File)
-                && let Some(text) = tree.read(&path)
-            {
-                total += text.len();
-                files.push((below(root, folder).unwrap_or_default().to_owned(), text));
-            }
-            match total {
-                0..=MAX_RULES => Ok(()),
-                _ => Err("the ignore rules exceed 1 MiB".to_owned()),
-            }
-        };
-        above.skip(1).try_for_each(&mut add)?;
-        let mut folders = vec![directory.to_owned()];
-        while let Some(folder) = folders.pop() {
-            add(&folder)?;
-            for name in tree.list(&folder) {
-                // What reads the listing is told the same, and ends.
-                if input.stop.is_some_and(|stop| stop()) {
-                    break;
-                }
-                let path = joined(&folder, &name);
-                if name != ".git" && tree.entry(&path) == Some(Entry::Directory) {
-                    folders.push(path);
-                }
-            }
-        }
-        let files = files.iter().map(|(folder, text)| (folder.as_bytes(), &**text));
-        Ok(Self {
+        Self {
             tree,
-            root: root.to_owned(),
-            rules: Rules::new(files, None).map_err(|error| error.to_string())?,
+            root: repository(tree, directory).unwrap_or(directory).to_owned(),
+            folders: RefCell::default(),
             steps: RefCell::default(),
             fault: RefCell::default(),
-        })
+        }
     }
 
-    /// Returns why what was listed may be too much.
+    /// Returns why what was seen may be too much.
     pub(super) fn fault(&self) -> Option<String> {
-        self.fault.take().map(|fault| fault.to_string())
+        self.fault.take()
     }
 
-    fn is_left_out(&self, path: &str) -> bool {
-        let Some(path) = below(&self.root, path) else {
+    fn note<T>(&self, result: Result<T, String>) -> Option<T> {
+        match result {
+            Ok(found) => Some(found),
+            Err(fault) => {
+                self.fault.borrow_mut().get_or_insert(fault);
+                None
+            }
+        }
+    }
+
+    /// The rules that concern what is in a folder, which is the root or below it.
+    fn folder(&self, folder: &str) -> Result<Rc<Folder>, String> {
+        if let Some(known) = self.folders.borrow().get(folder) {
+            return Ok(known.clone());
+        }
+        let above = match folder == self.root {
+            true => None,
+            false => Some(self.folder(parent(folder))?),
+        };
+        let path = joined(folder, IGNORE_FILE);
+        let own = (self.tree.entry(&path) == Some(Entry::File))
+            .then(|| self.tree.read(&path))
+            .flatten();
+        let found = match (above, own) {
+            (Some(above), None) => above,
+            (above, own) => {
+                let mut files = above.map(|above| above.files.clone()).unwrap_or_default();
+                if let Some(text) = own {
+                    files.push((
+                        below(&self.root, folder).unwrap_or_default().to_owned(),
+                        text.into_owned(),
+                    ));
+                }
+                Rc::new(Folder::new(files)?)
+            }
+        };
+        self.folders.borrow_mut().insert(folder.to_owned(), found.clone());
+        Ok(found)
+    }
+
+    fn is_left_out(&self, path: &str, entry: &Entry) -> bool {
+        let Some(relative) = below(&self.root, path).filter(|relative| !relative.is_empty()) else {
             return false;
         };
-        let excluded = self
+        let Some(folder) = self.note(self.folder(parent(path))) else {
+            return false;
+        };
+        let is_folder = *entry == Entry::Directory;
+        if is_folder && folder.has_includes {
+            return false;
+        }
+        let excluded = folder
             .rules
-            .excludes(path.as_bytes(), false, &mut self.steps.borrow_mut());
-        excluded.unwrap_or_else(|fault| {
-            self.fault.borrow_mut().get_or_insert(fault);
-            false
+            .excludes(relative.as_bytes(), is_folder, &mut self.steps.borrow_mut());
+        self.note(excluded.map_err(|error| error.to_string()))
+            .unwrap_or_default()
+    }
+}
+
+impl Folder {
+    fn new(files: Vec<(String, Vec<u8>)>) -> Result<Self, String> {
+        if files.iter().map(|(_, text)| text.len()).sum::<usize>() > MAX_RULES {
+            return Err("the ignore rules exceed 1 MiB".to_owned());
+        }
+        let texts = files.iter().map(|(folder, text)| (folder.as_bytes(), &text[..]));
+        let rules = Rules::new(texts, None).map_err(|error: IgnoreError| error.to_string())?;
+        let includes = |text: &[u8]| {
+            text.split(|byte| *byte == b'\n')
+                .any(|line| line.starts_with(b"!"))
+        };
+        Ok(Self {
+            has_includes: files.iter().any(|(_, text)| includes(text)),
+            files,
+            rules,
         })
     }
 }
 
 impl Tree for Visible<'_> {
     fn entry(&self, path: &str) -> Option<Entry> {
-        self.tree.entry(path)
+        let entry = self.tree.entry(path)?;
+        (!self.is_left_out(path, &entry)).then_some(entry)
     }
 
     fn read(&self, path: &str) -> Option<Cow<'_, [u8]>> {
-        self.tree.read(path)
+        (!self.is_left_out(path, &Entry::File))
+            .then(|| self.tree.read(path))
+            .flatten()
     }
 
     fn list(&self, path: &str) -> Vec<String> {
         let mut names = self.tree.list(path);
-        names.retain(|name| {
-            let path = joined(path, name);
-            // Of a folder that is left out, something in it may not be.
-            !self.is_left_out(&path) || self.tree.entry(&path) == Some(Entry::Directory)
-        });
+        names.retain(|name| self.entry(&joined(path, name)).is_some());
         names
     }
 }
 
 /// Returns the closest folder at or above a directory that is the root of a repository.
 fn repository<'d>(tree: &dyn Tree, directory: &'d str) -> Option<&'d str> {
-    above(directory).find(|folder| tree.entry(&joined(folder, ".git")).is_some())
+    let above = std::iter::successors(Some(directory), |folder| {
+        (!folder.is_empty()).then(|| parent(folder))
+    });
+    above
+        .into_iter()
+        .find(|folder| tree.entry(&joined(folder, ".git")).is_some())
 }
 
-/// Lists a directory and the folders above it.
-fn above(directory: &str) -> impl Iterator<Item = &str> {
-    std::iter::successors(Some(directory), |folder| match folder.rsplit_once('/') {
-        Some((above, _)) => Some(above),
-        None => (!folder.is_empty()).then_some(""),
-    })
+fn parent(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(parent, _)| parent)
 }
 
 fn joined(folder: &str, name: &str) -> String {
@@ -129,10 +164,11 @@ fn joined(folder: &str, name: &str) -> String {
     }
 }
 
-/// Returns a path from a folder that it is below.
+/// Returns a path from a folder that it is below, or is.
 fn below<'p>(folder: &str, path: &'p str) -> Option<&'p str> {
     match folder {
         "" => Some(path),
+        _ if path == folder => Some(""),
         folder => path.strip_prefix(folder)?.strip_prefix('/'),
     }
 }

@@ -17,8 +17,10 @@ pub(super) fn write(
     folder: &str,
     release: Option<&str>,
 ) -> Result<String, TemplateError> {
+    // With a folder of the release Helm joins the two, and shows the path without what changes nothing.
+    let clean = release.map(|_| cleaned(folder));
     let mut files = Files {
-        folder,
+        folder: clean.as_deref().unwrap_or(folder),
         below: None,
         begun: HashSet::new(),
         said: String::new(),
@@ -42,6 +44,23 @@ pub(super) fn write(
     }
     files.said.push('\n');
     Ok(files.said)
+}
+
+/// A path without `.`, empty parts, and parts that `..` takes back.
+fn cleaned(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/').filter(|part| !part.is_empty() && *part != ".") {
+        match (part, parts.last()) {
+            ("..", Some(last)) if *last != ".." => drop(parts.pop()),
+            ("..", None) if path.starts_with('/') => {}
+            _ => parts.push(part),
+        }
+    }
+    let root = if path.starts_with('/') { "/" } else { "" };
+    match parts.is_empty() && root.is_empty() {
+        true => ".".to_owned(),
+        false => format!("{root}{}", parts.join("/")),
+    }
 }
 
 struct Files<'f> {

@@ -16,56 +16,99 @@ const MAX_LINES: usize = 100;
 /// them, given by the ones that the checker has.
 pub(super) fn lines<'e>(
     failures: impl Iterator<Item = ValidationError<'e>>,
+    values: &Json,
     patterns: &HashMap<String, String>,
 ) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    let mut missing: BTreeMap<String, (usize, Vec<String>)> = BTreeMap::new();
-    for failure in failures {
-        let place = failure.instance_path().to_string();
-        if let Kind::Required { property } = failure.kind() {
-            let next = lines.len();
-            let (_, names) = missing.entry(place).or_insert_with(|| {
-                lines.push(String::new());
-                (next, Vec::new())
-            });
-            names.push(shown(property));
-            continue;
-        }
-        lines.push(format!("- at '{place}': {}", words(&failure, patterns)));
-        below(&failure, patterns, 1, &mut lines);
-    }
-    for (place, (at, names)) in missing {
-        let what = if names.len() == 1 {
-            "property"
-        } else {
-            "properties"
-        };
-        lines[at] = format!("- at '{place}': missing {what} {}", names.join(", "));
-    }
-    lines
+    let mut telling = Telling {
+        values,
+        patterns,
+        lines: Vec::new(),
+    };
+    let failures: Vec<ValidationError<'_>> = failures.collect();
+    telling.tell(failures.iter(), 0);
+    telling.lines
 }
 
-/// Adds what the schemas of a choice say, each further in; of a name, why it is refused.
-fn below(
-    failure: &ValidationError<'_>,
-    patterns: &HashMap<String, String>,
-    depth: usize,
-    lines: &mut Vec<String>,
-) {
-    let inner: Vec<&ValidationError<'static>> = match failure.kind() {
-        Kind::AnyOf { context } | Kind::OneOfNotValid { context } => context.iter().flatten().collect(),
-        Kind::PropertyNames { error } => vec![error],
-        _ => return,
-    };
-    for failure in inner {
-        if lines.len() == MAX_LINES {
-            return;
+/// What is told so far.
+struct Telling<'t> {
+    values: &'t Json,
+    patterns: &'t HashMap<String, String>,
+    lines: Vec<String>,
+}
+
+impl Telling<'_> {
+    /// Adds what failures say, so far in.
+    fn tell<'f, 'e: 'f>(&mut self, failures: impl Iterator<Item = &'f ValidationError<'e>>, depth: usize) {
+        let indent = "  ".repeat(depth);
+        let mut missing: BTreeMap<(String, bool), (usize, Vec<String>)> = BTreeMap::new();
+        for failure in failures {
+            if depth > 0 && self.lines.len() >= MAX_LINES {
+                break;
+            }
+            let place = failure.instance_path().to_string();
+            if let Kind::Required { property } = failure.kind() {
+                let next = self.lines.len();
+                let (_, names) = missing.entry((place, is_asked_for(failure))).or_insert_with(|| {
+                    self.lines.push(String::new());
+                    (next, Vec::new())
+                });
+                names.push(shown(property));
+                continue;
+            }
+            let words = self.words(failure);
+            self.lines.push(format!("{indent}- at '{place}': {words}"));
+            self.below(failure, depth + 1);
         }
-        let place = failure.instance_path();
-        let words = words(failure, patterns);
-        lines.push(format!("{}- at '{place}': {words}", "  ".repeat(depth)));
-        below(failure, patterns, depth + 1, lines);
+        for ((place, is_asked_for), (at, names)) in missing {
+            let what = if names.len() == 1 {
+                "property"
+            } else {
+                "properties"
+            };
+            let why = if is_asked_for {
+                ", which another property asks for"
+            } else {
+                ""
+            };
+            let words = format!("missing {what} {}{why}", names.join(", "));
+            self.lines[at] = format!("{indent}- at '{place}': {words}");
+        }
     }
+
+    /// Adds what the schemas of a choice say, each further in; of a name, why it is refused.
+    fn below(&mut self, failure: &ValidationError<'_>, depth: usize) {
+        match failure.kind() {
+            Kind::AnyOf { context } | Kind::OneOfNotValid { context } => {
+                context.iter().for_each(|choice| self.tell(choice.iter(), depth));
+            }
+            Kind::PropertyNames { error } => self.tell(std::iter::once(&**error), depth),
+            _ => {}
+        }
+    }
+
+    fn words(&self, failure: &ValidationError<'_>) -> String {
+        let is_additional = failure.schema_path().as_str().ends_with("/additionalProperties");
+        if let (Kind::FalseSchema, true) = (failure.kind(), is_additional) {
+            // Which of them is not told: without properties that are known, all are refused.
+            let object = self
+                .values
+                .pointer(failure.instance_path().as_str())
+                .and_then(Json::as_object);
+            if let Some(object) = object {
+                let names: Vec<String> = object.keys().cloned().collect();
+                return format!("additional properties {} not allowed", quoted(&names));
+            }
+        }
+        words(failure, self.patterns)
+    }
+}
+
+/// Tells whether a property is missing only because another one is there; the checker does not say which.
+fn is_asked_for(failure: &ValidationError<'_>) -> bool {
+    let path = failure.schema_path().as_str();
+    ["/dependentRequired", "/dependencies"]
+        .iter()
+        .any(|rule| path.contains(rule))
 }
 
 fn words(failure: &ValidationError<'_>, patterns: &HashMap<String, String>) -> String {
@@ -108,7 +151,7 @@ fn words(failure: &ValidationError<'_>, patterns: &HashMap<String, String>) -> S
         Kind::Minimum { limit } => bound("minimum", limit),
         Kind::ExclusiveMaximum { limit } => bound("exclusiveMaximum", limit),
         Kind::ExclusiveMinimum { limit } => bound("exclusiveMinimum", limit),
-        Kind::MultipleOf { multiple_of } => bound("multipleOf", &Json::from(*multiple_of)),
+        Kind::MultipleOf { multiple_of } => bound("multipleOf", &whole(*multiple_of)),
         Kind::MaxLength { limit } => size("maxLength", *limit),
         Kind::MinLength { limit } => size("minLength", *limit),
         Kind::MaxItems { limit } => size("maxItems", *limit),
@@ -136,6 +179,14 @@ fn words(failure: &ValidationError<'_>, patterns: &HashMap<String, String>) -> S
         Kind::Contains => "no items match contains schema".to_owned(),
         Kind::FalseSchema => "false schema".to_owned(),
         _ => format!("fails {}", failure.schema_path()),
+    }
+}
+
+/// A number without the decimals that it does not have.
+fn whole(number: f64) -> Json {
+    match number.fract() == 0.0 && number.abs() < 1e15 {
+        true => Json::from(number as i64),
+        false => Json::from(number),
     }
 }
 

@@ -81,6 +81,10 @@ impl PatchEntry {
                 Body::Merge(nodes.into_iter().map(patch).collect())
             }
             (Err(_), Ok(operations)) => Body::Json(operations),
+            // A list is no object: what is wrong with it as a JSON patch is what helps.
+            (Err(_), Err(json)) if is_list(text, reader) => {
+                return Err(json).of(|| format!("unable to parse JSON patch from {source}"));
+            }
             (Err(merge), Err(_)) => {
                 let remedy = match is_operation(text, reader) {
                     true => "; a JSON patch is a list of operations",
@@ -143,6 +147,12 @@ impl PatchEntry {
             ))),
         }
     }
+}
+
+/// Tells whether a text is a list, or was meant to be one.
+fn is_list(text: &str, reader: Reader<'_>) -> bool {
+    let read = || reader.first(text.as_bytes()).ok().flatten();
+    text.starts_with('[') || read().is_some_and(|node| matches!(node.content, Content::Seq(_)))
 }
 
 /// Tells whether a text is one operation of a JSON patch.
