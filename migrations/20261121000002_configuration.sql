@@ -33,6 +33,10 @@ CREATE TABLE resource (
     overlay       jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(overlay) = 'object'),
     -- The owner's last spec, replaced whole by each apply. A Secret's values are not here but in sealed_payload.
     spec          jsonb NOT NULL DEFAULT '{}',
+    -- A Placement's without the apps that it places, which stand in `reference` too: a look at one of a thousand does not
+    -- read the names of all.
+    spec_without_apps jsonb GENERATED ALWAYS AS (
+                      CASE WHEN kind = 'Placement' THEN spec || '{"apps": []}'::jsonb END) STORED,
     -- Set by commands; wins until a command, or an apply that changes the same field, replaces it.
     suspended     boolean,
     requested_at  text NOT NULL DEFAULT '',

@@ -152,7 +152,7 @@ impl Store {
     /// The placements that name an app, ordered by identity, without the others that they name: those may be thousands.
     pub async fn placements_of(&self, app: &ResourceRow) -> Result<Vec<ResourceRow>> {
         Ok(resources!(
-            "r.spec || '{\"apps\": []}' AS \"spec!\"",
+            "r.spec_without_apps AS \"spec!\"",
             // Those first, whatever is known of the tables.
             "WHERE r.kind = 'Placement' AND r.uid = ANY (ARRAY(
                SELECT f.referrer FROM reference f WHERE (f.kind, f.scope, f.namespace, f.name) = ($1, $2, $3, $4)))

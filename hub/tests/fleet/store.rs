@@ -230,7 +230,7 @@ async fn a_secrets_value_is_in_no_column_and_in_no_debug_output() {
     world
         .apply(&[resource("Placement", "open", json!({"note": CANARY}))])
         .await;
-    assert_eq!(columns_holding(&world, CANARY).await.len(), 2);
+    assert_eq!(columns_holding(&world, CANARY).await.len(), 3);
 }
 
 #[tokio::test]
