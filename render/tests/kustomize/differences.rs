@@ -48,6 +48,11 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
         "yaml_that_nests_past_the_budget_is_refused",
     ),
     (
+        "`test` of a list that holds null",
+        "render/tests/kustomize_bounds.rs",
+        "a_test_of_a_list_that_holds_null_is_answered",
+    ),
+    (
         "`needsHashSuffix` in an annotation",
         "render/tests/kustomize_bounds.rs",
         "the_hash_of_other_kinds_is_that_of_their_content",
