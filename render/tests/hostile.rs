@@ -7,6 +7,8 @@ mod charts;
 mod entries;
 #[path = "hostile/kustomizations.rs"]
 mod kustomizations;
+#[path = "hostile/merges.rs"]
+mod merges;
 #[path = "hostile/patterns.rs"]
 mod patterns;
 #[path = "hostile/pieces.rs"]
@@ -176,6 +178,7 @@ fn inputs() -> impl Iterator<Item = &'static Hostile> {
         .chain(charts::INPUTS)
         .chain(schemas::INPUTS)
         .chain(kustomizations::INPUTS)
+        .chain(merges::INPUTS)
         .chain(patterns::INPUTS)
         .chain(pieces::INPUTS)
         .chain(shared_values::INPUTS)

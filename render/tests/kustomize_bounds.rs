@@ -575,6 +575,53 @@ fn a_key_that_stands_twice_is_found_in_its_file() {
     );
 }
 
+/// kustomize ends with a panic of Go here.
+#[test]
+fn a_test_of_a_list_that_holds_null_is_answered() {
+    let built = |wanted: &str| {
+        let kustomization = format!(
+            "resources: [a.yaml]\npatches:\n- target: {{kind: ConfigMap}}\n  patch: '[{{\"op\": \"test\", \"path\": \"/l\", \"value\": {wanted}}}]'\n"
+        );
+        let object = format!("{OBJECT}l: [null, a]\n");
+        let files = [
+            ("kustomization.yaml", kustomization.as_str()),
+            ("a.yaml", object.as_str()),
+        ];
+        render(&tree(&files), "").map_err(|error| error.to_string())
+    };
+    built("[null, \"a\"]").expect("it is the list");
+    for wanted in ["[null, null]", "[\"a\", null]", "[null]"] {
+        let error = built(wanted).expect_err(wanted);
+        assert!(error.contains("testing value failed"), "{error}");
+    }
+}
+
+#[test]
+fn a_key_that_a_patch_brings_is_not_blamed_on_the_file_of_the_object() {
+    for (new, key) in [
+        ("new:\n  x: 1\n  x: 2\n", "mapping key \"x\" already defined"),
+        ("new:\n  7: 1\n", "7"),
+        ("new:\n  ? {a: b}\n  : 1\n", "key"),
+    ] {
+        let error = refusal(
+            &[
+                (
+                    "kustomization.yaml",
+                    "resources: [a.yaml]\npatches: [{path: p.yaml}]\n",
+                ),
+                ("a.yaml", OBJECT),
+                ("p.yaml", &format!("{OBJECT}{new}")),
+            ],
+            "",
+        );
+        assert!(error.starts_with("kustomization.yaml: ConfigMap"), "{error}");
+        assert!(
+            error.contains(key) && error.contains("a.yaml has no such key: a patch"),
+            "{error}"
+        );
+    }
+}
+
 #[test]
 fn errors_name_paths_from_where_the_tree_stands() {
     let tree = tree(&[

@@ -657,7 +657,7 @@ fn references_to_names_that_cannot_be_read_are_refused_without_a_change_of_names
 }
 
 #[test]
-fn an_operation_without_op_or_path_is_refused_whatever_it_selects() {
+fn an_operation_without_op_or_path_is_refused_with_what_was_likely_meant() {
     for (operation, words) in [
         (
             "{opp: add, path: /data, value: {}}",
@@ -674,7 +674,7 @@ fn an_operation_without_op_or_path_is_refused_whatever_it_selects() {
         ),
         ("5", "an operation is an object"),
     ] {
-        let patch = format!("patches: [{{target: {{kind: Secret}}, patch: '- {operation}'}}]\n");
+        let patch = format!("patches: [{{target: {{kind: ConfigMap}}, patch: '- {operation}'}}]\n");
         let kustomization = format!("resources: [a.yaml]\n{patch}");
         let error = refusal(&[("kustomization.yaml", &kustomization), ("a.yaml", OBJECT)]);
         assert!(error.ends_with(words), "{operation}: {error}");

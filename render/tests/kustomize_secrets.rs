@@ -39,10 +39,14 @@ fn a_broken_generator_is_told_without_its_values() {
         "literals: [hunter2]",
         "literals: ['=hunter2']",
         "literals: [k=hunter2, k=hunter2]",
+        "literals: [hunter2=, hunter2=]",
+        "literals: [hunter2==, hunter2==]",
         "literals: [{k: hunter2}]",
         "literals: hunter2",
         "files: ['k=v=hunter2']",
         "files: ['=hunter2']",
+        "files: ['hunter2=']",
+        "files: ['hunter2==']",
         "envs: [b.yaml]",
     ] {
         for field in ["secretGenerator", "configMapGenerator"] {
@@ -77,6 +81,14 @@ fn a_doubled_key_of_an_env_file_is_told_by_file_line_and_key() {
             (
                 "hunter2/+a==\nk=v\nhunter2/+a==\n",
                 "b.yaml: line 3: configmap g illegally repeats a key",
+            ),
+            (
+                "hunter2=\nhunter2=\n",
+                "b.yaml: line 2: configmap g illegally repeats a key",
+            ),
+            (
+                "hunter2==\nhunter2==\n",
+                "b.yaml: line 2: configmap g illegally repeats a key",
             ),
             (
                 "hunter2 a = b\n  hunter2 a = b\n",

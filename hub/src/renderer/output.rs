@@ -93,10 +93,11 @@ impl Taken {
         if value.is_null() {
             return Ok(());
         }
-        match items(&value) {
-            None => self.object(number, value, print),
-            Some(items) => items.iter().try_for_each(|item| {
-                self.document(number, item.clone(), &|item| {
+        // Lists may nest: each gives up its items, so that none of them is there twice.
+        match items(value) {
+            Err(value) => self.object(number, value, print),
+            Ok(items) => items.into_iter().try_for_each(|item| {
+                self.document(number, item, &|item| {
                     let text = yaml::write(&yaml::Value::from(item.clone()));
                     text.map_err(|error| fault(&error.to_string()))
                 })
@@ -172,14 +173,19 @@ fn size(value: &Value) -> usize {
     serde_json::to_writer(&mut counted, value).map_or(usize::MAX, |()| counted.0)
 }
 
-/// The items of a list of objects, as `kubectl get -o yaml` writes one. Depth is bounded by the reader's.
-fn items(value: &Value) -> Option<&Vec<Value>> {
-    let kind = value.get("kind")?.as_str()?;
-    let nameless = value.pointer("/metadata/name").is_none();
-    value
-        .get("items")
-        .and_then(Value::as_array)
-        .filter(|_| kind.ends_with("List") && nameless)
+/// The items of a list of objects, as `kubectl get -o yaml` writes one, or what is no such list. Depth is bounded by the
+/// reader's.
+fn items(mut value: Value) -> Result<Vec<Value>, Value> {
+    let is_list = value["kind"].as_str().is_some_and(|kind| kind.ends_with("List"))
+        && value.pointer("/metadata/name").is_none();
+    match value.get_mut("items").map(Value::take) {
+        Some(Value::Array(items)) if is_list => Ok(items),
+        Some(other) => {
+            value["items"] = other;
+            Err(value)
+        }
+        None => Err(value),
+    }
 }
 
 fn missing(value: &Value) -> &'static str {
@@ -291,6 +297,25 @@ mod tests {
         );
         let own = "apiVersion: x/v1\nkind: AllowList\nmetadata:\n  name: a\nitems: [1]\n";
         assert_eq!(objects(own, true).expect("an object").len(), 1);
+    }
+
+    /// A copy of its items at each level would be 40 times as much.
+    #[test]
+    fn lists_within_lists_take_no_more_than_what_is_in_them() {
+        let list = |inner: Value| {
+            let mut list = serde_json::json!({ "apiVersion": "v1", "kind": "XList" });
+            list["items"] = Value::Array(vec![inner]);
+            list
+        };
+        let object = serde_json::json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "a" }, "data": { "k": "x" }
+        });
+        let text = |value: &Value| value["data"]["k"].as_str().map(str::as_ptr);
+        let held = text(&object);
+        let nested = (0..40).fold(object, |inner, _| list(inner));
+        let mut taken = Taken::new(true);
+        taken.add(nested, &|_| String::new()).expect("within the bounds");
+        assert_eq!(text(&taken.into_objects()[0].value), held);
     }
 
     #[test]

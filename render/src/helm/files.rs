@@ -5,6 +5,7 @@ use std::rc::Rc;
 use base64::Engine as _;
 
 use super::bytes;
+use super::eval::Interp;
 use super::exec_error::ExecError;
 use super::glob;
 use super::object::{Files, Object};
@@ -16,7 +17,6 @@ pub(super) fn invoke(files: &Rc<Files>, name: &str, argument: &str) -> Result<Va
     Ok(match name {
         "Get" => Val::of_bytes(data()),
         "GetBytes" => Val::Object(Rc::new(Object::Bytes(data().to_vec()))),
-        "Glob" => Val::Object(Rc::new(Object::Files(Rc::new(matching(files, argument)?)))),
         "Lines" => lines(&bytes::text(data())),
         "AsSecrets" => as_yaml(files, |data| {
             base64::engine::general_purpose::STANDARD.encode(data)
@@ -43,10 +43,29 @@ fn as_yaml(files: &Files, text: impl Fn(&[u8]) -> String) -> Val {
     Val::from(written.strip_suffix('\n').unwrap_or(&written))
 }
 
-fn matching(files: &Files, pattern: &str) -> Result<Files, String> {
+/// How many states of a pattern are gone through for one step, at each byte of a name.
+const STATES_PER_STEP: usize = 64;
+
+/// Returns the files whose names match a pattern. Names may be long and many: the caller is asked between them.
+pub(super) fn matching(interp: &mut Interp<'_>, files: &Files, pattern: &str) -> Result<Val, Box<ExecError>> {
     // A pattern that is none matches everything, as in the reference.
     let matcher = glob::compile(pattern)?;
-    let matches = |name: &str| matcher.as_ref().is_none_or(|matcher| matcher.is_match(name));
-    let found = files.iter().filter(|(name, _)| matches(name));
-    Ok(found.map(|(name, data)| (name.clone(), data.clone())).collect())
+    if let Some(matcher) = &matcher {
+        interp.charge(matcher.ranges() as u64)?;
+    }
+    let mut found = Files::default();
+    for (name, data) in files {
+        let matches = match &matcher {
+            Some(matcher) => {
+                let states = matcher.states().saturating_mul(name.len());
+                interp.charge((states / STATES_PER_STEP) as u64)?;
+                matcher.is_match(name)
+            }
+            None => true,
+        };
+        if matches {
+            found.insert(name.clone(), data.clone());
+        }
+    }
+    Ok(Val::Object(Rc::new(Object::Files(Rc::new(found)))))
 }

@@ -1,7 +1,7 @@
 //! Patterns of `.Files.Glob`, as gobwas/glob reads them: `*` and `?` within a segment, `**` across segments, a class
 //! that is one range or one list, alternatives in braces.
 
-use regex::Regex;
+use flotilla_core::text::re2::Regex;
 
 /// The most bytes of a pattern.
 const MAX_PATTERN: usize = 4096;
@@ -22,11 +22,8 @@ pub(super) fn compile(pattern: &str) -> Result<Option<Regex>, String> {
     let Some(translated) = Parser::new(pattern).run() else {
         return Ok(None);
     };
-    let built = regex::RegexBuilder::new(&translated)
-        .size_limit(MAX_COMPILED)
-        .build();
-    match built {
-        Err(regex::Error::CompiledTooBig(_)) => Err(format!(
+    match Regex::compile_translated(&translated, MAX_COMPILED) {
+        Err(error) if error.is_bound => Err(format!(
             "pattern of files that takes more than {MAX_COMPILED} bytes compiled"
         )),
         built => Ok(built.ok()),

@@ -254,8 +254,8 @@ fn object(build: &Build<'_>, mut resource: Resource) -> Result<Object> {
     })
 }
 
-/// Returns the failure of an object without meaning, with the file it was read from; a key is found in it. Where a
-/// replacement wrote what has none, that is named.
+/// Returns the failure of an object without meaning, with the file it was read from; a key is found in it, unless a
+/// patch or the like has put it into the object. Where a replacement wrote what has none, that is named.
 fn meaningless(build: &Build<'_>, resource: &Resource, failure: transform::Failure) -> Box<Error> {
     let Some(file) = resource.file.as_deref().filter(|_| failure.by.is_none()) else {
         return failure.into();
@@ -268,6 +268,16 @@ fn meaningless(build: &Build<'_>, resource: &Resource, failure: transform::Failu
         // Of these only the path in the object is known.
         ResolveError::Tag(_) | ResolveError::Type { .. } | ResolveError::Number(_) => None,
     });
+    let is_key = matches!(
+        error,
+        ResolveError::DuplicateKey(_) | ResolveError::Key(_) | ResolveError::CollectionKey
+    );
+    if is_key && line.is_none() {
+        return invalid(format!(
+            "{error}, and {} has no such key: a patch of the object may have",
+            build.files.shown(file)
+        ));
+    }
     let fault = match line {
         Some(line) => invalid(format!("line {line}: {error}")),
         None => invalid(error.to_string()),

@@ -9,9 +9,6 @@ use serde_json::{Map, Value};
 use super::error::{Result, invalid, unknown_field};
 use super::unknown::UnknownField;
 
-/// Names of fields that are not known and no longer than this are compared with those that are.
-const MAX_MISSPELT: usize = 64;
-
 /// The fields of one JSON object, asked for one by one.
 pub(crate) struct Fields<'v> {
     object: Option<&'v Map<String, Value>>,
@@ -201,16 +198,11 @@ impl<'v> Fields<'v> {
         let Some(object) = self.object else { return Ok(()) };
         let is_known = |key: &str| self.asked.iter().any(|name| name.eq_ignore_ascii_case(key));
         match object.keys().find(|key| !is_known(key)) {
-            Some(key) => {
-                // What is longer is no misspelt name, and takes long to compare.
-                let is_short = key.len() <= MAX_MISSPELT;
-                let known = self.asked.iter().copied().filter(|_| is_short);
-                Err(unknown_field(UnknownField {
-                    name: key.clone(),
-                    parent: self.at,
-                    meant: closest(key, known),
-                }))
-            }
+            Some(key) => Err(unknown_field(UnknownField {
+                name: key.clone(),
+                parent: self.at,
+                meant: closest(key, self.asked.iter().copied()),
+            })),
             None => Ok(()),
         }
     }

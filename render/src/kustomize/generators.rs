@@ -18,7 +18,7 @@ use super::id;
 use super::kustomization::GeneratorArgs;
 use super::resource::Resource;
 use super::steps::Steps;
-use env_file::env_lines;
+use env_file::{env_lines, is_named};
 
 /// Reads a file that a generator names.
 pub(crate) type ReadFile<'a> = &'a dyn Fn(&str) -> Result<Vec<u8>>;
@@ -160,13 +160,19 @@ fn pairs(args: &GeneratorArgs, read: ReadFile<'_>, steps: &Steps<'_>) -> Result<
         let content = read(path)?;
         for pair in env_lines(&content) {
             let line = pair.of(|| shortened(path).into_owned())?;
-            let added = add(line.key, line.value.as_bytes().into(), line.is_named());
+            let added = add(
+                line.key,
+                line.value.as_bytes().into(),
+                is_named(line.key, line.value),
+            );
             added.of(|| format!("{}: line {}", shortened(path), line.number))?;
         }
     }
     for (number, literal) in (1..).zip(&args.literals) {
         match literal.split_once('=') {
-            Some((key, value)) if !key.is_empty() => add(key, unquoted(value).as_bytes().into(), true)?,
+            Some((key, value)) if !key.is_empty() => {
+                add(key, unquoted(value).as_bytes().into(), is_named(key, value))?;
+            }
             _ => {
                 return Err(invalid(format!(
                     "invalid literal source: literal {number} is not key=value"
@@ -195,10 +201,7 @@ fn unquoted(text: &str) -> &str {
 fn file_source(number: usize, source: &str) -> Result<(&str, &str)> {
     match (source.matches('=').count(), source.split_once('=')) {
         (1, Some(("", _))) => Err(invalid(format!("missing key name in source {number} of files"))),
-        (1, Some((key, ""))) => Err(invalid(format!(
-            "missing file path for key name \"{}\" in source {number} of files",
-            shortened(key)
-        ))),
+        (1, Some((_, ""))) => Err(invalid(format!("missing file path in source {number} of files"))),
         (1, Some(pair)) => Ok(pair),
         (0, _) => Ok((
             source.trim_end_matches('/').rsplit('/').next().unwrap_or(source),

@@ -17,20 +17,33 @@ use document::Document;
 
 /// How many items of a list are moved in one step.
 const ITEMS_PER_STEP: usize = 4;
+/// What an object takes beside its values, however few they are: room for eleven fields.
+const BYTES_PER_OBJECT: usize = 768;
 
 /// One operation of a patch.
 #[derive(Debug, Clone)]
 pub(crate) struct Operation {
     op: String,
-    path: String,
+    /// Missed only where it is applied: a patch that finds no object is not looked at.
+    path: Option<String>,
     from: Option<String>,
     value: Option<Document>,
+    /// What it lacks.
+    fault: Option<String>,
 }
 
 impl Operation {
     /// Returns the operation as errors show it.
     fn shown(&self) -> String {
-        format!("{} operation at '{}'", shortened(&self.op), shortened(&self.path))
+        format!(
+            "{} operation at '{}'",
+            shortened(&self.op),
+            shortened(self.path())
+        )
+    }
+
+    fn path(&self) -> &str {
+        self.path.as_deref().unwrap_or_default()
     }
 }
 
@@ -39,6 +52,10 @@ pub(crate) fn decode(text: &str, reader: Reader<'_>) -> Result<Vec<Operation>> {
     let read = if text.starts_with('[') {
         // Taken before anything is made, as long as the text may be.
         reader.steps().spend_copy(values_in(text), text.len())?;
+        let objects = text.bytes().filter(|byte| *byte == b'{').count();
+        reader
+            .steps()
+            .spend_bytes(objects.saturating_mul(BYTES_PER_OBJECT))?;
         Document::read(text).map_err(|error| invalid(format!("decoding JSON patch: {error}")))?
     } else {
         match reader.first(text.as_bytes())? {
@@ -78,22 +95,24 @@ fn operation(read: Document) -> Result<Operation, String> {
     };
     let text = |name: &str| fields.get(name).and_then(Document::as_str).map(str::to_owned);
     let (op, path, from) = (text("op").unwrap_or_default(), text("path"), text("from"));
-    let path = path.ok_or_else(|| {
-        let what = match fields.contains_key("path") {
-            true => "has a path that is no text".to_owned(),
-            false => format!("has no path{}", misspelt("path", fields.keys())),
-        };
-        format!("operation '{}' {what}", shortened(&op))
-    })?;
-    if op.is_empty() {
-        let what = misspelt("op", fields.keys());
-        return Err(format!("the operation at '{}' has no op{what}", shortened(&path)));
-    }
+    let fault = match (&path, fields.contains_key("path")) {
+        (None, true) => Some(format!("operation '{}' has a path that is no text", shortened(&op))),
+        (None, false) => {
+            let meant = misspelt("path", fields.keys());
+            Some(format!("operation '{}' has no path{meant}", shortened(&op)))
+        }
+        (Some(path), _) if op.is_empty() => {
+            let meant = misspelt("op", fields.keys());
+            Some(format!("the operation at '{}' has no op{meant}", shortened(path)))
+        }
+        _ => None,
+    };
     Ok(Operation {
         op,
         path,
         from,
-        value: fields.remove("value"),
+        value: fields.remove("value").map(Document::given),
+        fault,
     })
 }
 
@@ -110,14 +129,16 @@ fn misspelt<'k>(wanted: &str, keys: impl Iterator<Item = &'k String>) -> String 
 pub(crate) fn apply(object: Value, operations: &[Operation], steps: &Steps<'_>) -> Result<Value> {
     let mut document = Document::from(object);
     for (index, operation) in operations.iter().enumerate() {
+        let which = || match operations.len() {
+            1 => String::new(),
+            _ => format!("operation {}: ", index + 1),
+        };
+        if let Some(fault) = &operation.fault {
+            return Err(invalid(format!("{}{fault}", which())));
+        }
         charge(&document, operation, steps)?;
-        step(&mut document, operation).map_err(|reason| {
-            let which = match operations.len() {
-                1 => String::new(),
-                _ => format!("operation {}: ", index + 1),
-            };
-            invalid(format!("{which}{}: {reason}", operation.shown()))
-        })?;
+        step(&mut document, operation)
+            .map_err(|reason| invalid(format!("{}{}: {reason}", which(), operation.shown())))?;
     }
     Ok(document.into())
 }
@@ -125,12 +146,12 @@ pub(crate) fn apply(object: Value, operations: &[Operation], steps: &Steps<'_>) 
 /// Takes what an operation costs before it is carried out: a copy may be of all that earlier ones made.
 fn charge(document: &Document, operation: &Operation, steps: &Steps<'_>) -> Result<()> {
     let moved = match (operation.op.as_str(), operation.from.as_deref()) {
-        ("add" | "copy" | "remove", _) => behind(document, &operation.path),
-        ("move", from) => behind(document, &operation.path) + behind(document, from.unwrap_or_default()),
+        ("add" | "copy" | "remove", _) => behind(document, operation.path()),
+        ("move", from) => behind(document, operation.path()) + behind(document, from.unwrap_or_default()),
         _ => 0,
     };
     steps.spend(1 + moved / ITEMS_PER_STEP)?;
-    steps.spend_text(operation.path.len())?;
+    steps.spend_text(operation.path().len())?;
     let (value, copies) = match operation.op.as_str() {
         "add" | "replace" => (operation.value.as_ref(), true),
         "copy" => (
@@ -146,10 +167,13 @@ fn charge(document: &Document, operation: &Operation, steps: &Steps<'_>) -> Resu
     };
     let Some(value) = value else { return Ok(()) };
     let mut size = Size::default();
-    size.add(value, operation.path.matches('/').count());
+    size.add(value, operation.path().matches('/').count());
     depth::check(size.depth, || operation.shown())?;
     match copies {
-        true => steps.spend_copy(size.nodes, size.text),
+        true => {
+            steps.spend_bytes(size.objects.saturating_mul(BYTES_PER_OBJECT))?;
+            steps.spend_copy(size.nodes, size.text)
+        }
         false => steps.spend(size.nodes),
     }
 }
@@ -169,6 +193,7 @@ fn behind(document: &Document, path: &str) -> usize {
 #[derive(Default)]
 struct Size {
     nodes: usize,
+    objects: usize,
     text: usize,
     depth: usize,
 }
@@ -182,6 +207,7 @@ impl Size {
             Document::Scalar(_) => self.text += value.text_bytes(),
             Document::Array(items) => items.iter().for_each(|item| self.add(item, depth + 1)),
             Document::Object(fields) => {
+                self.objects += 1;
                 for (name, field) in fields {
                     self.text += name.len();
                     self.add(field, depth + 1);
@@ -193,23 +219,29 @@ impl Size {
 
 fn step(document: &mut Document, operation: &Operation) -> Result<(), String> {
     let value = || operation.value.clone().unwrap_or(Document::NULL);
+    let path = operation.path.as_deref().ok_or("it has no path")?;
     match operation.op.as_str() {
-        "add" => add(document, &operation.path, value()),
-        "replace" => replace(document, &operation.path, value()),
-        "remove" => take(document, &operation.path).map(|_| ()),
+        "add" => add(document, path, value()),
+        "replace" => replace(document, path, value()),
+        "remove" => take(document, path).map(|_| ()),
         "move" => {
             let from = operation.from.as_deref().ok_or("it has no from")?;
             let moved = take(document, from)?;
-            add(document, &operation.path, moved)
+            add(document, path, moved)
         }
         "copy" => {
             let from = operation.from.as_deref().ok_or("it has no from")?;
             let copied = copied(document, from)?;
-            add(document, &operation.path, copied)
+            add(document, path, copied)
         }
         "test" => {
-            let wanted = operation.value.as_ref().unwrap_or(&Document::NULL);
-            match tested(document, &operation.path)? == wanted {
+            let found = tested(document, path)?;
+            let wanted = operation.value.as_ref();
+            let is_as_wanted = match found.is_nothing() {
+                true => wanted.is_none_or(Document::is_null),
+                false => wanted.is_some_and(|wanted| wanted == found),
+            };
+            match is_as_wanted {
                 true => Ok(()),
                 false => Err("testing value failed".into()),
             }
@@ -269,7 +301,7 @@ fn look<'v>(document: &'v Document, path: &str) -> Option<&'v Document> {
 
 /// Returns what a copy puts in its place: null for a field that is missing.
 fn copied(document: &Document, from: &str) -> Result<Document, String> {
-    let parent = from.rfind('/').map_or("", |at| &from[..at]);
+    let (parent, _) = parts(from)?;
     match (look(document, from), look(document, parent)) {
         (Some(value), _) => Ok(value.copied()),
         (None, Some(Document::Object(_))) => Ok(Document::NULL),
@@ -326,6 +358,9 @@ fn add(document: &mut Document, path: &str, value: Document) -> Result<(), Strin
 
 fn replace(document: &mut Document, path: &str, value: Document) -> Result<(), String> {
     if path.is_empty() {
+        if let Document::Scalar(_) = value {
+            return Err("its value must be an object or a list".into());
+        }
         *document = value;
         return Ok(());
     }

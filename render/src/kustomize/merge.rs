@@ -3,7 +3,10 @@
 //! The order of items, what nulls do, and what happens to items without a key follow kyaml's merge2 to the letter,
 //! its oddities included, because names and orders of containers are what users see.
 
+mod directive;
 mod list;
+mod nodes;
+mod room;
 mod rows;
 
 use std::collections::{BTreeSet, HashMap};
@@ -16,10 +19,11 @@ use super::error::{Error, Result, invalid};
 use super::id;
 use super::schema::{Schemas, Shape};
 use super::steps::Steps;
+use directive::{DIRECTIVE, Directive, directive};
 use list::List;
+use nodes::{into_items, is_empty_map, scalar, taken, walks_to_itself};
+use room::Room;
 use rows::Row;
-
-const DIRECTIVE: &str = "$patch";
 
 /// Lays a patch over an object; `None` when the patch deletes it.
 ///
@@ -27,16 +31,19 @@ const DIRECTIVE: &str = "$patch";
 /// the old.
 pub(crate) fn merge(object: Node, patch: Node, schemas: &Schemas, steps: &Steps<'_>) -> Result<Option<Node>> {
     let replaces = patch.get(DIRECTIVE).is_some_and(|word| word.text() == "replace");
-    let kept = replaces.then(|| object.clone());
-    let walked = Walker { schemas, steps }
+    let room = Room::new(steps);
+    let mark = room.mark();
+    let kept = replaces.then(|| room.copy(&object)).transpose()?;
+    let walked = Walker { schemas, room: &room }
         .walk(Some(object), Some(patch), None)
         .map_err(Error::with_path)?;
+    room.release(&mark);
     Ok(kept.or_else(|| walked.into_node()))
 }
 
 struct Walker<'s> {
     schemas: &'s Schemas,
-    steps: &'s Steps<'s>,
+    room: &'s Room<'s>,
 }
 
 /// What becomes of a value.
@@ -63,13 +70,6 @@ impl Walked {
             Walked::Node(node)
         }
     }
-}
-
-#[derive(PartialEq)]
-enum Directive {
-    Merge,
-    Replace,
-    Delete,
 }
 
 fn present(node: Option<&Node>) -> Option<&Node> {
@@ -113,7 +113,11 @@ impl<'s> Walker<'s> {
     }
 
     fn directive(&self, patch: Option<&mut Node>) -> Result<Directive> {
-        patch.map_or(Ok(Directive::Merge), |patch| directive(patch, self.steps))
+        patch.map_or(Ok(Directive::Merge), |patch| directive(patch, self.room))
+    }
+
+    fn copied(&self, node: Option<&Node>) -> Result<Option<Node>> {
+        node.map(|node| self.room.copy(node)).transpose()
     }
 
     fn map(&self, dest: Option<Node>, mut patch: Option<Node>, shape: Option<Shape<'s>>) -> Result<Walked> {
@@ -124,21 +128,21 @@ impl<'s> Walker<'s> {
                 }
                 match self.directive(patch.as_mut())? {
                     Directive::Delete => return Ok(Walked::Removed),
-                    Directive::Replace => patch.clone().unwrap_or(node),
+                    Directive::Replace => self.copied(patch.as_ref())?.unwrap_or(node),
                     Directive::Merge => node,
                 }
             }
             absent => {
                 if patch
                     .as_mut()
-                    .is_some_and(|p| directive(p, self.steps).is_ok_and(|d| d == Directive::Delete))
+                    .is_some_and(|p| directive(p, self.room).is_ok_and(|d| d == Directive::Delete))
                 {
                     return Ok(Walked::Removed);
                 }
                 match (&patch, absent) {
                     (None, Some(null)) if !null.text().is_empty() => return Ok(Walked::Node(null)),
                     (None, _) => return Ok(Walked::Removed),
-                    (Some(patch), _) => patch.clone(),
+                    (Some(patch), _) => self.room.copy(patch)?,
                 }
             }
         };
@@ -162,7 +166,7 @@ impl<'s> Walker<'s> {
             }
         }
         let names: BTreeSet<SmolStr> = places.keys().chain(patches.keys()).cloned().collect();
-        self.steps.spend(names.len())?;
+        self.room.steps.spend(names.len())?;
         let mut added = Vec::new();
         for name in names {
             let theirs = patches.remove(&name);
@@ -202,9 +206,22 @@ impl<'s> Walker<'s> {
     fn list(
         &self,
         dest: Option<Node>,
+        patch: Option<Node>,
+        shape: Option<Shape<'s>>,
+        keys: Vec<&'s str>,
+    ) -> Result<Walked> {
+        let mark = self.room.mark();
+        let walked = self.items(dest, patch, shape, keys)?;
+        self.room.release(&mark);
+        Ok(walked)
+    }
+
+    fn items(
+        &self,
+        dest: Option<Node>,
         mut patch: Option<Node>,
         shape: Option<Shape<'s>>,
-        keys: Vec<String>,
+        keys: Vec<&'s str>,
     ) -> Result<Walked> {
         let dest = match dest {
             Some(node) if !node.is_null() => {
@@ -213,37 +230,39 @@ impl<'s> Walker<'s> {
                 }
                 match self.directive(patch.as_mut())? {
                     Directive::Delete => return Ok(Walked::Removed),
-                    Directive::Replace => patch.clone().unwrap_or(node),
+                    Directive::Replace => self.copied(patch.as_ref())?.unwrap_or(node),
                     Directive::Merge => node,
                 }
             }
             _ => match &patch {
-                Some(patch) => patch.clone(),
+                Some(patch) => self.room.copy(patch)?,
                 None => return Ok(Walked::Removed),
             },
         };
         let items = shape.and_then(Shape::items);
         if keys.is_empty() {
-            let rows = rows::scalars(patch.as_ref(), &dest);
-            return self.elements(rows, vec![String::new()], dest, patch, items);
+            let rows = rows::scalars(patch.as_ref(), &dest, self.room)?;
+            return self.elements(rows, vec![""], dest, patch, items);
         }
-        let rows = rows::merge(rows::rows(patch.as_ref(), &dest, &keys), self.steps)?;
+        let rows = rows::rows(patch.as_ref(), &dest, &keys, self.room)?;
+        let rows = rows::merge(rows, self.room)?;
         self.elements(rows, keys, dest, patch, items)
     }
 
     fn elements(
         &self,
         rows: Vec<Row>,
-        mut keys: Vec<String>,
+        mut keys: Vec<&'s str>,
         dest: Node,
         patch: Option<Node>,
         shape: Option<Shape<'s>>,
     ) -> Result<Walked> {
-        self.steps.spend(rows.len().saturating_mul(keys.len().max(1)))?;
+        let room = self.room;
+        room.steps.spend(rows.len().saturating_mul(keys.len().max(1)))?;
         let (tag, tagged) = (dest.tag.clone(), dest.tagged);
-        let mut ours = List::new(into_items(dest), self.steps);
-        let mut theirs = List::new(patch.map_or_else(Vec::new, into_items), self.steps);
-        let mut added = List::new(Vec::new(), self.steps);
+        let mut ours = List::new(into_items(dest), room)?;
+        let mut theirs = List::new(patch.map_or_else(Vec::new, into_items), room)?;
+        let mut added = List::new(Vec::new(), room)?;
         // Keys that no row has a value for do not count.
         let used: Vec<bool> = (0..keys.len())
             .map(|at| rows.iter().any(|row| !row[at].is_empty()))
@@ -262,19 +281,22 @@ impl<'s> Walker<'s> {
                 let pairs = keys.iter().zip(&row);
                 pairs.filter(move |(_, value)| all || !value.is_empty())
             };
-            let find_keys: Vec<String> = given().map(|(key, _)| key.clone()).collect();
+            let find_keys: Vec<&str> = given().map(|(key, _)| *key).collect();
             let find_row: Row = given().map(|(_, value)| value.clone()).collect();
             let position = ours.find(&find_keys, &find_row)?;
-            let mine = position.and_then(|at| ours.item_mut(at)).cloned();
             let patch = theirs.find(&find_keys, &find_row)?;
             let patch = patch.and_then(|at| theirs.item_mut(at));
-            let copy = patch.as_deref().cloned();
+            // The copies become the merged item, which takes the place of its own.
+            let mark = room.mark();
+            let mine = self.copied(position.and_then(|at| ours.item_mut(at)).as_deref())?;
+            let copy = self.copied(patch.as_deref())?;
             let replaced = patch
                 .and_then(|patch| patch.remove(DIRECTIVE))
                 .is_some_and(|directive| directive.text() == "replace");
             let merged = self
                 .walk(mine, copy, shape)
                 .map_err(|error| error.below(|| item(&find_keys, &find_row)))?;
+            room.release(&mark);
             match merged.into_node().filter(|n| !n.is_null() && !is_empty_map(n)) {
                 None => ours.set(None, &keys, &row)?,
                 Some(mut element) => {
@@ -284,16 +306,16 @@ impl<'s> Walker<'s> {
                             element.set(key, Node::plain(value.clone()));
                         }
                     }
-                    added.set(Some(&element), &keys, &row)?;
+                    added.set(Some(room.copy(&element)?), &keys, &row)?;
                     // An item merges in place, where it stands in the object; one that replaces does not.
                     if let Some(position) = position.filter(|_| !replaced) {
-                        ours.put(position, Some(element));
+                        ours.put(position, Some(element))?;
                     }
                 }
             }
         }
         if !is_empty {
-            append_rest(&mut added, ours.into_items(), &keys)?;
+            append_rest(&mut added, ours.into_items(), &keys, room)?;
             ours = added;
         }
         Ok(Walked::Node(Node {
@@ -306,94 +328,32 @@ impl<'s> Walker<'s> {
 }
 
 /// Names an item by its keys as a path does; one of a list of scalars by nothing that it says.
-fn item(keys: &[String], row: &Row) -> String {
+fn item(keys: &[&str], row: &Row) -> String {
     let pairs = keys.iter().zip(row).filter(|(key, _)| !key.is_empty());
     let pairs: Vec<String> = pairs.map(|(key, value)| format!("{key}={value}")).collect();
     format!("[{}]", pairs.join(","))
 }
 
 /// Adds the items of the object behind those of the patch; an item of the same keys takes its place there.
-fn append_rest(list: &mut List<'_>, rest: Vec<Node>, keys: &[String]) -> Result<()> {
+fn append_rest<'s>(list: &mut List<'s>, rest: Vec<Node>, keys: &[&'s str], room: &Room<'_>) -> Result<()> {
     for item in rest {
-        if keys.first().is_none_or(String::is_empty) {
-            list.set(Some(&item), &[String::new()], &[item.text().into()])?;
+        if keys.first().is_none_or(|key| key.is_empty()) {
+            let text = scalar(&item);
+            list.set(Some(item), &[""], &[text])?;
             continue;
         }
         let mut values = Row::new();
         for key in keys {
             match item.get(key) {
-                Some(value) => values.push(value.text().into()),
-                None => list.push(item.clone()),
+                Some(value) => values.push(scalar(value)),
+                // So the item is there once more, and twice as often with the next patch.
+                None => list.push(room.copy_to_keep(&item)?)?,
             }
         }
         if keys.len() > 1 {
             list.set(None, keys, &values)?;
         }
-        list.set(Some(&item), keys, &values)?;
+        list.set(Some(item), keys, &values)?;
     }
     Ok(())
-}
-
-/// Takes a value out of its field, and leaves there how it is written and, of a scalar, what it says.
-fn taken(value: &mut Node) -> Node {
-    let content = match &value.content {
-        Content::Scalar(text) => Content::Scalar(text.clone()),
-        Content::Seq(_) | Content::Map(_) => Content::Seq(Vec::new()),
-    };
-    let shell = Node {
-        tag: value.tag.clone(),
-        content,
-        ..*value
-    };
-    std::mem::replace(value, shell)
-}
-
-/// Tells whether walking a value without a patch and without a type would leave it as it is.
-fn walks_to_itself(node: &Node) -> bool {
-    match &node.content {
-        Content::Scalar(_) | Content::Seq(_) => !node.is_null(),
-        Content::Map(_) => false,
-    }
-}
-
-fn into_items(node: Node) -> Vec<Node> {
-    match node.content {
-        Content::Seq(items) => items,
-        _ => Vec::new(),
-    }
-}
-
-fn is_empty_map(node: &Node) -> bool {
-    matches!(&node.content, Content::Map(fields) if fields.is_empty())
-}
-
-/// Reads the `$patch` directive of a map or a list, and removes it.
-fn directive(patch: &mut Node, steps: &Steps<'_>) -> Result<Directive> {
-    let found = match &patch.content {
-        Content::Map(_) => patch.get(DIRECTIVE).map(|d| d.text().to_string()),
-        Content::Seq(items) => items
-            .iter()
-            .find(|item| item.get(DIRECTIVE).is_some())
-            .filter(|item| item.fields().len() == 1)
-            .and_then(|item| item.get(DIRECTIVE))
-            .map(|d| d.text().to_string()),
-        Content::Scalar(_) => return Err(invalid("no strategic merge for a scalar")),
-    };
-    let Some(word) = found else {
-        return Ok(Directive::Merge);
-    };
-    let directive = match word.as_str() {
-        "delete" => Directive::Delete,
-        "replace" => Directive::Replace,
-        "merge" => Directive::Merge,
-        _ => return Err(invalid(format!("unknown patch strategy '{word}'"))),
-    };
-    if let Some(items) = patch.items_mut() {
-        let mut list = List::new(std::mem::take(items), steps);
-        list.set(None, &[DIRECTIVE.to_string()], &[word.into()])?;
-        *items = list.into_items();
-    } else {
-        patch.remove(DIRECTIVE);
-    }
-    Ok(directive)
 }

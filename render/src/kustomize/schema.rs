@@ -136,15 +136,13 @@ impl<'s> Shape<'s> {
     }
 
     /// Returns the keys that tell items apart when a patch merges into the list; none at all for scalars.
-    pub(crate) fn merge_keys(self) -> Option<Vec<String>> {
+    pub(crate) fn merge_keys(self) -> Option<Vec<&'s str>> {
         match self {
-            Shape::Builtin(shape) => shape
-                .merge
-                .then(|| shape.keys.iter().map(|key| (*key).to_string()).collect()),
+            Shape::Builtin(shape) => shape.merge.then(|| shape.keys.to_vec()),
             Shape::Custom(schemas, row) => schemas
                 .row(row)
                 .filter(|shape| shape.merge)
-                .map(|shape| shape.keys.clone()),
+                .map(|shape| shape.keys.iter().map(String::as_str).collect()),
         }
     }
 }
@@ -157,6 +155,8 @@ struct Reader<'d> {
 
 /// Schemas nest less deeply than this in any document that means something.
 const DEPTH: usize = 200;
+/// The most keys of a list. What tells items apart takes as many values of each; Kubernetes has lists of four.
+const KEYS: usize = 16;
 
 impl<'d> Reader<'d> {
     fn definition(&mut self, name: &'d str, depth: usize) -> Result<usize> {
@@ -218,6 +218,11 @@ impl<'d> Reader<'d> {
             (None, Some(key)) => texts(std::slice::from_ref(key)),
             (None, None) => Vec::new(),
         };
+        if shape.keys.len() > KEYS {
+            return Err(invalid(format!(
+                "x-kubernetes-list-map-keys has more than {KEYS} keys"
+            )));
+        }
         Ok(shape)
     }
 }

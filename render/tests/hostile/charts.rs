@@ -85,6 +85,14 @@ pub(crate) const INPUTS: &[Hostile] = &[
     ("a-long-pattern-of-files", "pattern of files of more than", || {
         template("{{ $x := .Files.Glob (repeat 16000000 `a`) }}", "")
     }),
+    ("a-pattern-of-files-of-many-states", "steps", || {
+        let names: Vec<String> = (0..100)
+            .map(|at| format!("{}{at:03}", "a".repeat(4_000)))
+            .collect();
+        let files: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "")).collect();
+        let source = format!("{{{{ $x := .Files.Glob `**a{}` }}}}", "?".repeat(4_000));
+        chart_with(&source, "", &files, FEW_STEPS)
+    }),
     ("toml-of-many-words", "words, marks and blanks", || {
         template("{{ $x := fromToml (repeat 8000000 `a `) }}", "")
     }),

@@ -112,6 +112,21 @@ pub(super) const INPUTS: &[Hostile] = &[
             ),
         ])
     }),
+    ("json-copies-of-small-objects", "bytes of text", || {
+        let value = format!("[{}null]", "{\"\":null},".repeat(20_000));
+        let copies = vec!["op: copy, from: /x, path: /y/-".to_owned(); 22];
+        let first = [
+            format!("op: add, path: /x, value: {value}"),
+            "op: add, path: /y, value: []".to_owned(),
+        ];
+        json_patched(OBJECT.to_owned(), &[&first[..], &copies].concat())
+    }),
+    ("a-json-patch-of-small-objects", "bytes of text", || {
+        let value = format!("[{}null]", "{\"\":null},".repeat(450_000));
+        json_patched_by(format!(
+            "[{{\"op\": \"add\", \"path\": \"/x\", \"value\": {value}}}]"
+        ))
+    }),
     ("json-patches-of-many-values", "bytes of text", || {
         let value = format!("[{}0]", "0,".repeat(10 << 20));
         many_files(
@@ -121,6 +136,17 @@ pub(super) const INPUTS: &[Hostile] = &[
         )
     }),
 ];
+
+fn json_patched_by(patch: String) -> Result<(), String> {
+    kustomize(&[
+        (
+            "kustomization.yaml",
+            "resources: [a.yaml]\npatches: [{path: p.yaml, target: {kind: ConfigMap}}]\n".to_owned(),
+        ),
+        ("a.yaml", OBJECT.to_owned()),
+        ("p.yaml", patch),
+    ])
+}
 
 /// A path of more parts than any stack is deep, and of fewer bytes than anybody would notice.
 fn path(separator: char) -> String {

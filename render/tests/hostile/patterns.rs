@@ -50,6 +50,16 @@ pub(super) const INPUTS: &[Hostile] = &[
             "",
         )
     }),
+    // Behind each of them, none closes.
+    ("braces-of-a-selector", "builds", || {
+        let pattern = format!("(?:{}){{0}}|a", "{".repeat(250_000));
+        built(
+            &format!(
+                "patches: [{{target: {{name: '{pattern}'}}, patch: '[{{\"op\": \"remove\", \"path\": \"/data\"}}]'}}]\n"
+            ),
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {}\n",
+        )
+    }),
     ("groups-that-nothing-names", "builds", || {
         chart(
             "a: {{ regexReplaceAll (printf `%sa` (repeat 4000 `()`)) (repeat 1000 `ab`) `y` | len }}",

@@ -27,7 +27,7 @@ pub(super) const INPUTS: &[Hostile] = &[
 ];
 
 /// Builds an object, with what a kustomization says beside it.
-fn built(fields: &str, object: String) -> Result<(), String> {
+pub(crate) fn built(fields: &str, object: String) -> Result<(), String> {
     kustomize(&[
         ("kustomization.yaml", format!("resources: [a.yaml]\n{fields}")),
         ("a.yaml", object),

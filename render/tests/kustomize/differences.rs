@@ -48,6 +48,11 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
         "yaml_that_nests_past_the_budget_is_refused",
     ),
     (
+        "`test` of a list that holds null",
+        "render/tests/kustomize_bounds.rs",
+        "a_test_of_a_list_that_holds_null_is_answered",
+    ),
+    (
         "`needsHashSuffix` in an annotation",
         "render/tests/kustomize_bounds.rs",
         "the_hash_of_other_kinds_is_that_of_their_content",
@@ -106,11 +111,6 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
         "A directory without a kustomization",
         "cli/tests/cli/offline.rs",
         "a_directory_without_kustomization_gets_the_one_flux_would_write",
-    ),
-    (
-        "An operation of a JSON patch without `op`",
-        "render/tests/kustomize_errors.rs",
-        "an_operation_without_op_or_path_is_refused_whatever_it_selects",
     ),
     (
         "Texts of error messages",

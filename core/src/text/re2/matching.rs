@@ -8,7 +8,7 @@ use regex_automata::meta::{self, BuildError};
 use regex_automata::nfa::thompson::WhichCaptures;
 
 use super::size::Size;
-use super::{SyntaxError, beyond, syntax, translate};
+use super::{SyntaxError, beyond, fault, syntax, translate};
 
 /// The most bytes that the states of an automaton may take which is built while it searches, forwards and backwards each.
 const MAX_CACHE: usize = 64 << 10;
@@ -30,11 +30,26 @@ impl Regex {
     /// An expression that cannot be translated, and one that takes more.
     pub fn compile(pattern: &str, size_limit: usize) -> Result<Regex, SyntaxError> {
         let translated = translate(pattern)?;
+        Self::build(translated, size_limit).or_else(|error| refused(&error, pattern))
+    }
+
+    /// Compiles an expression in the syntax of Rust's crate, which may take so many bytes.
+    ///
+    /// # Errors
+    ///
+    /// An expression that cannot be read, and one that takes more, for which the error says that it is a bound.
+    pub fn compile_translated(translated: &str, size_limit: usize) -> Result<Regex, SyntaxError> {
+        Self::build(translated.to_owned(), size_limit).or_else(|error| match error.size_limit() {
+            Some(_) => refused(&error, translated),
+            None => fault("cannot be read", translated),
+        })
+    }
+
+    fn build(translated: String, size_limit: usize) -> Result<Regex, BuildError> {
         let regex = meta::Regex::builder()
             .syntax(syntax())
             .configure(config(size_limit).which_captures(WhichCaptures::Implicit))
-            .build(&translated)
-            .or_else(|error| refused(&error, pattern))?;
+            .build(&translated)?;
         let Size { states, ranges, .. } = Size::of(&translated);
         Ok(Regex {
             regex,

@@ -362,20 +362,25 @@ impl<'p> Parser<'p> {
     }
 }
 
-/// Reads `{least,most}`; a brace of any other shape stands for itself.
+/// Reads `{least,most}`; a brace of any other shape stands for itself. No further than its digits is looked, since there
+/// may be as many braces as characters.
 fn count(text: &str) -> Option<(i64, Option<i64>, &str)> {
-    let (inner, after) = text[1..].split_once('}')?;
-    let (least, most) = match inner.split_once(',') {
-        None => (number(inner)?, Some(number(inner)?)),
-        Some((least, "")) => (number(least)?, None),
-        Some((least, most)) => (number(least)?, Some(number(most)?)),
+    let (least, rest) = number(&text[1..])?;
+    let (most, rest) = match rest.strip_prefix(',') {
+        None => (Some(least), rest),
+        Some(rest) if rest.starts_with('}') => (None, rest),
+        Some(rest) => {
+            let (most, rest) = number(rest)?;
+            (Some(most), rest)
+        }
     };
-    Some((least, most, after))
+    Some((least, most, rest.strip_prefix('}')?))
 }
 
-/// Reads a number without zeros in front of it; one that is too large stays so.
-fn number(text: &str) -> Option<i64> {
-    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let padded = text.len() > 1 && text.starts_with('0');
-    (digits && !padded).then(|| text.parse().unwrap_or(i64::MAX))
+/// Reads a number without zeros in front of it, and returns what is behind it; one that is too large stays so.
+fn number(text: &str) -> Option<(i64, &str)> {
+    let length = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (digits, rest) = text.split_at(length);
+    let padded = length > 1 && digits.starts_with('0');
+    (length > 0 && !padded).then(|| (digits.parse().unwrap_or(i64::MAX), rest))
 }

@@ -7,7 +7,9 @@ use super::charge::BYTES_COMPARED_PER_STEP;
 use super::{Args, Dot, Frame, Interp, Outcome, RED_ZONE, STACK_STEP, Walk};
 use crate::helm::ast::{Command, Expr, ExprKind, Number, Pipe};
 use crate::helm::exec_error::ExecError;
+use crate::helm::files;
 use crate::helm::funcs::values;
+use crate::helm::object::Object;
 use crate::helm::value::{MapKind, Val};
 
 /// How many variables are looked at for one step.
@@ -237,7 +239,12 @@ impl Interp<'_> {
                 };
                 let args = self.arguments(frame, dot, name, signature, args)?;
                 self.charge_method(frame, &receiver.value, name, &args)?;
-                let called = object.invoke(name, &args);
+                let called = match (&*object, args.first().and_then(Val::as_str)) {
+                    (Object::Files(files), Some(pattern)) if &**name == "Glob" => {
+                        files::matching(self, files, pattern)
+                    }
+                    _ => object.invoke(name, &args),
+                };
                 self.method_returned(frame, name, node, called)
             }
             _ => {

@@ -46,27 +46,51 @@ pub(super) fn base64_bytes(text: &str) -> Result<Vec<u8>, String> {
     decoded.ok_or_else(|| format!("illegal base64 data at input byte {}", bad_base64(text)))
 }
 
-/// Returns where Go stops reading: at the first byte that does not belong, or where the last group starts.
+/// Returns where Go stops reading.
 fn bad_base64(text: &str) -> usize {
-    let mut group = 0;
-    let mut pads = 0;
-    for (at, byte) in text.bytes().enumerate() {
-        match byte {
-            b'\n' | b'\r' => {}
-            b'=' if group >= 2 && pads == 0 && group < 4 => {
-                pads = 4 - group - 1;
-                if pads == 0 {
-                    return text[at + 1..]
-                        .find(|c| !matches!(c, '\n' | '\r'))
-                        .map_or(at, |after| at + 1 + after);
-                }
-            }
-            b'=' if pads > 0 => pads -= 1,
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'+' | b'/' if pads == 0 => group = (group + 1) % 4,
-            _ => return at,
+    let text = text.as_bytes();
+    let mut at = 0;
+    while at < text.len() {
+        match quantum(text, at) {
+            Ok(next) => at = next,
+            Err(stop) => return stop,
         }
     }
-    text.len() - group.min(text.len())
+    at
+}
+
+/// Passes four digits, or the last ones with their padding; fails with where Go stops.
+fn quantum(text: &[u8], start: usize) -> Result<usize, usize> {
+    let breaks = |at: usize| text[at..].iter().take_while(|byte| is_break(byte)).count();
+    let (mut at, mut digits) = (start, 0);
+    while digits < 4 {
+        let Some(byte) = text.get(at) else {
+            return if digits == 0 { Ok(at) } else { Err(at - digits) };
+        };
+        at += 1;
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'+' | b'/' => digits += 1,
+            byte if is_break(byte) => {}
+            b'=' if digits >= 2 => {
+                if digits == 2 {
+                    at += breaks(at);
+                    match text.get(at) {
+                        None => return Err(at),
+                        Some(b'=') => at += 1,
+                        Some(_) => return Err(at - 1),
+                    }
+                }
+                at += breaks(at);
+                return if at < text.len() { Err(at) } else { Ok(at) };
+            }
+            _ => return Err(at - 1),
+        }
+    }
+    Ok(at)
+}
+
+fn is_break(byte: &u8) -> bool {
+    matches!(byte, b'\n' | b'\r')
 }
 
 const BASE32: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
@@ -91,25 +115,48 @@ fn base32(bytes: &[u8]) -> String {
 }
 
 fn base32_decoded(text: &str) -> Val {
-    let compact: Vec<u8> = text
-        .bytes()
-        .filter(|byte| !matches!(byte, b'\n' | b'\r'))
-        .collect();
-    let mut out = Vec::new();
-    for (group, chunk) in compact.chunks(8).enumerate() {
-        let digits: Vec<u64> = chunk
-            .iter()
-            .take_while(|byte| **byte != b'=')
-            .map_while(|byte| BASE32.iter().position(|known| known == byte).map(|at| at as u64))
-            .collect();
-        let padded = chunk[digits.len()..].iter().all(|byte| *byte == b'=');
-        if chunk.len() < 8 || !padded || matches!(digits.len(), 0 | 1 | 3 | 6) {
-            return format!("illegal base32 data at input byte {}", group * 8 + digits.len()).into();
-        }
-        let bits = (0..8).fold(0u64, |bits, at| bits << 5 | digits.get(at).copied().unwrap_or(0));
-        out.extend(&bits.to_be_bytes()[3..3 + digits.len() * 5 / 8]);
+    let compact: Vec<u8> = text.bytes().filter(|byte| !is_break(byte)).collect();
+    match base32_bytes(&compact) {
+        Ok(bytes) => Val::of_bytes(&bytes),
+        Err(stop) => format!("illegal base32 data at input byte {stop}").into(),
     }
-    Val::of_bytes(&out)
+}
+
+/// Reads base32 as Go does, which looks at nothing behind the padding of the last group; fails with where it stops.
+fn base32_bytes(text: &[u8]) -> Result<Vec<u8>, usize> {
+    let mut out = Vec::with_capacity(text.len() / 8 * 5);
+    let (mut at, mut ended) = (0, false);
+    while at < text.len() && !ended {
+        let (mut bits, mut digits) = (0u64, 0);
+        while digits < 8 {
+            let Some(byte) = text.get(at) else {
+                return Err(text.len() - digits);
+            };
+            at += 1;
+            let left = text.len() - at;
+            // A group has this padding only where less than another group follows.
+            if *byte == b'=' && digits >= 2 && left < 8 {
+                if left + digits < 7 {
+                    return Err(text.len());
+                }
+                let padding = text[at..].iter().take(7 - digits);
+                if let Some(other) = padding.into_iter().position(|byte| *byte != b'=') {
+                    return Err(at + other - 1);
+                }
+                if matches!(digits, 3 | 6) {
+                    return Err(at - 1);
+                }
+                ended = true;
+                break;
+            }
+            let digit = BASE32.iter().position(|known| known == byte).ok_or(at - 1)?;
+            bits = bits << 5 | digit as u64;
+            digits += 1;
+        }
+        let bits = bits << (5 * (8 - digits));
+        out.extend(&bits.to_be_bytes()[3..3 + digits * 5 / 8]);
+    }
+    Ok(out)
 }
 
 /// Returns bytes as hexadecimal digits.

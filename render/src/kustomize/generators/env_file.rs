@@ -8,17 +8,12 @@ pub(super) struct EnvLine<'c> {
     pub(super) number: usize,
     pub(super) key: &'c str,
     pub(super) value: &'c str,
-    /// Whether a `=` ends the key; without one, the whole line is the key.
-    ends_key: bool,
 }
 
-impl EnvLine<'_> {
-    /// Tells whether errors may quote the key: a file of secrets may hold one on a line of its own, or something that
-    /// only ends in `=`.
-    pub(super) fn is_named(&self) -> bool {
-        let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-        self.ends_key && self.key.bytes().all(is_legal)
-    }
+/// Tells whether errors may quote a key: a file of secrets may hold one on a line of its own, and base64 ends in `=`.
+pub(super) fn is_named(key: &str, value: &str) -> bool {
+    let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    key.bytes().all(is_legal) && value.bytes().any(|byte| byte != b'=')
 }
 
 /// Returns the lines of a file that have a key.
@@ -38,15 +33,7 @@ pub(super) fn env_lines(content: &[u8]) -> impl Iterator<Item = Result<EnvLine<'
         if line.starts_with('#') {
             return None;
         }
-        let (key, value, ends_key) = match line.split_once('=') {
-            Some((key, value)) => (key, value, true),
-            None => (line, "", false),
-        };
-        (!key.is_empty()).then_some(Ok(EnvLine {
-            number,
-            key,
-            value,
-            ends_key,
-        }))
+        let (key, value) = line.split_once('=').unwrap_or((line, ""));
+        (!key.is_empty()).then_some(Ok(EnvLine { number, key, value }))
     })
 }

@@ -24,6 +24,11 @@ pub(super) struct Scalar {
     written: Option<Box<str>>,
 }
 
+/// How a null is told from others which is the value of an operation: to the library it equals no null of a document.
+const GIVEN: &str = "";
+/// The same of one that was copied, which equals no value of an operation either.
+const COPIED: &str = " ";
+
 impl Scalar {
     fn text(&self) -> Cow<'_, str> {
         match &self.written {
@@ -65,6 +70,22 @@ impl Document {
         matches!(self, Document::Scalar(scalar) if scalar.value.is_null())
     }
 
+    /// Tells whether it is a null as documents have them, which the library does not tell from a field that is missing.
+    pub(super) fn is_nothing(&self) -> bool {
+        matches!(self, Document::Scalar(scalar) if scalar.value.is_null() && scalar.written.is_none())
+    }
+
+    /// Returns the value of an operation as the library holds it.
+    pub(super) fn given(self) -> Document {
+        match self.is_null() {
+            true => Document::Scalar(Scalar {
+                value: Value::Null,
+                written: Some(GIVEN.into()),
+            }),
+            false => self,
+        }
+    }
+
     pub(super) fn as_str(&self) -> Option<&str> {
         match self {
             Document::Scalar(scalar) => scalar.value.as_str(),
@@ -88,7 +109,10 @@ impl Document {
         match self {
             Document::Scalar(scalar) => Document::Scalar(Scalar {
                 value: scalar.value.clone(),
-                written: scalar.written.as_deref().map(escaped),
+                written: match (&scalar.value, scalar.written.as_deref()) {
+                    (Value::Null, Some(_)) => Some(COPIED.into()),
+                    (_, written) => written.map(escaped),
+                },
             }),
             Document::Array(items) => Document::Array(items.iter().map(Document::copied).collect()),
             Document::Object(fields) => {

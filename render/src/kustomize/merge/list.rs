@@ -4,10 +4,10 @@ use std::collections::{BTreeSet, HashMap};
 
 use smol_str::SmolStr;
 
-use super::is_empty_map;
+use super::nodes::{is_empty_map, scalar};
+use super::room::Room;
 use super::rows::Row;
 use crate::kustomize::error::{Result, invalid};
-use crate::kustomize::steps::Steps;
 use crate::yaml::node::{Kind, Node};
 
 /// A list under change: what is removed leaves a gap until the end.
@@ -19,27 +19,25 @@ pub(super) struct List<'s> {
     lists: BTreeSet<usize>,
     scalars: BTreeSet<usize>,
     /// For each set of keys, the items with a given value of each.
-    by_values: HashMap<Vec<String>, HashMap<Row, BTreeSet<usize>>>,
-    steps: &'s Steps<'s>,
+    by_values: HashMap<Vec<&'s str>, HashMap<Row, BTreeSet<usize>>>,
+    room: &'s Room<'s>,
 }
 
 /// Returns an item's values of some keys, when it has them all.
-fn values(item: &Node, keys: &[String]) -> Option<Row> {
+fn values(item: &Node, keys: &[&str]) -> Option<Row> {
     if let [key] = keys
         && key.is_empty()
     {
-        return Some(vec![SmolStr::new(item.text())]);
+        return Some(vec![scalar(item)]);
     }
     if item.kind() != Kind::Map || item.is_null() {
         return None;
     }
-    keys.iter()
-        .map(|key| item.get(key).map(|value| SmolStr::new(value.text())))
-        .collect()
+    keys.iter().map(|key| item.get(key).map(scalar)).collect()
 }
 
 impl<'s> List<'s> {
-    pub(super) fn new(items: Vec<Node>, steps: &'s Steps<'s>) -> List<'s> {
+    pub(super) fn new(items: Vec<Node>, room: &'s Room<'s>) -> Result<List<'s>> {
         let mut list = List {
             items: Vec::with_capacity(items.len()),
             void: BTreeSet::new(),
@@ -47,19 +45,19 @@ impl<'s> List<'s> {
             lists: BTreeSet::new(),
             scalars: BTreeSet::new(),
             by_values: HashMap::new(),
-            steps,
+            room,
         };
-        items.into_iter().for_each(|item| list.push(item));
-        list
+        items.into_iter().try_for_each(|item| list.push(item))?;
+        Ok(list)
     }
 
     pub(super) fn into_items(self) -> Vec<Node> {
         self.items.into_iter().flatten().collect()
     }
 
-    pub(super) fn push(&mut self, item: Node) {
+    pub(super) fn push(&mut self, item: Node) -> Result<()> {
         self.items.push(None);
-        self.put(self.items.len() - 1, Some(item));
+        self.put(self.items.len() - 1, Some(item))
     }
 
     pub(super) fn item_mut(&mut self, at: usize) -> Option<&mut Node> {
@@ -67,7 +65,7 @@ impl<'s> List<'s> {
     }
 
     /// Puts an item in the place of another, or leaves a gap there.
-    pub(super) fn put(&mut self, at: usize, item: Option<Node>) {
+    pub(super) fn put(&mut self, at: usize, item: Option<Node>) -> Result<()> {
         let old = std::mem::replace(&mut self.items[at], item);
         for (item, present) in [(old.as_ref(), false), (self.items[at].as_ref(), true)] {
             let Some(item) = item else { continue };
@@ -81,18 +79,26 @@ impl<'s> List<'s> {
                 Kind::Scalar => &mut self.scalars,
             });
             for (keys, by_values) in &mut self.by_values {
+                self.room.steps.spend_few(keys.len())?;
                 if let Some(values) = values(item, keys) {
+                    if !by_values.contains_key(&values) {
+                        self.room.rows(1, keys.len())?;
+                    }
                     change(by_values.entry(values).or_default());
                 }
             }
         }
+        Ok(())
     }
 
     /// Returns where the items stand that have given values of given keys.
-    fn with(&mut self, keys: &[String], row: &Row) -> Result<Option<&BTreeSet<usize>>> {
-        self.steps.spend(1)?;
+    fn with(&mut self, keys: &[&'s str], row: &Row) -> Result<Option<&BTreeSet<usize>>> {
+        self.room.steps.spend(1)?;
+        self.room
+            .steps
+            .spend_text(keys.iter().map(|key| key.len()).sum())?;
         if !self.by_values.contains_key(keys) {
-            self.steps.spend(self.items.len())?;
+            self.room.rows(self.items.len(), keys.len())?;
             let mut by_values: HashMap<Row, BTreeSet<usize>> = HashMap::new();
             for (at, item) in self.items.iter().enumerate() {
                 if let Some(values) = item.as_ref().and_then(|item| values(item, keys)) {
@@ -105,7 +111,7 @@ impl<'s> List<'s> {
     }
 
     /// Returns where the first item stands that has given values of given keys.
-    pub(super) fn find(&mut self, keys: &[String], row: &Row) -> Result<Option<usize>> {
+    pub(super) fn find(&mut self, keys: &[&'s str], row: &Row) -> Result<Option<usize>> {
         let found = self.with(keys, row)?;
         Ok(found.and_then(BTreeSet::first).copied())
     }
@@ -114,38 +120,36 @@ impl<'s> List<'s> {
     ///
     /// An empty value asks only for the field, and keys without a value for nothing; nulls and empty maps go in any
     /// case, and without any value everything goes. So kyaml's `ElementSetter` has it.
-    pub(super) fn set(&mut self, element: Option<&Node>, keys: &[String], row: &[SmolStr]) -> Result<()> {
+    pub(super) fn set(&mut self, element: Option<Node>, keys: &[&'s str], row: &[SmolStr]) -> Result<()> {
         for at in std::mem::take(&mut self.void) {
-            self.put(at, None);
+            self.put(at, None)?;
         }
         let keys = &keys[..keys.len().min(row.len())];
         let row = &row[..keys.len()];
         let found = if row.is_empty() {
             for at in 0..self.items.len() {
-                self.put(at, None);
+                self.put(at, None)?;
             }
             self.items.clear();
             Vec::new()
         } else {
             self.matching(keys, row)?
         };
-        self.steps.spend(found.len())?;
-        if let (Some(element), true) = (element, found.len() > 1) {
-            let copies = found.len() - 1;
-            self.steps.spend(element.count().saturating_mul(copies))?;
-            self.steps
-                .spend_bytes(element.text_bytes().saturating_mul(copies))?;
+        self.room.steps.spend(found.len())?;
+        let Some((last, others)) = found.split_last() else {
+            return match element.filter(|e| !e.is_null()) {
+                Some(element) => self.push(element),
+                None => Ok(()),
+            };
+        };
+        for at in others {
+            let copy = element.as_ref().map(|e| self.room.copy_to_keep(e));
+            self.put(*at, copy.transpose()?)?;
         }
-        for at in &found {
-            self.put(*at, element.cloned());
-        }
-        if let Some(element) = element.filter(|e| !e.is_null() && found.is_empty()) {
-            self.push(element.clone());
-        }
-        Ok(())
+        self.put(*last, element)
     }
 
-    fn matching(&mut self, keys: &[String], row: &[SmolStr]) -> Result<Vec<usize>> {
+    fn matching(&mut self, keys: &[&'s str], row: &[SmolStr]) -> Result<Vec<usize>> {
         let scalars = keys[0].is_empty();
         // Without a value of the first key each item is asked for it, whatever the item is.
         let other = if scalars { &self.maps } else { &self.scalars };
@@ -163,7 +167,7 @@ impl<'s> List<'s> {
             return Ok(found.into_iter().flatten().copied().collect());
         }
         let given = || keys.iter().zip(row).filter(|(_, value)| !value.is_empty());
-        let given_keys: Vec<String> = given().map(|(key, _)| key.clone()).collect();
+        let given_keys: Vec<&str> = given().map(|(key, _)| *key).collect();
         let given_values: Row = given().map(|(_, value)| value.clone()).collect();
         let found: Vec<usize> = if given_keys.is_empty() {
             self.maps.iter().copied().collect()
@@ -174,7 +178,7 @@ impl<'s> List<'s> {
         if given_keys.len() == keys.len() {
             return Ok(found);
         }
-        self.steps.spend(found.len())?;
+        self.room.steps.spend(found.len().saturating_mul(keys.len()))?;
         let has_all = |at: &usize| {
             let item = self.items[*at].as_ref();
             item.is_some_and(|item| keys.iter().all(|key| item.get(key).is_some()))

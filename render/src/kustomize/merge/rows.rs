@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use smol_str::SmolStr;
 
 use crate::kustomize::error::Result;
-use crate::kustomize::steps::Steps;
 use crate::yaml::node::Node;
+
+use super::nodes::scalar;
+use super::room::Room;
 
 /// The values of an item's keys; empty where the item says nothing.
 pub(super) type Row = Vec<SmolStr>;
@@ -17,48 +19,56 @@ type Mask = Vec<bool>;
 type ByValues = HashMap<Row, BTreeSet<usize>>;
 
 /// Lists the rows of the items of patch and object, those of the patch first.
-pub(super) fn rows(patch: Option<&Node>, object: &Node, keys: &[String]) -> Vec<Row> {
+pub(super) fn rows(patch: Option<&Node>, object: &Node, keys: &[&str], room: &Room<'_>) -> Result<Vec<Row>> {
+    // Taken before anything is made: a type may have many keys, and a list many items.
+    room.rows(count(patch, object), keys.len())?;
     let mut seen = HashSet::new();
     let items = patch.into_iter().chain([object]).flat_map(Node::items);
-    let value = |item: &Node, key: &String| {
+    let value = |item: &Node, key: &str| {
         let value = item.get(key).filter(|v| !v.is_empty());
-        SmolStr::new(value.map_or("", Node::text))
+        value.map_or_else(SmolStr::default, scalar)
     };
-    items
+    Ok(items
         .map(|item| keys.iter().map(|key| value(item, key)).collect::<Row>())
         .filter(|row| !row.is_empty() && seen.insert(row.clone()))
-        .collect()
+        .collect())
 }
 
 /// Lists the scalars of patch and object, each as a row.
-pub(super) fn scalars(patch: Option<&Node>, object: &Node) -> Vec<Row> {
+pub(super) fn scalars(patch: Option<&Node>, object: &Node, room: &Room<'_>) -> Result<Vec<Row>> {
+    room.rows(count(patch, object), 1)?;
     let mut seen = HashSet::new();
     let items = patch.into_iter().chain([object]).flat_map(Node::items);
-    items
-        .map(|item| vec![SmolStr::new(item.text())])
+    Ok(items
+        .map(|item| vec![scalar(item)])
         .filter(|row| seen.insert(row.clone()))
-        .collect()
+        .collect())
+}
+
+fn count(patch: Option<&Node>, object: &Node) -> usize {
+    patch.map_or(0, |patch| patch.items().len()) + object.items().len()
 }
 
 /// Makes one of rows that differ only where one of them says nothing.
 ///
 /// kyaml compares each row with each other, in order. Here a row finds its like by the values that both have, so that
 /// only pairs are looked at of which at least one changes.
-pub(super) fn merge(rows: Vec<Row>, steps: &Steps<'_>) -> Result<Vec<Row>> {
+pub(super) fn merge(rows: Vec<Row>, room: &Room<'_>) -> Result<Vec<Row>> {
     if rows.iter().all(|row| row.iter().all(|value| !value.is_empty())) {
         return Ok(rows);
     }
+    room.rows(rows.len(), rows.first().map_or(0, Vec::len))?;
     let mut index = Index::new(rows);
     for i in 0..index.rows.len() {
         let mut from = 0;
-        while let Some(j) = index.next_like(i, from, steps)? {
+        while let Some(j) = index.next_like(i, from, room)? {
             let merged: Row = index.rows[i]
                 .iter()
                 .zip(&index.rows[j])
                 .map(|(a, b)| if a.is_empty() { b.clone() } else { a.clone() })
                 .collect();
-            index.replace(i, merged.clone());
-            index.replace(j, merged);
+            index.replace(i, merged.clone(), room)?;
+            index.replace(j, merged, room)?;
             from = j + 1;
         }
     }
@@ -99,11 +109,11 @@ impl Index {
     /// Returns the first row from a position on that is another than row `i` and may be made one with it.
     ///
     /// Rows of the same mask are the same or contradict each other.
-    fn next_like(&mut self, i: usize, from: usize, steps: &Steps<'_>) -> Result<Option<usize>> {
+    fn next_like(&mut self, i: usize, from: usize, room: &Room<'_>) -> Result<Option<usize>> {
         let row = &self.rows[i];
         let own = mask(row);
         let mut first: Option<usize> = None;
-        steps.spend(self.masks.len())?;
+        room.steps.spend(self.masks.len().saturating_mul(own.len()))?;
         for (other, members) in self.masks.iter().filter(|(other, _)| **other != own) {
             let both: Mask = own.iter().zip(other).map(|(a, b)| *a && *b).collect();
             let neither = own.iter().zip(other).any(|(a, b)| !*a && !*b);
@@ -112,7 +122,7 @@ impl Index {
             }
             let key = (other.clone(), both);
             if !self.by_values.contains_key(&key) {
-                steps.spend(members.len())?;
+                room.rows(members.len(), key.1.len())?;
                 let mut by_values = ByValues::new();
                 for at in members {
                     let values = values_at(&self.rows[*at], &key.1);
@@ -132,9 +142,9 @@ impl Index {
         Ok(first)
     }
 
-    fn replace(&mut self, at: usize, row: Row) {
+    fn replace(&mut self, at: usize, row: Row, room: &Room<'_>) -> Result<()> {
         if self.rows[at] == row {
-            return;
+            return Ok(());
         }
         let old = std::mem::replace(&mut self.rows[at], row);
         for (row, present) in [(&old, false), (&self.rows[at], true)] {
@@ -147,7 +157,11 @@ impl Index {
             };
             let of_mask = self.by_values.iter_mut().filter(|((of, _), _)| *of == mask);
             for ((_, positions), by_values) in of_mask {
-                let alike = by_values.entry(values_at(row, positions)).or_default();
+                let values = values_at(row, positions);
+                if !by_values.contains_key(&values) {
+                    room.rows(1, positions.len())?;
+                }
+                let alike = by_values.entry(values).or_default();
                 let _ = if present {
                     alike.insert(at)
                 } else {
@@ -155,12 +169,14 @@ impl Index {
                 };
             }
         }
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kustomize::steps::Steps;
 
     /// The rule as kyaml has it: each row against each other, in order.
     fn pair_by_pair(mut rows: Vec<Row>) -> Vec<Row> {
@@ -195,7 +211,7 @@ mod tests {
                 .map(|_| (0..width).map(|_| value()).collect())
                 .collect();
             let steps = Steps::new(u64::MAX, usize::MAX, None);
-            let merged = merge(rows.clone(), &steps).expect("there is no bound");
+            let merged = merge(rows.clone(), &Room::new(&steps)).expect("there is no bound");
             assert_eq!(merged, pair_by_pair(rows.clone()), "{rows:?}");
             changed += usize::from(merged != rows);
         }

@@ -203,6 +203,18 @@ pub(super) fn visit(
         call(node)?;
         return Ok(1);
     };
+    let mut unseen;
+    let node = match (node.is_null(), step, create) {
+        (false, ..) => node,
+        (true, Step::Any, _) | (true, Step::Field(_) | Step::Last | Step::Match { .. }, None) => {
+            return Ok(0);
+        }
+        // What kyaml puts into a null is found there, and not printed.
+        (true, ..) => {
+            unseen = Node::empty(next_kind(path, Kind::Map));
+            &mut unseen
+        }
+    };
     let name = match step {
         Step::Index(digits) => return visit_index(node, digits, rest, create, steps, call),
         Step::Match { key, value, text } => {
@@ -220,9 +232,6 @@ pub(super) fn visit(
         Step::Last => "-",
         Step::Field(name) => name,
     };
-    if node.is_null() {
-        return Ok(0);
-    }
     if node.kind() != Kind::Map {
         return not_a("map", node.kind());
     }
@@ -232,13 +241,14 @@ pub(super) fn visit(
     };
     match field {
         None => Ok(0),
-        Some(field) if field.kind() == Kind::Scalar && !rest.is_empty() && !field.is_null() => {
+        Some(field) if field.kind() == Kind::Scalar && !rest.is_empty() => {
             steps.spend(field.text().len())?;
             let before = steps.bytes_left();
             let parsed = Reader::of_text(steps).first(field.text().as_bytes())?;
-            let found = parsed.map_or(Ok(0), |mut inner| {
-                visit(&mut inner, rest, create, steps, &mut |_| Ok(()))
-            });
+            let found = match parsed {
+                Some(mut inner) => visit(&mut inner, rest, create, steps, &mut |_| Ok(())),
+                None => Err(invalid("a text that is empty leads no further")),
+            };
             // What was read is gone.
             steps.give_back(before.saturating_sub(steps.bytes_left()));
             found

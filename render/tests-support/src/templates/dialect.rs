@@ -2,6 +2,13 @@
 
 /// Regular expressions.
 pub const REGEXPS: &[&str] = &[
+    "{{ regexReplaceAll \"(?P<1234567890>a)\" \"xax\" \"[$1234567890]\" }}|{{ regexReplaceAll \"(?P<123456789>a)\" \"xax\" \"[$123456789]\" }}|{{ regexReplaceAll \"(?P<99999999999999999999>a)\" \"xax\" \"[${99999999999999999999}]\" }}|{{ regexReplaceAll \"(a)\" \"xax\" \"[$1000000000][$0000000001]\" }}",
+    "{{ regexMatch \"^a{$\" \"a{\" }}|{{ regexMatch \"^a{1$\" \"a{1\" }}|{{ regexMatch \"^a{1,$\" \"a{1,\" }}|{{ regexMatch \"^a{,2}$\" \"a{,2}\" }}|{{ regexMatch \"^a{01}$\" \"a{01}\" }}|{{ regexMatch \"^a{1,01}$\" \"a{1,01}\" }}|{{ regexMatch \"^a{1,2$\" \"a{1,2\" }}|{{ regexMatch \"^a{1x}$\" \"a{1x}\" }}|{{ regexMatch \"^a{{2}$\" \"a{{2}\" }}|{{ regexMatch \"^a{1}{$\" \"a{1}{\" }}|{{ regexMatch \"^a{ 1}$\" \"a{ 1}\" }}|{{ regexMatch \"^a{0,}$\" \"a{0,}\" }}|{{ regexMatch \"^a{}$\" \"a{}\" }}|{{ regexMatch \"^a{1,2,3}$\" \"a{1,2,3}\" }}",
+    "{{ regexReplaceAll \"a{\" \"aaa{a{1\" \"-\" }}|{{ regexReplaceAll \"a{1\" \"aaa{a{1\" \"-\" }}|{{ regexReplaceAll \"a{1,\" \"aaa{a{1\" \"-\" }}|{{ regexReplaceAll \"a{,2}\" \"aaa{a{1\" \"-\" }}|{{ regexReplaceAll \"a{01}\" \"aaa{a{1\" \"-\" }}|{{ regexReplaceAll \"a{1,01}\" \"aaa{a{1\" \"-\" }}|{{ regexReplaceAll \"a{1,2\" \"aaa{a{1\" \"-\" }}|{{ regexReplaceAll \"a{1x}\" \"aaa{a{1\" \"-\" }}|{{ regexReplaceAll \"a{{2}\" \"aaa{a{1\" \"-\" }}|{{ regexReplaceAll \"a{1}{\" \"aaa{a{1\" \"-\" }}|{{ regexReplaceAll \"a{ 1}\" \"aaa{a{1\" \"-\" }}|{{ regexReplaceAll \"a{0,}\" \"aaa{a{1\" \"-\" }}|{{ regexReplaceAll \"a{}\" \"aaa{a{1\" \"-\" }}|{{ regexReplaceAll \"a{1,2,3}\" \"aaa{a{1\" \"-\" }}",
+    "{{ regexReplaceAll \"a{99999999999999999999}\" \"aaa\" \"-\" }}",
+    "{{ regexReplaceAll \"a{1,99999999999999999999}\" \"aaa\" \"-\" }}",
+    "{{ regexReplaceAll \"a{2,1}\" \"aaa\" \"-\" }}",
+    "{{ regexReplaceAll \"a{1001,}\" \"aaa\" \"-\" }}",
     "{{ regexMatch \"^[\\\\w-\\\\.]+$\" \"mymaster\" }}{{ regexMatch \"[\\\\w-a]\" \"-\" }}{{ regexMatch \"\\\\141\" \"a\" }}{{ regexMatch \"a**\" \"a\" }}",
     "{{ regexMatch \"\\\\<a\" \"a\" }}{{ regexMatch \"\\\\<a\" \"<a\" }}{{ regexMatch \"[a--b]\" \"a\" }}{{ regexMatch \"(?x) a b\" \"ab\" }}{{ regexMatch \"x*+\" \"x\" }}{{ regexMatch \"\\\\u0061\" \"a\" }}",
     "{{ regexMatch \"\\\\p{Alphabetic}\" \"a\" }}{{ regexMatch \"[[:foo:]]\" \"a\" }}{{ regexMatch \"a{1001}\" \"a\" }}{{ regexMatch \"\\\\p{^L}\" \"1\" }}{{ regexMatch \"\\\\pN\" \"1\" }}{{ regexMatch \"\\\\C\" \"a\" }}",

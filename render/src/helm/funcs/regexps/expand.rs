@@ -116,9 +116,14 @@ fn parts(replacement: &str) -> Vec<Part<'_>> {
     parts
 }
 
+/// The most digits of a number; Go takes more of them for a name.
+const DIGITS: usize = 9;
+
 /// Returns the group of a number or a name.
 fn named(name: &str) -> Part<'_> {
-    let is_number = name.bytes().all(|byte| byte.is_ascii_digit()) && (name == "0" || !name.starts_with('0'));
+    let is_number = name.len() <= DIGITS
+        && name.bytes().all(|byte| byte.is_ascii_digit())
+        && (name == "0" || !name.starts_with('0'));
     match (is_number, name.parse()) {
         (true, Ok(number)) => Part::Numbered(number),
         (true, Err(_)) => Part::Text(""),
