@@ -96,7 +96,10 @@ fn operation(read: Document) -> Result<Operation, String> {
     let text = |name: &str| fields.get(name).and_then(Document::as_str).map(str::to_owned);
     let (op, path, from) = (text("op").unwrap_or_default(), text("path"), text("from"));
     let fault = match (&path, fields.contains_key("path")) {
-        (None, true) => Some(format!("operation '{}' has a path that is no text", shortened(&op))),
+        (None, true) => Some(format!(
+            "operation '{}' has a path that is no text",
+            shortened(&op)
+        )),
         (None, false) => {
             let meant = misspelt("path", fields.keys());
             Some(format!("operation '{}' has no path{meant}", shortened(&op)))
