@@ -45,11 +45,12 @@ impl Regex {
         })
     }
 
-    fn build(translated: String, size_limit: usize) -> Result<Regex, BuildError> {
+    fn build(translated: String, size_limit: usize) -> Result<Regex, Box<BuildError>> {
         let regex = meta::Regex::builder()
             .syntax(syntax())
             .configure(config(size_limit).which_captures(WhichCaptures::Implicit))
-            .build(&translated)?;
+            .build(&translated)
+            .map_err(Box::new)?;
         let Size { states, ranges, .. } = Size::of(&translated);
         Ok(Regex {
             regex,
