@@ -15,7 +15,7 @@ pub(super) fn invoke(files: &Rc<Files>, name: &str, argument: &str) -> Result<Va
     let data = || files.get(argument).map_or(&[][..], |data| &**data);
     Ok(match name {
         "Get" => Val::of_bytes(data()),
-        "GetBytes" => Val::Object(Rc::new(Object::Bytes(data().to_vec()))),
+        "GetBytes" => Val::Object(Rc::new(Object::Bytes(data().into()))),
         "Glob" => Val::Object(Rc::new(Object::Files(Rc::new(matching(files, argument)?)))),
         "Lines" => lines(&bytes::text(data())),
         "AsSecrets" => as_yaml(files, |data| {
