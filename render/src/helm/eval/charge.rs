@@ -17,6 +17,8 @@ const MAX_NESTING: usize = 1000;
 const BYTES_PER_STEP: usize = 16;
 /// How many bytes of a name are compared or hashed for one step.
 pub(super) const BYTES_COMPARED_PER_STEP: usize = 512;
+/// In how many sets of templates one is looked for in one step.
+const SETS_PER_STEP: u64 = 16;
 /// What a list or a map takes in memory for each thing that it holds.
 const BYTES_PER_ITEM: usize = 64;
 /// What a list takes in memory by itself.
@@ -332,6 +334,14 @@ impl Interp<'_> {
         // A pattern is compiled.
         self.steps(frame, asked.len() as u64)?;
         self.charge_entries(frame, receiver, false)
+    }
+
+    /// Takes the steps of looking for a template, which may be in any of the sets that texts within each other brought.
+    pub(in crate::helm) fn charge_sets(&mut self) -> Outcome<()> {
+        match u64::from(self.evaluating) / SETS_PER_STEP {
+            0 => Ok(()),
+            long => self.charge(long),
+        }
     }
 
     /// Takes the steps of looking something up by its name, where that is long.
