@@ -16,8 +16,8 @@ pub const MAX_DOCUMENT_BYTES: usize = 4 << 20;
 pub const MAX_DOCUMENTS: usize = 10_000;
 /// The deepest nesting of maps and lists.
 pub const MAX_DEPTH: usize = 64;
-/// The most maps, lists and scalars in one document, aliases expanded.
-pub const MAX_NODES: usize = 250_000;
+/// The most maps, lists and scalars in one document, aliases expanded; a map counts for ten more.
+pub const MAX_NODES: usize = 500_000;
 
 /// One document of a text, not yet decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

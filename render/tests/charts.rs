@@ -102,10 +102,10 @@ fn ours(files: &Files, values: Option<&str>) -> Ours {
         context: Context::default(),
     };
     let rendered = template(&input).map_err(|error| error.to_string())?;
+    let changes = rendered.reads.clock || rendered.reads.random;
     let text = rendered
         .text(&Output::default())
         .map_err(|error| error.to_string())?;
-    let changes = rendered.reads.clock || rendered.reads.random;
     Ok((text, !changes))
 }
 

@@ -56,6 +56,18 @@ fn refused(source: &str, why: &[&str]) {
     }
 }
 
+/// A template is looked for in the sets of all texts that are evaluated around it.
+#[test]
+fn looking_for_a_template_within_many_texts_takes_steps() {
+    let source = |depth: u32| {
+        format!(
+            "{{{{ define `x` }}}}{{{{ end }}}}{{{{ define `n` }}}}{{{{ if lt (int .i) {depth} }}}}{{{{ tpl (printf `{{{{ include \"n\" (dict \"i\" %d) }}}}` (add1 .i)) . }}}}{{{{ else }}}}{{{{ range until 20000 }}}}{{{{ include `x` . }}}}{{{{ end }}}}{{{{ end }}}}{{{{ end }}}}{{{{ include `n` (dict `i` 0) }}}}"
+        )
+    };
+    one(&source(10)).expect("few texts");
+    refused(&source(900), &["more than 1000000 steps"]);
+}
+
 /// Templates are given what is wrong with a text as a value: a bound would be a hole in what is rendered.
 #[test]
 fn a_text_of_too_many_values_ends_the_rendering_and_is_no_value() {

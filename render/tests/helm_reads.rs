@@ -238,12 +238,12 @@ fn whatever_changes_the_output_is_recorded() {
     let mut changed = 0;
     for (source, _) in CASES {
         let here = rendered(source, &HERE).expect("the case renders");
+        let noted = marks(&here.reads);
         let text = here.text(&Default::default()).unwrap_or_default();
         for (name, around) in &others {
             let there = rendered(source, around).expect("the case renders");
             if there.text(&Default::default()).unwrap_or_default() != text {
                 changed += 1;
-                let noted = marks(&here.reads);
                 assert!(
                     noted.split(' ').any(|noted| noted == *name),
                     "{source}: {name} is not in {noted:?}"

@@ -7,6 +7,8 @@ mod charts;
 mod entries;
 #[path = "hostile/kustomizations.rs"]
 mod kustomizations;
+#[path = "hostile/maps.rs"]
+mod maps;
 #[path = "hostile/merges.rs"]
 mod merges;
 #[path = "hostile/patterns.rs"]
@@ -20,7 +22,7 @@ mod shared_values;
 
 use std::{path::Path, process::Command, sync::Mutex};
 
-use flotilla_render::helm::action::template;
+use flotilla_render::helm::action::{Output, template};
 use flotilla_render::helm::archive::{File, Limits as ChartLimits};
 use flotilla_render::helm::chart::Chart;
 use flotilla_render::helm::context::{Context, Limits};
@@ -153,6 +155,10 @@ const INPUTS: &[Hostile] = &[
     ("values-as-yaml-kept-many-times", "bytes of output", || {
         kept("$.Values.YAML")
     }),
+    ("globs-kept-many-times", "bytes of output", globs_kept_many_times),
+    ("files-of-a-range-kept", "builds", files_of_a_range_kept),
+    ("output-of-many-manifests", "builds", || output(52, 50_000)),
+    ("output-of-few-manifests", "builds", || output(4, 600_000)),
     ("lists-printed-as-keys", "bytes of output", || {
         kept("dict (until 100000) 1")
     }),
@@ -179,6 +185,7 @@ fn inputs() -> impl Iterator<Item = &'static Hostile> {
         .chain(schemas::INPUTS)
         .chain(kustomizations::INPUTS)
         .chain(merges::INPUTS)
+        .chain(maps::INPUTS)
         .chain(patterns::INPUTS)
         .chain(pieces::INPUTS)
         .chain(shared_values::INPUTS)
@@ -469,6 +476,34 @@ fn kept(value: &str) -> Result<(), String> {
     chart_with(&source, &given, &[("big", &big)], limits)
 }
 
+/// Each is a map of all names: a pattern that is none matches all.
+fn globs_kept_many_times() -> Result<(), String> {
+    let names: Vec<String> = (0..5_000).map(|at| format!("f/{at}")).collect();
+    let files: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "")).collect();
+    let source = "{{ $d := dict }}{{ range $i := until 3500 }}{{ $_ := set $d (toString $i) ($.Files.Glob `[`) }}{{ end }}a: {{ len $d }}";
+    chart_with(source, "", &files, Limits::default())
+}
+
+/// The bytes of a file are there once, however often they are handed out.
+fn files_of_a_range_kept() -> Result<(), String> {
+    let file = "x".repeat(4_500_000);
+    let names: Vec<String> = (0..10).map(|at| format!("f{at}")).collect();
+    let files: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), file.as_str())).collect();
+    let source = "{{ $d := dict }}{{ range until 12 }}{{ $_ := set $d (toString .) (repeat 16000000 `a`) }}{{ end }}{{ range $i := until 6 }}{{ range $k, $v := $.Files }}{{ $_ := set $d (printf `%d%s` $i $k) $v }}{{ end }}{{ end }}a: {{ len $d }}";
+    chart_with(source, "", &files, Limits::default())
+}
+
+/// Writes so many manifests of so many lines each, and prints them.
+fn output(manifests: usize, lines: usize) -> Result<(), String> {
+    let line = format!("    {}\n", "x".repeat(95));
+    let (head, text) = (OBJECT, line.repeat(50_000));
+    let times = lines / 50_000;
+    let source = format!(
+        "{{{{ range until {manifests} }}}}---\n{head}data:\n  a: |\n{{{{ range until {times} }}}}{text}{{{{ end }}}}{{{{ end }}}}"
+    );
+    chart_with(&source, "", &[], Limits::default())
+}
+
 fn chart(source: &str, given: &str) -> Result<(), String> {
     let limits = Limits {
         steps: 300_000,
@@ -491,7 +526,8 @@ fn rendered(files: Vec<(String, String)>, given: &str, limits: Limits) -> Result
         .iter()
         .map(|(name, text)| File::new(name.as_str(), text.as_bytes()))
         .collect();
-    let chart = Chart::from_directory(files, ChartLimits::default()).map_err(|error| error.to_string())?;
+    let chart = Chart::from_directory(files, ChartLimits::default());
+    let chart = chart.map_err(|error| format!("{error}: {:?}", std::error::Error::source(&error)))?;
     let input = first_install(
         &chart,
         values::load(given.as_bytes()).map_err(|error| error.to_string())?,
@@ -500,7 +536,9 @@ fn rendered(files: Vec<(String, String)>, given: &str, limits: Limits) -> Result
             ..Context::default()
         },
     );
-    template(&input).map(|_| ()).map_err(|error| error.to_string())
+    let rendered = template(&input).map_err(|error| error.to_string())?;
+    let text = rendered.text(&Output::default());
+    text.map(|_| ()).map_err(|error| error.to_string())
 }
 
 fn yaml_made_in_a_template() -> Result<(), String> {

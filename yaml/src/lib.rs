@@ -8,6 +8,7 @@
 mod binary;
 mod encoding;
 pub mod json;
+mod memory;
 mod meter;
 mod natural;
 pub mod node;
@@ -25,6 +26,7 @@ mod value;
 mod write;
 
 pub use encoding::decode;
+pub use memory::{NODES_PER_MAP, json_bytes, map_bytes};
 pub use place::{Place, places};
 pub use read::{EXPANDED, Limits, Meaningless, NODES, ReadError, read, read_all, read_fields};
 pub use value::{Map, Value, from_float};

@@ -33,6 +33,8 @@ pub(super) trait Tree<'a> {
 
     /// Whether folded scalars of one paragraph are read too.
     const FOLDED: bool;
+    /// As how many nodes a map that has fields counts beside them.
+    const NODES_PER_MAP: usize;
 
     /// Makes a scalar without quotes; none where the full parser has to.
     fn plain(&self, text: &str, kept: bool) -> Option<Self::Node>;
@@ -182,6 +184,12 @@ impl<'a, T: Tree<'a>> Lines<'a, T> {
         self.byte(at) == Some(b'-') && (at + 1 == end || self.byte(at + 1) == Some(b' '))
     }
 
+    /// Counts what a map takes by itself that has fields and is kept.
+    fn enter_map(&mut self, keep: bool) -> Option<()> {
+        self.nodes += if keep { T::NODES_PER_MAP } else { 0 };
+        (self.nodes < self.limits.nodes).then_some(())
+    }
+
     /// Reads the list or map whose first line is the current one.
     fn collection(&mut self, depth: usize, keep: bool) -> Option<T::Node> {
         let line = self.line?;
@@ -194,6 +202,7 @@ impl<'a, T: Tree<'a>> Lines<'a, T> {
 
     fn map(&mut self, indent: usize, depth: usize, keep: bool) -> Option<T::Node> {
         self.enter(depth)?;
+        self.enter_map(keep)?;
         let first = self.fields.len();
         while let Some(line) = self.line.filter(|line| line.indent >= indent) {
             let Start::Key(key, behind) = self.start(line.start, line.end)? else {

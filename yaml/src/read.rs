@@ -12,6 +12,7 @@ mod tests;
 use std::collections::{BTreeSet, HashMap};
 
 use crate::Version;
+use crate::memory::NODES_PER_MAP;
 use crate::meter::{self, Meter, Over, Size};
 use crate::number::shortest32;
 use crate::parse::{Event, Parser, Scalar, ScanError, Style, WrittenTag, YAML_TAG};
@@ -25,7 +26,8 @@ pub struct Limits {
     pub bytes: usize,
     /// Nested lists and maps.
     pub depth: usize,
-    /// Scalars, lists and maps, those that aliases repeat and that are kept for them included.
+    /// Scalars, lists and maps, those that aliases repeat and that are kept for them included. A map that has fields
+    /// counts for [`NODES_PER_MAP`] more.
     pub nodes: usize,
     /// Bytes of texts, likewise.
     pub expanded: usize,
@@ -332,6 +334,14 @@ impl<'a> Reader<'a> {
             if matches!(event, Event::MappingEnd) {
                 return Ok(Value::Map(fields.map));
             }
+            if !fields.is_counted {
+                fields.is_counted = true;
+                let size = Size {
+                    nodes: NODES_PER_MAP,
+                    bytes: 0,
+                };
+                self.take(size, line)?;
+            }
             let key = if is_merge(&event) {
                 None
             } else {
@@ -413,6 +423,8 @@ impl<'a> Reader<'a> {
 #[derive(Default)]
 struct Fields {
     map: Map,
+    /// Whether what a map takes by itself is taken.
+    is_counted: bool,
     /// The keys that a merge brought and that may be overridden.
     merged: BTreeSet<String>,
 }

@@ -48,6 +48,20 @@ fn hostile() -> Vec<(&'static str, String, [bool; 2])> {
             (0..40_000).map(|at| format!("{at}:\n")).collect(),
             BOTH,
         ),
+        (
+            "maps of one field",
+            format!("[{}]", "{a: {a: {a: 1}}}, ".repeat(4_000)),
+            [true, false],
+        ),
+        (
+            "maps of one field by aliases",
+            format!(
+                "a: &a [{}]\nb: [{}]\n",
+                "{a: {a: {a: 1}}}, ".repeat(40),
+                aliases(100)
+            ),
+            [true, false],
+        ),
         ("many empty lists", format!("[{}]", "[],".repeat(70_000)), BOTH),
         ("brackets", "[".repeat(50_000), BOTH),
         ("dashes", "- ".repeat(50_000), BOTH),

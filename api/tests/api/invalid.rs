@@ -758,7 +758,7 @@ fn every_limit_is_named() {
         "a: b\n---\n".repeat(10_002),
         format!("{}{}", "[".repeat(100), "]".repeat(100)),
         format!("a0: &a0 x\n{bomb}"),
-        format!("[{}]", "1,".repeat(250_001)),
+        format!("[{}]", "1,".repeat(500_001)),
     ];
     let said: Vec<_> = texts
         .iter()
@@ -772,8 +772,8 @@ fn every_limit_is_named() {
     f:1: document 1: the document has more than 4194304 bytes
     f:20002: document 1: the text has more than 10000 documents
     f:1: document 1: the depth exceeds the limit of 64
-    f:6: document 1: the number of nodes, aliases expanded, exceeds the limit of 250000
-    f:1: document 1: the number of nodes, aliases expanded, exceeds the limit of 250000
+    f:7: document 1: the number of nodes, aliases expanded, exceeds the limit of 500000
+    f:1: document 1: the number of nodes, aliases expanded, exceeds the limit of 500000
     ");
     let options = Options {
         file: "f",

@@ -16,6 +16,7 @@ use crate::artifact::Tree;
 
 pub use native::NativeRenderer;
 pub use output::RenderedObject;
+pub use places::Place;
 pub use reference::ReferenceRenderer;
 
 /// What is rendered.
@@ -109,11 +110,25 @@ impl Renderer {
         }
     }
 
-    /// Builds a Kustomization.
-    pub async fn kustomize(&self, input: KustomizeInput) -> Result<Rendered, RenderFailure> {
+    /// Waits for a place. There are fewer than workers: a source is unpacked only for one that has a place.
+    pub async fn place(&self) -> Result<Place, RenderFailure> {
         match self {
-            Self::Native(renderer) => renderer.kustomize(input).await,
-            Self::Reference(renderer) => Box::pin(renderer.kustomize(input)).await,
+            Self::Native(renderer) => renderer.place().await,
+            Self::Reference(renderer) => renderer.place().await,
+        }
+    }
+
+    /// Builds a Kustomization once there is a place.
+    pub async fn kustomize(&self, input: KustomizeInput) -> Result<Rendered, RenderFailure> {
+        let place = self.place().await?;
+        self.at_place(place, input).await
+    }
+
+    /// Builds a Kustomization at a place of this engine.
+    pub async fn at_place(&self, place: Place, input: KustomizeInput) -> Result<Rendered, RenderFailure> {
+        match self {
+            Self::Native(renderer) => renderer.at_place(place, input).await,
+            Self::Reference(renderer) => Box::pin(renderer.at_place(place, input)).await,
         }
     }
 }

@@ -65,13 +65,22 @@ impl NativeRenderer {
         &self.version
     }
 
-    /// Builds a Kustomization.
-    pub async fn kustomize(&self, input: KustomizeInput) -> Result<Rendered, RenderFailure> {
-        let place = tokio::select! {
-            place = self.places.take() => place?,
-            () = self.stopping.cancelled() => return Err(RenderFailure::Stopping),
-        };
+    /// Waits for a place; who has one may hold a source.
+    pub async fn place(&self) -> Result<Place, RenderFailure> {
+        tokio::select! {
+            place = self.places.take() => place,
+            () = self.stopping.cancelled() => Err(RenderFailure::Stopping),
+        }
+    }
+
+    /// Builds a Kustomization at a place.
+    pub async fn at_place(&self, place: Place, input: KustomizeInput) -> Result<Rendered, RenderFailure> {
         self.at(place, input, build).await
+    }
+
+    /// Builds a Kustomization once there is a place.
+    pub async fn kustomize(&self, input: KustomizeInput) -> Result<Rendered, RenderFailure> {
+        self.at_place(self.place().await?, input).await
     }
 
     /// Does the work of a rendering that has a place. It is asked to stop once nobody waits for it any more.

@@ -18,6 +18,8 @@ pub const MAX_OBJECTS: usize = 50_000;
 pub const MAX_OUTPUT: usize = 64 << 20;
 /// Their texts together: more than objects within [`MAX_OUTPUT`] take unless most of it is indentation.
 pub const MAX_TEXT: usize = 4 * MAX_OUTPUT;
+/// What all objects and their texts may take in memory: a map takes a hundred times what it is written in.
+pub const MAX_HELD: usize = 256 << 20;
 
 /// Prints an object.
 type Print<'p> = &'p dyn Fn(&Value) -> Result<String, RenderFailure>;
@@ -61,6 +63,7 @@ pub struct Taken {
     objects: Vec<RenderedObject>,
     keys: HashSet<ObjectKey>,
     size: usize,
+    held: usize,
     text: usize,
     documents: usize,
 }
@@ -73,6 +76,7 @@ impl Taken {
             objects: Vec::new(),
             keys: HashSet::new(),
             size: 0,
+            held: 0,
             text: 0,
             documents: 0,
         }
@@ -117,6 +121,7 @@ impl Taken {
         if self.size > MAX_OUTPUT {
             return Err(too_large("the size of all objects", "64 MiB"));
         }
+        self.hold(yaml::json_bytes(&value))?;
         if self.objects.len() == MAX_OBJECTS {
             return Err(too_large("the number of objects", &MAX_OBJECTS.to_string()));
         }
@@ -132,10 +137,20 @@ impl Taken {
             if self.text > MAX_TEXT {
                 return Err(too_large("the text of all objects", "256 MiB"));
             }
+            self.hold(printed.len())?;
             text = Some(printed);
         }
         self.objects.push(RenderedObject { key, value, text });
         Ok(())
+    }
+
+    /// Takes what is held until all is written.
+    fn hold(&mut self, bytes: usize) -> Result<(), RenderFailure> {
+        self.held = self.held.saturating_add(bytes);
+        match self.held > MAX_HELD {
+            true => Err(too_large("what all objects take in memory", "256 MiB")),
+            false => Ok(()),
+        }
     }
 }
 
@@ -383,6 +398,21 @@ mod tests {
         let refused = (0..1000).find_map(|n| add(n).err().map(|error| (n, error.to_string())));
         let message = "kustomize build failed: the size of all objects exceeds the limit of 64 MiB";
         assert_eq!(refused, Some((63, message.to_owned())));
+    }
+
+    #[test]
+    fn maps_are_bounded_by_what_they_take_and_not_by_what_they_are_written_in() {
+        let maps = vec![serde_json::json!({ "a": 1 }); 100_000];
+        let mut taken = Taken::new(true);
+        let mut add = |n: usize| {
+            let value = serde_json::json!({
+                "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": format!("m{n}") }, "z": maps
+            });
+            taken.add(value, &|_| String::new())
+        };
+        let refused = (0..8).find_map(|n| add(n).err().map(|error| (n, error.to_string())));
+        let message = "kustomize build failed: what all objects take in memory exceeds the limit of 256 MiB";
+        assert_eq!(refused, Some((3, message.to_owned())));
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub(super) struct Places {
 
 /// A place, kept by the thread that renders and by who waits for it, until both have let go of it.
 #[derive(Debug, Clone)]
-pub(super) struct Place(Arc<Mutex<OwnedSemaphorePermit>>);
+pub struct Place(Arc<Mutex<OwnedSemaphorePermit>>);
 
 impl Places {
     pub(super) fn new(count: usize) -> Self {

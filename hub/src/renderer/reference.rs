@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     KustomizeInput, RenderFailure, Rendered, output,
-    places::Places,
+    places::{Place, Places},
     sandbox::{Job, Limits, RunError, Sandbox},
 };
 
@@ -136,16 +136,28 @@ impl ReferenceRenderer {
         }
     }
 
-    /// Builds a Kustomization. Once the hub is told to stop it is not waited for, and the program is killed.
-    pub async fn kustomize(&self, input: KustomizeInput) -> Result<Rendered, RenderFailure> {
+    /// Waits for a place; who has one may hold a source.
+    pub async fn place(&self) -> Result<Place, RenderFailure> {
         tokio::select! {
-            rendered = self.build(input) => rendered,
+            place = self.places.take() => place,
             () = self.stopping.cancelled() => Err(RenderFailure::Stopping),
         }
     }
 
-    async fn build(&self, input: KustomizeInput) -> Result<Rendered, RenderFailure> {
-        let place = self.places.take().await?;
+    /// Builds a Kustomization at a place. Once the hub is told to stop it is not waited for, and the program is killed.
+    pub async fn at_place(&self, place: Place, input: KustomizeInput) -> Result<Rendered, RenderFailure> {
+        tokio::select! {
+            rendered = self.build(place, input) => rendered,
+            () = self.stopping.cancelled() => Err(RenderFailure::Stopping),
+        }
+    }
+
+    /// Builds a Kustomization once there is a place.
+    pub async fn kustomize(&self, input: KustomizeInput) -> Result<Rendered, RenderFailure> {
+        self.at_place(self.place().await?, input).await
+    }
+
+    async fn build(&self, place: Place, input: KustomizeInput) -> Result<Rendered, RenderFailure> {
         let (started, timeout, substitutes) = (Instant::now(), input.timeout, input.substitutes);
         // What is left in the middle goes on with its thread until it is asked to stop: the place is the thread's as well.
         let of_thread = place.clone();

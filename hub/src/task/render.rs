@@ -409,6 +409,11 @@ impl Work<'_> {
             after: Backoff::RECONCILE.bound(u32::try_from(attempt).unwrap_or(1)),
         };
         let store = &self.context.store;
+        // Before the source is there: as many are unpacked as there are places.
+        let place = match self.renderer.place().await {
+            Ok(place) => place,
+            Err(failure) => return Ok(self.not_rendered(failure, again)),
+        };
         let tree = match self.tree().await? {
             Ok(tree) => tree,
             Err(artifact::StoreError::Refused { digest, source }) => {
@@ -443,23 +448,30 @@ impl Work<'_> {
             substitutes: self.substitutes,
             timeout: TIMEOUT,
         };
-        Ok(Attempted::Ended(match self.renderer.kustomize(input).await {
+        Ok(match self.renderer.at_place(place, input).await {
             Ok(rendered) => {
                 let key = self.context.digest_key;
                 // All objects are written and hashed once: not on a thread that has streams to serve.
-                tokio::task::spawn_blocking(move || ended(&key, rendered)).await?
+                Attempted::Ended(tokio::task::spawn_blocking(move || ended(&key, rendered)).await?)
             }
-            Err(RenderFailure::Stopping) => return Ok(Attempted::GivenBack(None)),
-            Err(busy @ RenderFailure::Busy(_)) => {
+            Err(failure) => self.not_rendered(failure, again),
+        })
+    }
+
+    /// What becomes of a rendering that nothing came out of.
+    fn not_rendered(&self, failure: RenderFailure, again: impl FnOnce(&str, String) -> Ended) -> Attempted {
+        Attempted::Ended(match failure {
+            RenderFailure::Stopping => return Attempted::GivenBack(None),
+            busy @ RenderFailure::Busy(_) => {
                 tracing::debug!(app = %self.app.display(), %busy, "not rendered yet");
-                return Ok(Attempted::GivenBack(Some(Waiting::RendererBusy)));
+                return Attempted::GivenBack(Some(Waiting::RendererBusy));
             }
-            Err(failure) if failure.is_transient() => again(failure.reason(), failure.to_string()),
-            Err(failure) => Ended::Failed {
+            failure if failure.is_transient() => again(failure.reason(), failure.to_string()),
+            failure => Ended::Failed {
                 reason: failure.reason().to_owned(),
                 message: failure.to_string(),
             },
-        }))
+        })
     }
 
     async fn tree(&self) -> anyhow::Result<Result<Arc<Tree>, artifact::StoreError>> {

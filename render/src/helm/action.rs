@@ -1,5 +1,6 @@
 //! From a chart, values and options to hooks and manifests: what `helm template` does, without any IO.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use flotilla_core::version::VersionRange;
@@ -17,7 +18,6 @@ use super::render_values::{self, Release, Shared};
 use super::schema::{self, SchemaError};
 use super::values::coalesce::{CoalesceError, Nulls, coalesce};
 use super::values::copies::Copies;
-use super::values::table::Table;
 use super::warning::{Warn, Warning};
 use crate::yaml::Map;
 
@@ -185,7 +185,7 @@ pub fn unread(input: &RenderInput<'_>) -> Result<String, RenderError> {
     for (source, content) in &files {
         let content = String::from_utf8_lossy(content);
         if !content.trim().is_empty() {
-            append(&mut text, source, &content);
+            append(&mut text, source, content);
         }
     }
     text.truncate(text.trim_end().len());
@@ -205,8 +205,8 @@ struct TextOfTemplates<'a> {
 fn texts<'a>(input: &'a RenderInput<'a>, warn: Warn<'_>) -> Result<TextOfTemplates<'a>, RenderError> {
     check_installable(input.chart)?;
     check_release_name(&input.release.name)?;
-    let given = Table::from_map(&input.values);
     let copies = Copies::new(&input.context);
+    let given = copies.table(&input.values)?;
     let mut chart = Resolved::new(input.chart, &given, &copies, warn)?;
     let values = coalesce(&chart, &given, Nulls::Remove, &copies, warn)?;
     if !input.skip_schema_validation {
@@ -215,9 +215,10 @@ fn texts<'a>(input: &'a RenderInput<'a>, warn: Warn<'_>) -> Result<TextOfTemplat
     chart.forget_values();
     check_kube_version(input)?;
     let shared = Shared::new(&input.release, &input.capabilities);
-    let rendered = render::render(
+    let rendered = render::render_beside(
         render_values::renderables(&chart, &values, &shared, &copies)?,
         &input.context,
+        copies.taken(),
     )?;
     Ok(TextOfTemplates {
         chart,
@@ -306,28 +307,24 @@ impl Rendered {
         }
     }
 
-    /// Returns the text that `helm template` prints.
-    pub fn text(&self, output: &Output) -> Result<String, PrintError> {
-        let crds = self.printed_crds(output)?;
-        let sizes = self
-            .manifests
-            .iter()
-            .map(|one| one.source.len() + one.content.len() + 32);
-        let mut text = String::with_capacity(sizes.sum());
-        crds.iter()
-            .for_each(|one| append(&mut text, &one.path, &one.text()));
-        self.manifests
-            .iter()
-            .for_each(|manifest| append(&mut text, &manifest.source, &manifest.content));
+    /// Returns the text that `helm template` prints. Each manifest is gone once it is in it, so that not all stand twice.
+    pub fn text(self, output: &Output) -> Result<String, PrintError> {
+        let mut text = String::new();
+        for one in self.printed_crds(output)? {
+            append(&mut text, &one.path, one.text());
+        }
+        for manifest in self.manifests {
+            append(&mut text, &manifest.source, manifest.content);
+        }
         text.truncate(text.trim_end().len());
         text.drain(..text.len() - text.trim_start().len());
         text.push('\n');
         if !output.no_hooks {
             let hooks = self
                 .hooks
-                .iter()
+                .into_iter()
                 .filter(|hook| !(output.skip_tests && hook.is_test()));
-            hooks.for_each(|hook| append(&mut text, &hook.source, &hook.content));
+            hooks.for_each(|hook| append(&mut text, &hook.source, hook.content));
         }
         if output.show_only.is_empty() {
             Ok(text)
@@ -337,11 +334,28 @@ impl Rendered {
     }
 }
 
-fn append(text: &mut String, source: &str, content: &str) {
+/// From so many bytes on, no text takes twice the room that it needs.
+const LARGE: usize = 16 << 20;
+
+/// Adds a document to a text: the shorter of both is copied to the longer.
+fn append<'c>(text: &mut String, source: &str, content: impl Into<Cow<'c, str>>) {
+    let content = content.into();
     text.push_str("---\n# Source: ");
     text.push_str(source);
     text.push('\n');
-    text.push_str(content);
+    match content {
+        Cow::Owned(mut content) if content.len() > LARGE.max(text.len()) => {
+            content.reserve_exact(text.len() + 1);
+            content.insert_str(0, text);
+            *text = content;
+        }
+        content => {
+            if text.len() > LARGE {
+                text.reserve_exact((content.len() + 1).max(text.len() / 8));
+            }
+            text.push_str(&content);
+        }
+    }
     text.push('\n');
 }
 

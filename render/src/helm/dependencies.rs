@@ -71,8 +71,14 @@ impl<'a> Resolved<'a> {
 
     /// Returns a copy of the default values.
     pub(crate) fn default_values(&self, copies: &Copies<'_>) -> Result<Table, CoalesceError> {
-        let own = || self.own.get_or_init(|| Table::from_map(&self.chart.values));
-        copies.copy(self.imported.as_ref().unwrap_or_else(own))
+        if let Some(imported) = &self.imported {
+            return copies.copy(imported);
+        }
+        if let Some(own) = self.own.get() {
+            return copies.copy(own);
+        }
+        let own = copies.table(&self.chart.values)?;
+        copies.copy(self.own.get_or_init(|| own))
     }
 
     /// Counts the charts, this one included.

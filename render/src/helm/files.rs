@@ -16,7 +16,7 @@ pub(super) fn invoke(files: &Rc<Files>, name: &str, argument: &str) -> Result<Va
     let data = || files.get(argument).map_or(&[][..], |data| &**data);
     Ok(match name {
         "Get" => Val::of_bytes(data()),
-        "GetBytes" => Val::Object(Rc::new(Object::Bytes(data().to_vec()))),
+        "GetBytes" => Val::Object(Rc::new(Object::Bytes(data().into()))),
         "Lines" => lines(&bytes::text(data())),
         "AsSecrets" => as_yaml(files, |data| {
             base64::engine::general_purpose::STANDARD.encode(data)

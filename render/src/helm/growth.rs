@@ -97,6 +97,9 @@ impl<'s> Growth<'s> {
             Value::String(text) => self.bytes = self.bytes.saturating_sub(text.len()),
             Value::List(items) => items.iter().for_each(|item| self.take(item)),
             Value::Map(fields) => {
+                // As it was counted when it was read, keys included.
+                let map = if fields.is_empty() { 0 } else { yaml::NODES_PER_MAP };
+                self.nodes = self.nodes.saturating_sub(map + fields.len());
                 for (key, value) in fields {
                     self.bytes = self.bytes.saturating_sub(key.len());
                     self.take(value);
@@ -117,9 +120,9 @@ mod tests {
             (Growth::of_chart(), "all files of the chart together"),
             (Growth::of_values(), "all values files together"),
         ] {
-            growth.nodes = 3;
+            growth.nodes = 5 + yaml::NODES_PER_MAP;
             assert!(growth.read("a: 1", false).is_ok());
-            let error = growth.read("[1, 2]", false).expect_err("one node is left");
+            let error = growth.read("[1, 2]", false).expect_err("two nodes are left");
             let said = format!(
                 "number of nodes of {files}, aliases expanded, exceeds the limit of {}",
                 yaml::Limits::default().nodes

@@ -76,8 +76,8 @@ pub struct Hook {
 }
 
 impl Hook {
-    /// Returns the hook that a manifest is; none when it names an event that there is not, as in the reference.
-    pub(super) fn new(template: &str, document: &str, head: &Head) -> Option<Self> {
+    /// Returns the hook that a manifest is, without its text; none when it names an event that there is not, as in the reference.
+    pub(super) fn new(template: &str, head: &Head) -> Option<Self> {
         let events = words(head, EVENTS)
             .iter()
             .map(|word| Event::from_name(word))
@@ -86,7 +86,7 @@ impl Hook {
             name: head.name.clone(),
             kind: head.kind.clone(),
             source: template.to_owned(),
-            content: document.to_owned(),
+            content: String::new(),
             events,
             weight: head
                 .annotations

@@ -3,9 +3,13 @@
 //! Text stays as it was rendered, byte for byte: only the head of each manifest (kind, name, annotations) is
 //! read.
 
+mod shares;
+
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use shares::shared_out;
 
 use super::hooks::Hook;
 use super::typed;
@@ -95,6 +99,8 @@ pub(super) type Charge<'c> = &'c mut dyn FnMut(u64) -> Result<(), String>;
 const BYTES_PER_STEP: usize = 16;
 /// The steps of a manifest by itself, so that what their lists take is bounded as well as the time.
 const STEPS_PER_MANIFEST: u64 = 32;
+/// How many nodes a manifest may have: it is read beside all texts. That is more than the largest object of a cluster.
+const MAX_NODES: usize = 2_000_000;
 /// How many nodes of a manifest, those that aliases repeat included, are made in one step.
 const NODES_PER_STEP: usize = 4;
 
@@ -111,12 +117,14 @@ pub(super) fn sort(
         if base_name(&template).starts_with('_') {
             continue;
         }
-        let text = std::str::from_utf8(&text).map_err(|_| ManifestError::Yaml {
+        let text = String::from_utf8(text).map_err(|_| ManifestError::Yaml {
             template: template.clone(),
             reason: "error converting YAML to JSON: yaml: invalid UTF-8 octet".to_owned(),
         })?;
         let source: Arc<str> = template.as_str().into();
-        for document in pieces(text) {
+        let (first_hook, first_manifest) = (hooks.len(), manifests.len());
+        let (mut of_hooks, mut of_manifests) = (Vec::new(), Vec::new());
+        for document in pieces(&text) {
             let over = |reason| ManifestError::Over {
                 template: template.clone(),
                 reason,
@@ -128,16 +136,21 @@ pub(super) fn sort(
             charge((document.len() / BYTES_PER_STEP) as u64 + STEPS_PER_MANIFEST).map_err(over)?;
             let value = Head::value(document).map_err(|reason| ManifestError::Yaml {
                 template: template.clone(),
-                reason: placed(reason, text, document),
+                reason: placed(reason, &text, document),
             })?;
             charge((nodes(&value) / NODES_PER_STEP) as u64).map_err(over)?;
             let head = Head::read(&value).map_err(|reason| ManifestError::Yaml {
                 template: template.clone(),
-                reason: placed(reason, text, document),
+                reason: placed(reason, &text, document),
             })?;
+            let start = offset(&text, document);
+            let place = start..start + document.len();
             if let Some(events) = head.annotations.get(super::hooks::EVENTS) {
-                match Hook::new(&template, document, &head) {
-                    Some(hook) => hooks.push(hook),
+                match Hook::new(&template, &head) {
+                    Some(hook) => {
+                        hooks.push(hook);
+                        of_hooks.push(place);
+                    }
                     None => warn(Warning::Hook {
                         template: template.clone(),
                         events: events.clone(),
@@ -146,12 +159,21 @@ pub(super) fn sort(
             } else {
                 manifests.push(Manifest {
                     source: source.clone(),
-                    content: document.to_owned(),
+                    content: String::new(),
                     kind: head.kind,
                     api_version: head.api_version,
                 });
+                of_manifests.push(place);
             }
         }
+        let contents = hooks[first_hook..].iter_mut().map(|hook| &mut hook.content);
+        let of_manifests = manifests[first_manifest..]
+            .iter_mut()
+            .map(|manifest| &mut manifest.content)
+            .zip(of_manifests);
+        let mut places: Vec<_> = contents.zip(of_hooks).chain(of_manifests).collect();
+        places.sort_unstable_by_key(|(_, place)| place.start);
+        shared_out(text, places);
     }
     hooks.sort_by_cached_key(|hook| rank(&hook.kind));
     manifests.sort_by_cached_key(|manifest| rank(&manifest.kind));
@@ -213,14 +235,23 @@ fn next_line(text: &str, at: usize) -> usize {
 
 /// Adds to what is wrong with a document where in the text it stands: lines are those of the document.
 fn placed(reason: String, text: &str, document: &str) -> String {
-    let offset = document.as_ptr().addr().saturating_sub(text.as_ptr().addr());
-    match text.get(..offset).unwrap_or_default().matches('\n').count() {
+    match text
+        .get(..offset(text, document))
+        .unwrap_or_default()
+        .matches('\n')
+        .count()
+    {
         0 => reason,
         above => format!(
             "{reason} (in the document that begins at line {} of what was rendered)",
             above + 1
         ),
     }
+}
+
+/// Returns where in a text a part of it begins.
+fn offset(text: &str, part: &str) -> usize {
+    part.as_ptr().addr().saturating_sub(text.as_ptr().addr())
 }
 
 /// Returns the part of a path behind its last slash.
@@ -250,6 +281,7 @@ impl Head {
     fn value(document: &str) -> Result<Value, String> {
         let limits = crate::yaml::Limits {
             floats: true,
+            nodes: MAX_NODES,
             ..crate::yaml::Limits::default()
         };
         crate::yaml::read_fields(document, &limits, &["apiversion", "kind", "metadata"])

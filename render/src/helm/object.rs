@@ -42,7 +42,7 @@ pub enum Object {
     /// `engine.files`.
     Files(Rc<Files>),
     /// `[]uint8`.
-    Bytes(Vec<u8>),
+    Bytes(Arc<[u8]>),
     /// `sprig.certificate`, both parts in PEM.
     Certificate {
         /// The certificate.
@@ -189,7 +189,7 @@ impl Object {
     /// Returns one of the things that it holds.
     pub(super) fn item(&self, at: usize) -> Option<Val> {
         match self {
-            Object::Files(files) => files.values().nth(at).map(|data| bytes(data)),
+            Object::Files(files) => files.values().nth(at).cloned().map(bytes),
             Object::ApiVersions(all) => Some(all.api_versions.get(at)?.as_str().into()),
             Object::Bytes(bytes) => bytes.get(at).copied().map(Val::Byte),
             _ => None,
@@ -209,7 +209,7 @@ impl Object {
             Object::Files(files) => Some(
                 files
                     .iter()
-                    .map(|(name, data)| (Val::Str(name.clone()), bytes(data)))
+                    .map(|(name, data)| (Val::Str(name.clone()), bytes(data.clone())))
                     .collect(),
             ),
             Object::ApiVersions(capabilities) => Some(numbered(
@@ -233,7 +233,7 @@ impl Object {
         }
         match (self, name) {
             (Object::Files(files), name) if self.method(name).is_none() => {
-                Some(files.get(name).map_or_else(|| bytes(&[]), |data| bytes(data)))
+                Some(bytes(files.get(name).cloned().unwrap_or_default()))
             }
             _ => None,
         }
@@ -312,8 +312,9 @@ fn object(object: Object) -> Val {
     Val::Object(Rc::new(object))
 }
 
-fn bytes(data: &[u8]) -> Val {
-    object(Object::Bytes(data.to_vec()))
+/// Returns the bytes of a file, which all have that have them.
+fn bytes(data: Arc<[u8]>) -> Val {
+    object(Object::Bytes(data))
 }
 
 fn version_method(version: &Version, name: &str, args: &[Val]) -> Result<Val, Box<ExecError>> {

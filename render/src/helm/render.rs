@@ -51,7 +51,16 @@ pub struct Rendered {
 /// # Errors
 ///
 /// The first template that does not parse or execute, worded as Helm words it.
-pub fn render(mut templates: Vec<Renderable>, context: &Context) -> Result<Rendered, TemplateError> {
+pub fn render(templates: Vec<Renderable>, context: &Context) -> Result<Rendered, TemplateError> {
+    render_beside(templates, context, 0)
+}
+
+/// Renders the templates as [`render`] does, beside values that take so many bytes of what there is room for.
+pub(super) fn render_beside(
+    mut templates: Vec<Renderable>,
+    context: &Context,
+    taken: usize,
+) -> Result<Rendered, TemplateError> {
     // Deeper paths come first, and among equals the later name, so that a parent's definitions win.
     templates.sort_by(|a, b| {
         let depth = |name: &str| memchr::memchr_iter(b'/', name.as_bytes()).count();
@@ -63,6 +72,7 @@ pub fn render(mut templates: Vec<Renderable>, context: &Context) -> Result<Rende
         .iter()
         .map(|template| (template.name.as_str(), &template.source));
     let mut interp = parsed(sources, context)?;
+    interp.made = taken;
     let mut files = BTreeMap::new();
     for template in templates {
         let base = template.name.rsplit('/').next().unwrap_or_default();

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use crate::yaml::node::{Node, ResolveError, collection_key_line, duplicate_line, plain_key_line};
-use crate::yaml::push_json;
+use crate::yaml::{json_bytes, push_json};
 
 use super::deprecation::Deprecation;
 use super::depth;
@@ -18,7 +18,7 @@ use super::origin::Origin;
 use super::paths::Paths;
 use super::reads::ReadSet;
 use super::resource::Resource;
-use super::steps::Steps;
+use super::steps::{Steps, out_of_bytes};
 use super::target::{Accumulator, Build, Target};
 use super::transform::{self, MetadataMap, Variables, add_hashes, resolve_references};
 use super::tree::{Entry, Tree};
@@ -121,7 +121,16 @@ impl Object {
 /// Builds a directory.
 pub fn build(input: &RenderInput<'_>) -> Result<Rendered, BuildError> {
     let mut objects = Vec::new();
-    let (reads, steps) = counted(input, &mut |object| objects.push(object))?;
+    // All are held at once here.
+    let mut held = 0_usize;
+    let (reads, steps) = counted(input, &mut |object| {
+        held = held.saturating_add(json_bytes(&object.value));
+        objects.push(object);
+        match held > input.budget.output {
+            true => Err(out_of_bytes(input.budget.output)),
+            false => Ok(()),
+        }
+    })?;
     Ok(Rendered {
         objects,
         reads,
@@ -134,10 +143,17 @@ pub fn build(input: &RenderInput<'_>) -> Result<Rendered, BuildError> {
 /// For callers that keep less than whole objects: none is held here once it was handed over. A build that fails may
 /// have handed over some.
 pub fn build_each(input: &RenderInput<'_>, each: &mut dyn FnMut(Object)) -> Result<ReadSet, BuildError> {
+    let each = &mut |object| {
+        each(object);
+        Ok(())
+    };
     counted(input, each).map(|(reads, _)| reads)
 }
 
-fn counted(input: &RenderInput<'_>, each: &mut dyn FnMut(Object)) -> Result<(ReadSet, u64), BuildError> {
+/// What takes an object.
+type Each<'e> = &'e mut dyn FnMut(Object) -> Result<()>;
+
+fn counted(input: &RenderInput<'_>, each: Each<'_>) -> Result<(ReadSet, u64), BuildError> {
     let files = Files::new(input);
     let steps = Steps::new(input.budget.steps, input.budget.output, input.stop);
     let mut build = Build::new(files, input.budget, input.restriction, steps);
@@ -152,7 +168,7 @@ fn counted(input: &RenderInput<'_>, each: &mut dyn FnMut(Object)) -> Result<(Rea
     Ok((build.files.into_reads(), steps))
 }
 
-fn run(build: &Build<'_>, input: &RenderInput<'_>, each: &mut dyn FnMut(Object)) -> Result<()> {
+fn run(build: &Build<'_>, input: &RenderInput<'_>, each: Each<'_>) -> Result<()> {
     let directory = input.directory;
     let start = Files::join("", directory).ok_or_else(|| PathError::Escapes(directory.to_string()))?;
     let (directory, entry) = build.files.resolve(&start)?;
@@ -175,7 +191,9 @@ fn run(build: &Build<'_>, input: &RenderInput<'_>, each: &mut dyn FnMut(Object))
         depth::check(extent.depth, || resource.id().to_string()).in_file(&file)?;
         // Taken before the object is made, as each alias is a copy of its own there.
         build.steps.spend_bytes(extent.bytes).in_file(&file)?;
-        each(object(build, resource).in_file(&file)?);
+        let held = build.steps.hold_json(&resource.node, 1).in_file(&file)?;
+        each(object(build, resource).in_file(&file)?)?;
+        build.steps.give_back(held);
     }
     Ok(())
 }

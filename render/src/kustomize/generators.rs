@@ -214,11 +214,11 @@ fn file_source(number: usize, source: &str) -> Result<(&str, &str)> {
 }
 
 /// Hashes what a ConfigMap or Secret holds, or the whole of another object, into the ten characters that end its name.
-pub(crate) fn hash(resource: &Resource) -> Result<String> {
+pub(crate) fn hash(resource: &Resource, steps: &Steps<'_>) -> Result<String> {
     let node = &resource.node;
     let secret = id::kind(node) == "Secret";
     if !secret && id::kind(node) != "ConfigMap" {
-        return hash_of_all(resource);
+        return hash_of_all(resource, steps);
     }
     let mut object = Map::new();
     object.insert("kind".into(), Value::from(id::kind(node)));
@@ -239,10 +239,12 @@ pub(crate) fn hash(resource: &Resource) -> Result<String> {
 
 /// Hashes an object without what never reaches the output. kustomize hashes its tree with lines, columns and comments,
 /// so that a blank line gives another name; here only another content does.
-fn hash_of_all(resource: &Resource) -> Result<String> {
+fn hash_of_all(resource: &Resource, steps: &Steps<'_>) -> Result<String> {
+    let held = steps.hold_copy(&resource.node)?;
     let mut finished = resource.clone();
     finished.finish(false, false);
     let text = json::write(&finished.node.to_json(Schema::New)?, json::Layout::COMPACT);
+    steps.give_back(held);
     Ok(encoded(&Sha256::digest(text.as_bytes())))
 }
 

@@ -158,6 +158,7 @@ fn opened(nodes: Vec<Node>, reader: Reader<'_>) -> Result<Vec<Node>, LoadError> 
             continue;
         }
         reader.steps().spend_copy(node.count(), node.text_bytes())?;
+        reader.steps().hold(node.json_map_bytes())?;
         let list = node.to_json(Schema::New).map_err(|source| LoadError::List {
             kind: kind.clone(),
             source,

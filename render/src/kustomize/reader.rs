@@ -66,9 +66,10 @@ impl<'r> Reader<'r> {
         }
     }
 
-    /// Makes JSON of a document, which is taken before.
+    /// Makes JSON of a document, which is taken before: each of its values, and what maps take by themselves.
     pub(crate) fn to_json(self, node: &Node, schema: Schema) -> Result<Value> {
         self.steps.spend_copy(node.count(), node.text_bytes())?;
+        self.steps.hold(node.json_map_bytes())?;
         Ok(node.to_json(schema)?)
     }
 

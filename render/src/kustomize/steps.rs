@@ -47,11 +47,39 @@ impl<'a> Steps<'a> {
 
     /// Takes the bytes of texts that are going to be made, and the steps of making them.
     pub(crate) fn spend_bytes(&self, bytes: usize) -> Result<()> {
+        self.hold(bytes)?;
+        self.spend_text(bytes)
+    }
+
+    /// Takes bytes of what is going to be held, whose steps are taken.
+    pub(crate) fn hold(&self, bytes: usize) -> Result<()> {
         let Some(left) = self.bytes.get().checked_sub(bytes) else {
             return Err(self.out_of_bytes());
         };
         self.bytes.set(left);
-        self.spend_text(bytes)
+        Ok(())
+    }
+
+    /// Takes what the JSON of a node is going to take, and that so many times. Returns the bytes, which are given back
+    /// once the JSON is gone.
+    pub(crate) fn hold_json(&self, node: &Node, times: usize) -> Result<usize> {
+        let bytes = node.json_bytes().saturating_mul(times);
+        self.hold(bytes)?;
+        Ok(bytes)
+    }
+
+    /// Takes what a node is going to take as a text of JSON, whose room doubles as it grows, to be given back likewise.
+    pub(crate) fn hold_text(&self, node: &Node) -> Result<usize> {
+        let bytes = node.written_bytes().saturating_mul(2);
+        self.hold(bytes)?;
+        Ok(bytes)
+    }
+
+    /// Takes what a copy of a node is going to take that shares its texts, to be given back likewise.
+    pub(crate) fn hold_copy(&self, node: &Node) -> Result<usize> {
+        let bytes = node.count().saturating_mul(BYTES_PER_NODE);
+        self.hold(bytes)?;
+        Ok(bytes)
     }
 
     /// Returns how many bytes may still be made.
@@ -66,10 +94,7 @@ impl<'a> Steps<'a> {
 
     /// Returns the failure of a build that has no bytes left.
     pub(crate) fn out_of_bytes(&self) -> Box<Error> {
-        too_large(format!(
-            "the build makes more than {} bytes of text",
-            self.byte_limit
-        ))
+        out_of_bytes(self.byte_limit)
     }
 
     /// Takes the steps of reading a text.
@@ -122,4 +147,9 @@ impl<'a> Steps<'a> {
             _ => Ok(()),
         }
     }
+}
+
+/// Returns the failure of a build that makes more bytes than that.
+pub(crate) fn out_of_bytes(limit: usize) -> Box<Error> {
+    too_large(format!("the build makes more than {limit} bytes of text"))
 }

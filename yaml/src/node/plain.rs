@@ -28,6 +28,8 @@ impl<'a> Tree<'a> for Nodes {
     type Key = Node;
 
     const FOLDED: bool = false;
+    /// Its maps are lists of pairs.
+    const NODES_PER_MAP: usize = 0;
 
     fn plain(&self, text: &str, _: bool) -> Option<Node> {
         let node = untagged(text);

@@ -60,6 +60,7 @@ impl<'a, T: Tree<'a>> Lines<'a, T> {
         let first = self.fields.len();
         let mut at = self.skip_spaces(from + 1);
         if self.byte(at) != Some(b'}') {
+            self.enter_map(keep)?;
             loop {
                 self.enter(depth + 1)?;
                 let (key, after) = self.flow_key(at, end)?;

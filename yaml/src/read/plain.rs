@@ -6,6 +6,7 @@ use std::vec::Drain;
 
 use super::{Limits, key_of_plain, of_plain};
 use crate::Version;
+use crate::memory::NODES_PER_MAP;
 use crate::plain::{self, Tree, Written};
 use crate::resolve::{Resolved, resolve};
 use crate::value::{Map, Value};
@@ -40,6 +41,7 @@ impl<'a> Tree<'a> for Values<'_> {
     type Key = Cow<'a, str>;
 
     const FOLDED: bool = true;
+    const NODES_PER_MAP: usize = NODES_PER_MAP;
 
     fn plain(&self, text: &str, kept: bool) -> Option<Value> {
         match resolve(text, Version::V2) {

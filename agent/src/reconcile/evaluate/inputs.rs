@@ -212,7 +212,8 @@ impl Values {
 fn read(text: &str) -> Result<Value, String> {
     let limits = yaml::Limits {
         bytes: OBJECT_MAX,
-        nodes: 500_000,
+        // No object of so many bytes has more, each of its maps counted for ten.
+        nodes: 1_000_000,
         ..yaml::Limits::default()
     };
     let mut documents = yaml::read_all(text, &limits).map_err(|e| e.to_string())?;

@@ -3,11 +3,13 @@
 
 use std::any::Any;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 
 use super::{Frame, Interp, Outcome};
 use crate::helm::context::Reads;
 use crate::helm::object::Object;
 use crate::helm::value::{Items, Shared, Val};
+use crate::yaml::map_bytes;
 
 /// How deep values may hold each other where a function walks through them.
 const MAX_NESTING: usize = 1000;
@@ -15,12 +17,14 @@ const MAX_NESTING: usize = 1000;
 const BYTES_PER_STEP: usize = 16;
 /// How many bytes of a name are compared or hashed for one step.
 pub(super) const BYTES_COMPARED_PER_STEP: usize = 512;
+/// In how many sets of templates one is looked for in one step.
+const SETS_PER_STEP: u64 = 16;
 /// What a list or a map takes in memory for each thing that it holds.
 const BYTES_PER_ITEM: usize = 64;
 /// What a list takes in memory by itself.
 const BYTES_PER_HOLDER: usize = 128;
-/// What a map takes in memory by itself: it makes room for eleven entries at once.
-const BYTES_PER_MAP: usize = 512;
+/// What a map takes in memory by itself, and what holds it.
+const BYTES_PER_MAP: usize = map_bytes::<Rc<str>, Val>(1) + 48;
 /// What a function takes for each thing that it walks through, while it runs.
 const ROOM_PER_ITEM: usize = 96;
 /// What a function takes for each map that it walks through, while it runs.
@@ -292,7 +296,7 @@ impl Interp<'_> {
     }
 
     /// Takes the steps, and counts the memory, of a value that a method or a field of an object has made. Maps and
-    /// objects but bytes are passed on.
+    /// objects but bytes and files are passed on.
     pub(super) fn charge_made(&mut self, frame: &Frame<'_>, value: &Val) -> Outcome<()> {
         let mut size = Size::default();
         match value {
@@ -300,6 +304,13 @@ impl Interp<'_> {
             Val::List(_) => self.measure(frame, Walk::All, value, &mut size)?,
             Val::Object(object) => match &**object {
                 Object::Bytes(bytes) => size.bytes = bytes.len(),
+                // Their names and bytes are the chart's.
+                Object::Files(files) => {
+                    let bytes = map_bytes::<Rc<str>, Arc<[u8]>>(files.len()) + BYTES_PER_HOLDER;
+                    self.hold(files, bytes);
+                    self.made += bytes;
+                    return self.steps(frame, (files.len() / 4) as u64);
+                }
                 _ => return Ok(()),
             },
             _ => return Ok(()),
@@ -323,6 +334,14 @@ impl Interp<'_> {
         // A pattern is compiled.
         self.steps(frame, asked.len() as u64)?;
         self.charge_entries(frame, receiver, false)
+    }
+
+    /// Takes the steps of looking for a template, which may be in any of the sets that texts within each other brought.
+    pub(in crate::helm) fn charge_sets(&mut self) -> Outcome<()> {
+        match u64::from(self.evaluating) / SETS_PER_STEP {
+            0 => Ok(()),
+            long => self.charge(long),
+        }
     }
 
     /// Takes the steps of looking something up by its name, where that is long.

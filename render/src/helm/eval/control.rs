@@ -207,6 +207,7 @@ impl Interp<'_> {
         pipe: Option<&'t Pipe>,
     ) -> Outcome<()> {
         self.charge_compared(frame, name)?;
+        self.charge_sets()?;
         let Some(tree) = self.set.get(name).cloned() else {
             return self.fail(frame, format!("template {} not defined", quote(name)));
         };

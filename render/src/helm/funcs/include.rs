@@ -31,6 +31,7 @@ fn include(interp: &mut Interp<'_>, args: &[Val]) -> Result<Val, Box<ExecError>>
 }
 
 fn captured(interp: &mut Interp<'_>, name: &str, data: Val) -> Result<Val, Box<ExecError>> {
+    interp.charge_sets()?;
     let Some(tree) = interp.set.get(name).cloned() else {
         let (name, root) = (quote_beginning(name), quote(ROOT));
         return Err(ExecError::plain(format!(

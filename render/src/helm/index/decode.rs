@@ -59,6 +59,9 @@ const DEPENDENCY_FIELDS: [&str; 8] = [
     "alias",
 ];
 
+/// How many nodes an index may have: twice as many as other documents, since many of them are maps.
+const MAX_NODES: usize = 8_000_000;
+
 /// What Helm lets pass: the index of a repository that drops aliases.
 const FORGIVEN: &str = "more than one dependency with name or alias";
 
@@ -84,6 +87,7 @@ fn read(text: &str) -> Result<Value, IndexError> {
     let limits = yaml::Limits {
         strict: true,
         floats: true,
+        nodes: MAX_NODES,
         ..yaml::Limits::default()
     };
     yaml::read(text, &limits).map_err(|error| IndexError::Malformed(error.to_string()))

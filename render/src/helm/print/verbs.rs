@@ -181,7 +181,7 @@ fn format_object(object: &Object, value: &Val, verb: char, spec: &Spec, out: &mu
             return mapping(value, false, files.iter(), spec, out, |(name, data), out| {
                 format_value(&Val::Str(name.clone()), verb, spec, out);
                 out.push(':');
-                let file = Val::Object(Rc::new(Object::Bytes(data.to_vec())));
+                let file = Val::Object(Rc::new(Object::Bytes(data.clone())));
                 format_bytes(data, &file, verb, &inner, out);
             });
         }

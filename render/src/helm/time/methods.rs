@@ -8,7 +8,7 @@ use crate::helm::object::Object;
 use crate::helm::value::Val;
 
 fn bytes(text: String) -> Val {
-    Val::Object(Rc::new(Object::Bytes(text.into_bytes())))
+    Val::Object(Rc::new(Object::Bytes(text.into_bytes().into())))
 }
 
 impl Time {

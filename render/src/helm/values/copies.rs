@@ -3,18 +3,15 @@
 use std::cell::Cell;
 
 use super::coalesce::CoalesceError;
-use super::table::{Size, Table, VALUES_PER_HOLDER};
+use super::table::{BYTES_PER_VALUE, Size, Table, VALUES_PER_HOLDER, bytes_of, values_of_entries};
 use crate::helm::context::Context;
 use crate::helm::value::Val;
+use crate::yaml::Map;
 
 /// How many charts may take part, one that has several aliases once for each.
 const MAX_CHARTS: usize = 1000;
 /// How many values are copied in one step.
 const VALUES_PER_STEP: usize = 4;
-/// What a value takes in memory where a map or a list holds it.
-const BYTES_PER_VALUE: usize = 64;
-/// What a value takes as JSON, in values.
-const VALUES_PER_JSON: usize = 2;
 
 /// What the copies of one rendering may still take.
 pub(crate) struct Copies<'c> {
@@ -38,6 +35,14 @@ impl<'c> Copies<'c> {
         }
     }
 
+    /// Returns values that were read as a table, once what both take is taken: they last as long as the rendering.
+    pub(crate) fn table(&self, map: &Map) -> Result<Table, CoalesceError> {
+        let bytes = bytes_of(map).saturating_mul(2);
+        self.made.set(self.made.get().saturating_add(bytes));
+        self.fits()?;
+        Ok(Table::from_map(map))
+    }
+
     /// Returns a copy that shares no map, once what it takes is taken.
     pub(crate) fn copy(&self, table: &Table) -> Result<Table, CoalesceError> {
         let size = self.measured(table)?;
@@ -54,7 +59,7 @@ impl<'c> Copies<'c> {
     /// Makes sure that there is room for values as JSON beside all else; it goes again at once.
     pub(crate) fn room_for_json(&self, table: &Table) -> Result<(), CoalesceError> {
         let before = self.kept();
-        self.keep(self.measured(table)?.seen.saturating_mul(VALUES_PER_JSON))?;
+        self.keep(self.measured(table)?.json.div_ceil(BYTES_PER_VALUE))?;
         self.give_back_to(before);
         Ok(())
     }
@@ -62,7 +67,8 @@ impl<'c> Copies<'c> {
     /// Sets a value in a table that copies may have the same entries as.
     pub(crate) fn insert(&self, table: &Table, key: &str, value: Val) -> Result<(), CoalesceError> {
         self.change(table)?;
-        self.keep(1)?;
+        let entries = table.len();
+        self.keep(1 + values_of_entries(entries + 1).saturating_sub(values_of_entries(entries)))?;
         table.insert(key, value);
         Ok(())
     }
@@ -80,7 +86,7 @@ impl<'c> Copies<'c> {
             0 => Ok(()),
             entries => {
                 self.spend(entries)?;
-                self.keep(entries)
+                self.keep(values_of_entries(entries))
             }
         }
     }
@@ -92,6 +98,7 @@ impl<'c> Copies<'c> {
         let size = table.size(Size {
             seen: steps.saturating_mul(VALUES_PER_STEP),
             made: left / BYTES_PER_VALUE,
+            ..Size::default()
         })?;
         self.spend(size.seen)?;
         Ok(size)
@@ -118,7 +125,8 @@ impl<'c> Copies<'c> {
         }
     }
 
-    fn taken(&self) -> usize {
+    /// Returns the bytes of all that is there now.
+    pub(crate) fn taken(&self) -> usize {
         self.kept.get().saturating_add(self.made.get())
     }
 

@@ -6,8 +6,10 @@
 use std::collections::HashSet;
 use std::rc::Rc;
 
+use serde_json::Value as Json;
+
 use crate::helm::value::{Entries, MapKind, MapVal, Val};
-use crate::yaml::Map;
+use crate::yaml::{Map, Value, map_bytes};
 
 /// The most maps inside each other; imports can make one hold itself.
 pub(crate) const MAX_DEPTH: usize = 200;
@@ -28,6 +30,7 @@ impl Default for Table {
 }
 
 impl Table {
+    /// Makes a table of a map; what it takes, [`bytes_of`] tells.
     pub(crate) fn from_map(map: &Map) -> Self {
         let entries = map
             .iter()
@@ -176,8 +179,10 @@ pub(crate) fn as_table(value: &Val) -> Option<Table> {
 pub(crate) struct Size {
     /// Values that are looked at.
     pub(crate) seen: usize,
-    /// Values that are made, maps and lists three times for what they take themselves.
+    /// Values that are made, those included that maps and lists count for by themselves.
     pub(crate) made: usize,
+    /// Bytes that it takes as JSON.
+    pub(crate) json: usize,
 }
 
 /// Why a copy is not measured to the end.
@@ -186,13 +191,49 @@ enum End {
     TooMany,
 }
 
-/// What a map or a list takes by itself, in values.
+/// What a value takes in memory where a list holds it.
+pub(super) const BYTES_PER_VALUE: usize = 64;
+/// What a map or a list takes without its entries, in values.
 pub(super) const VALUES_PER_HOLDER: usize = 3;
+/// What a text takes beside its bytes.
+const BYTES_PER_TEXT: usize = 32;
+
+/// Returns what so many entries of a map take, in values.
+pub(super) fn values_of_entries(entries: usize) -> usize {
+    map_bytes::<Rc<str>, Val>(entries).div_ceil(BYTES_PER_VALUE)
+}
+
+/// Returns how many bytes a table takes that is made of a map, which itself takes about as many.
+pub(super) fn bytes_of(map: &Map) -> usize {
+    let inside = map
+        .iter()
+        .map(|(key, value)| BYTES_PER_TEXT + key.len() + bytes_below(value));
+    VALUES_PER_HOLDER * BYTES_PER_VALUE + map_bytes::<Rc<str>, Val>(map.len()) + inside.sum::<usize>()
+}
+
+fn bytes_below(value: &Value) -> usize {
+    match value {
+        Value::String(text) => BYTES_PER_TEXT + text.len(),
+        Value::List(items) => {
+            let inside = items.iter().map(|item| size_of::<Val>() + bytes_below(item));
+            BYTES_PER_VALUE + inside.sum::<usize>()
+        }
+        Value::Map(map) => bytes_of(map),
+        _ => 0,
+    }
+}
 
 fn measure_map(map: &MapVal, depth: usize, size: &mut Size, most: Size) -> Result<(), End> {
     let entries = map.entries.borrow();
     let is_copied = measure(entries.values(), depth, size, most)?;
-    size.made += VALUES_PER_HOLDER + if is_copied { entries.len() } else { 0 };
+    size.made += VALUES_PER_HOLDER;
+    size.made += if is_copied {
+        values_of_entries(entries.len())
+    } else {
+        0
+    };
+    let keys = entries.keys().map(|key| BYTES_PER_TEXT + key.len());
+    size.json += map_bytes::<String, Json>(entries.len()) + keys.sum::<usize>();
     is_within(size, most)
 }
 
@@ -207,6 +248,8 @@ fn measure<'v>(
     let mut is_copied = false;
     for value in values {
         size.seen += 1;
+        let text = value.as_str().map_or(0, str::len);
+        size.json += 2 * size_of::<Json>() + BYTES_PER_TEXT + text;
         match value {
             Val::Map(map) => {
                 is_copied = true;

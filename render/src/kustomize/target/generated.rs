@@ -129,6 +129,7 @@ impl Build<'_> {
             .list()
             .iter()
             .map(|resource| {
+                self.steps.hold_json(&resource.node, 1)?;
                 Ok(Configured {
                     value: resource.node.to_json(Schema::New)?,
                     id: resource.id().to_string(),

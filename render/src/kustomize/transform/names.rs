@@ -92,7 +92,9 @@ pub(crate) fn add_hashes(map: &mut ResMap, steps: &Steps<'_>) -> Result<()> {
         // It is read, and written to a text that goes at once.
         steps.spend(resource.node.count())?;
         steps.spend_text(resource.node.text_bytes())?;
-        let hash = generators::hash(resource).in_object(|| resource.id().to_string())?;
+        let held = steps.hold_json(&resource.node, 1)? + steps.hold_text(&resource.node)?;
+        let hash = generators::hash(resource, steps).in_object(|| resource.id().to_string())?;
+        steps.give_back(held);
         resource.store_previous(steps)?;
         let name = format!("{}-{hash}", resource.name());
         resource.set_name(&name);

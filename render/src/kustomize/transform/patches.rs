@@ -296,6 +296,8 @@ fn patch_json(
         if remember {
             resource.store_previous(steps)?;
         }
+        // As JSON, as what the operations work on, and as new nodes beside the old ones.
+        let held = steps.hold_json(&resource.node, 2)? + steps.hold_copy(&resource.node)?;
         let object = to_json(resource, steps).map_err(Box::<Error>::from);
         let object = object.in_object(|| before.to_string())?;
         let document = jsonpatch::apply(object, operations, steps).in_object(|| before.to_string())?;
@@ -303,6 +305,8 @@ fn patch_json(
             return Err(invalid("the patch leaves no object")).in_object(|| before.to_string());
         };
         resource.node = Node::from_json(&document);
+        drop(document);
+        steps.give_back(held);
         if !matches!(
             resource.node.get("metadata").map(|m| &m.content),
             None | Some(Content::Map(_))

@@ -45,12 +45,11 @@ impl MetadataMap {
             tag: Tag::Map,
         };
         let first = resource.alias_groups + 1;
-        let length: usize = self
-            .texts
-            .iter()
-            .map(|(key, value)| key.len() + value.len())
-            .sum();
-        for field in fitting.of(resource.gvk(), steps)? {
+        let fields = fitting.of(resource.gvk(), steps)?;
+        // Texts are gone through only for what takes steps for each of them.
+        let lengths = self.texts.iter().map(|(key, value)| key.len() + value.len());
+        let length: usize = if fields.is_empty() { 0 } else { lengths.sum() };
+        for field in fields {
             steps.spend_bytes(length)?;
             steps.spend(self.texts.len())?;
             let set = &mut |node: &mut Node| self.set(node, first, steps);

@@ -166,6 +166,7 @@ fn field_value(node: &Node, path: &str, steps: &Steps<'_>) -> Result<Option<Valu
     };
     steps.spend_copy(found.count(), found.text_bytes())?;
     if found.kind() != Kind::Scalar {
+        steps.hold(found.json_map_bytes())?;
         return Ok(Some(found.to_json(Schema::New)?));
     }
     let text = found.text();

@@ -106,6 +106,9 @@ fn written(
     if !text.trim_start().starts_with(['{', '[']) {
         return Ok(Some(to_block(&document).trim().to_string()));
     }
+    // All of it is given back by the caller.
+    steps.hold_json(&document, 1)?;
+    steps.hold_text(&document)?;
     let is_indented = text.contains('\n') && text.contains("  ");
     let layout = if is_indented {
         Layout::INDENTED
