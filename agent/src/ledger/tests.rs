@@ -14,6 +14,7 @@ use flotilla_core::{
     id::UnitId,
     object::ObjectKey,
 };
+use flotilla_testkit::done_beside;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -395,16 +396,6 @@ async fn a_units_record_and_the_scopes_of_kinds_survive_compaction() {
     });
 }
 
-/// How often another task has its turn until this one has ended.
-async fn turns_until(ended: &std::cell::Cell<bool>) -> u64 {
-    let mut turns = 0;
-    while !ended.get() {
-        tokio::task::yield_now().await;
-        turns += 1;
-    }
-    turns
-}
-
 /// Rows of a large unit.
 fn rows(count: usize) -> Vec<Record> {
     let row = |n| Record::Item {
@@ -415,42 +406,46 @@ fn rows(count: usize) -> Vec<Record> {
     (0..count).map(row).collect()
 }
 
-#[tokio::test]
-async fn other_tasks_run_while_all_is_written_anew() {
-    let cells = Memory::default();
-    let ledger = begun(&cells).await;
-    ledger.append(rows(5_000)).await.expect("appends");
-    let ended = std::cell::Cell::new(false);
-    let writing = async {
-        // What each replaces is garbage, and is soon half of all.
-        for n in 0..8_u8 {
-            let state = vec![n; 300 << 10];
-            let records = vec![Record::Unit { unit: unit(), state }];
-            ledger.append(records).await.expect("appends");
-        }
-        ended.set(true);
-    };
-    let others = turns_until(&ended);
-    let ((), turns) = tokio::join!(writing, others);
-    assert!(turns > 200, "{turns} turns of others");
+/// Runs what leads to a test's situation.
+fn before<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(work)
 }
 
-#[tokio::test]
-async fn other_tasks_run_while_the_ledger_is_read_at_the_start() {
-    let cells = Memory::default();
-    let ledger = begun(&cells).await;
-    ledger.append(rows(20_000)).await.expect("appends");
-    drop(ledger);
-    let ended = std::cell::Cell::new(false);
-    let reading = async {
-        let ledger = open(&cells).await;
-        ended.set(true);
-        ledger.read(|state| state.units[&unit()].items.len())
+#[test]
+fn other_tasks_run_while_all_is_written_anew() {
+    // What each replaces is garbage, and is soon half of all.
+    let state = |n| {
+        let state = vec![n; 300 << 10];
+        vec![Record::Unit { unit: unit(), state }]
     };
-    let others = turns_until(&ended);
-    let (items, turns) = tokio::join!(reading, others);
-    assert_eq!(items, 20_000);
-    assert!(turns > 200, "{turns} turns of others");
+    let appended = async |times: u8| {
+        let ledger = begun(&Memory::default()).await;
+        ledger.append(rows(5_000)).await.expect("appends");
+        let encodings = ledger.encodings();
+        for n in 0..times {
+            ledger.append(state(n)).await.expect("appends");
+            if ledger.encodings() > encodings {
+                return (n, ledger);
+            }
+        }
+        (times, ledger)
+    };
+    let (last, _) = before(appended(8));
+    assert!(last < 8, "all was written anew");
+    let (_, ledger) = before(appended(last));
+    done_beside(ledger.append(state(last))).expect("appends");
+}
+
+#[test]
+fn other_tasks_run_while_the_ledger_is_read_at_the_start() {
+    let cells = Memory::default();
+    before(async {
+        let ledger = begun(&cells).await;
+        ledger.append(rows(20_000)).await.expect("appends");
+    });
+    let ledger = done_beside(open(&cells));
+    assert_eq!(ledger.read(|state| state.units[&unit()].items.len()), 20_000);
 }
 
 /// A job of a unit looks at each of these.

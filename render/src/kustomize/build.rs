@@ -292,7 +292,7 @@ fn meaningless(build: &Build<'_>, resource: &Resource, failure: transform::Failu
     );
     if is_key && line.is_none() {
         return invalid(format!(
-            "{error}, and {} has no such key: a patch of the object may have",
+            "{error}, and {} has no such key: a patch of the object may have, or a label or annotation that a kustomization adds",
             build.files.shown(file)
         ));
     }
