@@ -1,9 +1,11 @@
 //! Comparisons, with the kinds of Go's templates: integers compare with integers, floats with floats.
 
 use std::cmp::Ordering;
+use std::rc::Rc;
 
 use super::{Function, pure};
 use crate::helm::bytes;
+use crate::helm::object::Object;
 use crate::helm::print;
 use crate::helm::value::Val;
 
@@ -77,8 +79,34 @@ fn same(a: &Val, b: &Val) -> Result<bool, String> {
         (Val::Str(a), Val::Str(b)) => Ok(a == b),
         _ if kinds.0 != Kind::Invalid => Ok(integer(a) == integer(b)),
         _ if a.is_nil() || b.is_nil() => Ok(a.is_nil() == b.is_nil()),
-        _ => Err(uncomparable(a, b)),
+        _ if a.kind_name() != b.kind_name() => Err(uncomparable(a, b)),
+        _ => same_object(a, b).ok_or_else(|| uncomparable(a, b)),
     }
+}
+
+/// Tells whether two structs hold the same, or two pointers lead to the same; `None`: values of the type of the second are
+/// not compared.
+fn same_object(a: &Val, b: &Val) -> Option<bool> {
+    let (Val::Object(first), Val::Object(second)) = (a, b) else {
+        return None;
+    };
+    Some(match (&**first, &**second) {
+        (_, Object::Files(_) | Object::Bytes(_) | Object::ApiVersions(_)) => return None,
+        (Object::Time(a), Object::Time(b)) => a == b,
+        (Object::VersionValue(a), Object::VersionValue(b)) => a == b,
+        (Object::Capabilities(a), Object::Capabilities(b))
+        | (Object::KubeVersion(a), Object::KubeVersion(b)) => Rc::ptr_eq(a, b),
+        (Object::HelmVersion, Object::HelmVersion) => true,
+        (
+            Object::Certificate { certificate, key },
+            Object::Certificate {
+                certificate: other,
+                key: other_key,
+            },
+        ) => (certificate, key) == (other, other_key),
+        (Object::Version(_), Object::Version(_)) => Rc::ptr_eq(first, second),
+        _ => false,
+    })
 }
 
 fn uncomparable(a: &Val, b: &Val) -> String {
