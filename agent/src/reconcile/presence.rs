@@ -1,6 +1,6 @@
-//! What lists have shown to be there, while jobs go on and for moments after them: most objects of a first apply are not, and all batches of
-//! all units learn that from one list of a kind. Others may make an object since: what a list shows to be absent is
-//! created and never overwritten, see [`super::preflight::write`].
+//! What lists have shown to be there, while jobs go on and for moments after them: most objects of a first apply are not,
+//! and all batches of all units learn that from one list of a kind. Others may make an object since: what a list shows to
+//! be absent is created and never overwritten, see [`super::preflight::write`].
 
 use std::{
     collections::{BTreeMap, HashSet},

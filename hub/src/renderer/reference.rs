@@ -152,11 +152,6 @@ impl ReferenceRenderer {
         }
     }
 
-    /// Builds a Kustomization once there is a place.
-    pub async fn kustomize(&self, input: KustomizeInput) -> Result<Rendered, RenderFailure> {
-        self.at_place(self.place().await?, input).await
-    }
-
     async fn build(&self, place: Place, input: KustomizeInput) -> Result<Rendered, RenderFailure> {
         let (started, timeout, substitutes) = (Instant::now(), input.timeout, input.substitutes);
         // What is left in the middle goes on with its thread until it is asked to stop: the place is the thread's as well.

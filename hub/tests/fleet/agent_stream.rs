@@ -142,11 +142,11 @@ pub(crate) fn accept(held: &mut BTreeMap<Uuid, Entry>, desired: &Desired) {
     );
 }
 
-fn config(name: &str, text: &str) -> Object {
+pub(crate) fn config(name: &str, text: &str) -> Object {
     Object::new("ConfigMap", name, text)
 }
 
-fn lines(first: &str) -> String {
+pub(crate) fn lines(first: &str) -> String {
     let rest: String = (0..2000)
         .map(|n: u64| format!("key{n}: {}\n", n * 7919 % 104_729))
         .collect();

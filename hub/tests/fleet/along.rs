@@ -8,22 +8,11 @@ use flotilla_proto::agent::v1::{Chunk, Desired, Encoding};
 use uuid::Uuid;
 
 use crate::{
-    agent_stream::{Stream, hello, holding},
+    agent_stream::{Stream, config, hello, holding, lines},
     hub::{Agent, Hub},
     statements::Statements,
     world::{Object, Rendered, World},
 };
-
-fn config(name: &str, text: &str) -> Object {
-    Object::new("ConfigMap", name, text)
-}
-
-fn lines(first: &str) -> String {
-    let rest: String = (0..500)
-        .map(|n: u64| format!("key{n}: {}\n", n * 7919 % 104_729))
-        .collect();
-    format!("first: {first}\n{rest}")
-}
 
 /// The item of this digest, by what it replaces where it is a patch of that.
 fn read(desired: &Desired, digest: Digest, old: &[u8], base: Digest) -> Option<Vec<u8>> {

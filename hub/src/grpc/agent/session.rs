@@ -49,6 +49,8 @@ const PROBLEMS: usize = 1000;
 const NOT_OF_THIS_STORE: &str = "the store is older than the agent's state, or has another under its number: it was restored from a backup";
 /// Changed entries of a state that what they need goes along with; of more it is fetched, in batches.
 const ALONG: usize = 8;
+/// The longest that a state waits for what goes along with it.
+const PROMPT: Duration = Duration::from_millis(500);
 /// Apps that are named where a state is too large.
 const LARGEST: usize = 3;
 /// Bytes around a desired state in the message that carries it, at most.
@@ -260,22 +262,19 @@ impl Session<'_> {
         Ok(Some(desired))
     }
 
-    /// What goes along of what changed entries need.
+    /// What goes along of what changed entries need. A state does not wait for it: it is sent without what is not there
+    /// soon, as while the store is away.
     async fn along(&self, entries: impl Iterator<Item = &EntryRow>) -> Vec<Chunk> {
         let mut contents: Vec<Chunk> = Vec::new();
+        let by = Instant::now() + PROMPT;
         for (old, new) in entries.filter_map(|entry| entry.change) {
-            for chunk in self
-                .service
-                .fetcher
-                .change(old, new)
-                .await
-                .iter()
-                .flat_map(|chunks| chunks.iter())
-            {
-                if contents.iter().all(|one| one.digest != chunk.digest) {
-                    contents.push(chunk.clone());
-                }
-            }
+            let change = self.service.fetcher.change(old, new);
+            let Ok(Some(chunks)) = tokio::time::timeout_at(by, change).await else {
+                continue;
+            };
+            let is_new = |chunk: &&Chunk| contents.iter().all(|one| one.digest != chunk.digest);
+            let fresh: Vec<Chunk> = chunks.iter().filter(is_new).cloned().collect();
+            contents.extend(fresh);
         }
         contents
     }

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use flotilla_core::{content::Table, digest::Digest};
 use flotilla_proto::agent::v1::{Chunk, ContentKind, Encoding};
-use tracing::warn;
+use tracing::debug;
 
 use super::{Change, Fetcher, Item, Unmade, Wanted};
 use crate::store::content::{Frame, Stored};
@@ -24,7 +24,7 @@ impl Fetcher {
             Ok(change) => change,
             Err(Unmade::NotHere) => None,
             Err(Unmade::Failed(error)) => {
-                warn!(%error, content = %new, "a change is not sent along; agents fetch it");
+                debug!(%error, content = %new, "a change is not sent along; its agent fetches it");
                 None
             }
         }
