@@ -76,7 +76,8 @@ pub struct Hook {
 }
 
 impl Hook {
-    /// Returns the hook that a manifest is, without its text; none when it names an event that there is not, as in the reference.
+    /// Returns the hook that a manifest is, without its text; none when it names an event that there is not, as in the
+    /// reference.
     pub(super) fn new(template: &str, head: &Head) -> Option<Self> {
         let events = words(head, EVENTS)
             .iter()

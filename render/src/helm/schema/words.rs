@@ -105,10 +105,15 @@ impl Telling<'_> {
 
 /// Tells whether a property is missing only because another one is there; the checker does not say which.
 fn is_asked_for(failure: &ValidationError<'_>) -> bool {
-    let path = failure.schema_path().as_str();
-    ["/dependentRequired", "/dependencies"]
-        .iter()
-        .any(|rule| path.contains(rule))
+    let parts: Vec<&str> = failure.schema_path().as_str().split('/').collect();
+    // A property may have such a name too.
+    parts.windows(2).any(|pair| {
+        matches!(pair[1], "dependentRequired" | "dependencies")
+            && !matches!(
+                pair[0],
+                "properties" | "patternProperties" | "$defs" | "definitions"
+            )
+    })
 }
 
 fn words(failure: &ValidationError<'_>, patterns: &HashMap<String, String>) -> String {
