@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::digest::Digest;
+use crate::{digest::Digest, object::ObjectKey};
 
 /// What becomes of an app's objects when it is deleted, in Flux's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +57,24 @@ impl Removal {
     }
 }
 
+/// What the hub permits to be deleted of what has left a unit's content. The version says when it left at the latest: a
+/// digest has no order, and after A → B → A → B an old permission would cover what left later.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Clearing {
+    /// Objects that left at this version of the unit or before.
+    pub version: u64,
+    /// But for these: another unit claims them, or is to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub except: Vec<ObjectKey>,
+}
+
+impl Clearing {
+    /// Whether it covers an object that left at this version.
+    pub fn covers(&self, key: &ObjectKey, left_at: u64) -> bool {
+        left_at <= self.version && !self.except.contains(key)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -89,5 +107,19 @@ mod tests {
             }
         }
         assert_eq!(DeletionPolicy::parse("Shred"), None);
+    }
+
+    #[test]
+    fn a_clearing_covers_what_left_until_then_but_for_what_it_excepts() {
+        let (one, other) = (
+            ObjectKey::new("", "ConfigMap", "a", "x"),
+            ObjectKey::new("", "ConfigMap", "a", "y"),
+        );
+        let clearing = Clearing {
+            version: 7,
+            except: vec![other.clone()],
+        };
+        assert!(clearing.covers(&one, 6) && clearing.covers(&one, 7) && !clearing.covers(&one, 8));
+        assert!(!clearing.covers(&other, 1));
     }
 }

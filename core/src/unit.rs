@@ -31,7 +31,7 @@ use crate::{
     digest::{Digest, canonical_json},
     id::{ResourceUid, UnitId},
     object::ObjectKey,
-    removal::Removal,
+    removal::{Clearing, Removal},
 };
 
 /// What one cluster should do about one app.
@@ -54,9 +54,12 @@ pub struct Entry {
     pub revision: String,
     /// What is to be done with the objects.
     pub state: UnitState,
-    /// Objects absent from this content's successors may be deleted up to here; unset: nothing may be.
+    /// What may be deleted of what has left the content; unset: nothing may be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub prune_cleared: Option<Digest>,
+    pub prune_cleared: Option<Clearing>,
+    /// The target with which a person has allowed that more is deleted than guards let pass: void with any other one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prune_approved: Option<Digest>,
     /// How to apply.
     pub settings: Settings,
     /// Variables in order: a later layer overrides an earlier one.
@@ -320,6 +323,7 @@ mod entry_tests {
             revision: "main@sha1:abc".into(),
             state: UnitState::Active,
             prune_cleared: None,
+            prune_approved: None,
             settings,
             variables: Vec::new(),
             depends_on: Vec::new(),

@@ -26,6 +26,7 @@ pub fn entry(unit: UnitId, content: Digest, change: impl FnOnce(&mut Entry)) -> 
         revision: "main@sha1:abc".into(),
         state: UnitState::Active,
         prune_cleared: None,
+        prune_approved: None,
         settings: settings(),
         variables: Vec::new(),
         depends_on: Vec::new(),

@@ -45,6 +45,7 @@ fn entry(n: u64, needs: &[u64]) -> Entry {
         revision: String::new(),
         state: UnitState::Active,
         prune_cleared: None,
+        prune_approved: None,
         settings,
         variables: Vec::new(),
         depends_on: needs.iter().map(|need| dependency(*need, None)).collect(),

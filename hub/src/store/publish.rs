@@ -361,6 +361,7 @@ async fn take_changed(tx: &mut Connection, clusters: &[Uuid], writer: i64) -> Re
             // What is to be removed is held: no release removes anything yet.
             state: parse_state(&row.state, None),
             prune_cleared: None,
+            prune_approved: None,
             settings: serde_json::from_value(row.settings.clone()).map_err(corrupt)?,
             variables: serde_json::from_value(row.variables.clone()).map_err(corrupt)?,
             depends_on: Vec::new(),

@@ -99,6 +99,7 @@ fn world() -> World {
             revision: String::new(),
             state: UnitState::Active,
             prune_cleared: None,
+            prune_approved: None,
             settings,
             variables: Vec::new(),
             depends_on: Vec::new(),

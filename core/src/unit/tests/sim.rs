@@ -143,6 +143,7 @@ fn entry_of(version: u64, content: Digest) -> Entry {
         revision: format!("main@sha1:{version}"),
         state: UnitState::Active,
         prune_cleared: None,
+        prune_approved: None,
         settings,
         variables: Vec::new(),
         depends_on: Vec::new(),
