@@ -118,8 +118,6 @@ CREATE TABLE unit (
     held_at     timestamptz NOT NULL DEFAULT now(),
     moved_at    timestamptz NOT NULL DEFAULT now(),
     requested   text NOT NULL DEFAULT '',
-    -- Changed since its entry was published.
-    dirty       boolean NOT NULL DEFAULT true,
     -- Its entry is let go of: its agent forgets it, and what it has written stays.
     released    boolean NOT NULL DEFAULT false,
     created_at  timestamptz NOT NULL DEFAULT now(),
@@ -128,12 +126,21 @@ CREATE TABLE unit (
     CHECK ((state = 'Removing') = (removal IS NOT NULL))
 );
 CREATE INDEX unit_cluster ON unit (cluster_id);
-CREATE INDEX unit_dirty ON unit (cluster_id) WHERE dirty;
 CREATE INDEX unit_rollout ON unit (rollout_id);
 CREATE INDEX unit_target ON unit (target);
 CREATE INDEX unit_revision ON unit (revision_id);
 
 CREATE INDEX unit_withheld ON unit (cluster_id) WHERE withheld <> '[]';
+
+-- Units that changed since their entries were published. Rows of their own: as a column of `unit` each would be written
+-- twice, with all its indexes. Whoever changes a unit writes its row here in the same transaction, also where there is one,
+-- so that it waits for a publisher that takes it away; the publisher reads the unit after that, in a statement of its own.
+CREATE TABLE unpublished (
+    cluster_id uuid NOT NULL,
+    unit_id    uuid NOT NULL,
+    at         timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (cluster_id, unit_id)
+);
 
 -- Removals that people have allowed, each of a unit with one target: what was allowed for another one is void.
 CREATE TABLE approval (
@@ -150,7 +157,7 @@ CREATE TABLE desired (
     generation  bigint NOT NULL DEFAULT 0,
     root        bytea NOT NULL,
     published_at timestamptz NOT NULL DEFAULT now()
-);
+) WITH (fillfactor = 70);
 CREATE INDEX desired_incarnation ON desired (incarnation);
 
 CREATE TABLE desired_entry (
@@ -227,7 +234,7 @@ CREATE TABLE unit_status (
     apply_ms    bigint NOT NULL DEFAULT 0,
     observed_at timestamptz NOT NULL,
     received_at timestamptz NOT NULL DEFAULT now()
-);
+) WITH (fillfactor = 70);
 
 CREATE TABLE unit_object (
     unit_id     uuid NOT NULL REFERENCES unit (id) ON DELETE CASCADE,
@@ -243,7 +250,7 @@ CREATE TABLE unit_object (
     adopted     boolean NOT NULL DEFAULT false,
     sent        bytea,
     PRIMARY KEY (unit_id, api_group, kind, namespace, name)
-);
+) WITH (fillfactor = 85);
 
 -- What an agent has said that it holds durably, whatever it was offered since and has applied: with the hub gone it
 -- enforces this.
@@ -294,7 +301,6 @@ CREATE TABLE history (
     content    bytea,
     PRIMARY KEY (unit_id, version, at)
 ) PARTITION BY RANGE (at);
-CREATE INDEX history_at ON history (at);
 CREATE INDEX history_target ON history (target);
 CREATE INDEX history_content ON history (content, cluster_id) WHERE content IS NOT NULL;
 

@@ -4,6 +4,8 @@
 CREATE TABLE event_rest PARTITION OF event DEFAULT;
 CREATE TABLE audit_rest PARTITION OF audit DEFAULT;
 CREATE TABLE history_rest PARTITION OF history DEFAULT;
+-- The partitions are trimmed whole.
+CREATE INDEX history_rest_at ON history_rest (at);
 
 -- Makes a partition, unless it is there, and moves what the rest holds of its time. Gives up soon where others are in the
 -- way: it is made ahead, and asked for again. Sooner than a server looks for a deadlock: of two that wait for each other

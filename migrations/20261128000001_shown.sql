@@ -50,7 +50,8 @@ CREATE VIEW unit_shown AS
     -- Looked up for each unit alone: as a rule there is none. What is not published yet was not offered.
     LEFT JOIN LATERAL (
         SELECT a.unit_id, a.reason, a.message, a.at FROM unit_refused r JOIN entry_answer a USING (cluster_id, unit_id)
-        WHERE r.cluster_id = u.cluster_id AND r.unit_id = u.id AND a.refused AND NOT u.dirty LIMIT 1
+        WHERE r.cluster_id = u.cluster_id AND r.unit_id = u.id AND a.refused
+          AND NOT EXISTS (SELECT FROM unpublished n WHERE (n.cluster_id, n.unit_id) = (u.cluster_id, u.id)) LIMIT 1
     ) AS f ON true
     -- Also when a newer target fails.
     LEFT JOIN target l ON l.digest = s.applied

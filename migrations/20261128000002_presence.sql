@@ -1,6 +1,3 @@
 -- Whether people were told that a cluster is connected: they are told of what lasts, and once.
 ALTER TABLE session ADD COLUMN told_connected boolean NOT NULL DEFAULT false;
 CREATE INDEX session_told ON session (cluster_id) WHERE told_connected;
-
--- An event that an agent tells again is known by its time.
-CREATE INDEX event_cluster_at ON event (cluster_id, at);

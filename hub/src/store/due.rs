@@ -67,8 +67,8 @@ impl Store {
                SELECT 'gone', cluster_id FROM gone
                UNION ALL
                -- One of a later incarnation is another hub's to publish.
-               SELECT DISTINCT 'unpublished', u.cluster_id FROM unit u
-               WHERE u.dirty AND u.updated_at <= now() - make_interval(secs => $2)
+               SELECT DISTINCT 'unpublished', u.cluster_id FROM unpublished u
+               WHERE u.at <= now() - make_interval(secs => $2)
                  AND NOT EXISTS (SELECT FROM desired d WHERE d.cluster_id = u.cluster_id AND d.incarnation > $1)
                UNION ALL
                SELECT 'unpublished', cluster_id FROM desired WHERE incarnation < $1

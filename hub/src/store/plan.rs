@@ -311,7 +311,7 @@ async fn write_units(
         .collect();
     let revisions: Vec<Option<i64>> = units.iter().map(|(_, unit)| unit.revision).collect();
     let retargeted: Vec<bool> = units.iter().map(|(_, unit)| unit.retargeted).collect();
-    let dirty: Vec<bool> = units.iter().map(|(_, unit)| is_published(unit)).collect();
+    let published: Vec<bool> = units.iter().map(|(_, unit)| is_published(unit)).collect();
     let shared = Targets::of(units, commit.claims)?;
     sqlx::query!(
         // A target that is used again is touched, in one order for all writers: what removes the unused leaves it.
@@ -324,21 +324,27 @@ async fn write_units(
            ON CONFLICT (digest) DO UPDATE SET referenced_at = now(), keyset = coalesce(excluded.keyset, t.keyset)
          ), written AS (
          INSERT INTO unit (id, app_uid, cluster_id, target, revision_id, rollout_id, state, cause, withheld, waiting,
-                           requested, dirty, removal)
+                           requested, removal)
          SELECT v.id, $1, v.cluster, v.target, v.revision, CASE WHEN v.retargeted THEN $2::bigint END,
-                v.state, v.cause, v.withheld, v.waiting, v.requested, v.dirty, v.removal
+                v.state, v.cause, v.withheld, v.waiting, v.requested, v.removal
          FROM unnest($3::uuid[], $4::uuid[], $5::bytea[], $6::bigint[], $7::text[], $8::text[], $9::jsonb[],
-                     $10::jsonb[], $11::text[], $12::boolean[], $13::boolean[], $20::jsonb[])
-           AS v(id, cluster, target, revision, state, cause, withheld, waiting, requested, retargeted, dirty, removal)
+                     $10::jsonb[], $11::text[], $12::boolean[], $20::jsonb[])
+           AS v(id, cluster, target, revision, state, cause, withheld, waiting, requested, retargeted, removal)
          ON CONFLICT (id) DO UPDATE SET
            version = unit.version + (excluded.rollout_id IS NOT NULL)::int, target = excluded.target,
            revision_id = excluded.revision_id, rollout_id = coalesce(excluded.rollout_id, unit.rollout_id),
            state = excluded.state, cause = excluded.cause, withheld = excluded.withheld, waiting = excluded.waiting,
-           requested = excluded.requested, dirty = unit.dirty OR excluded.dirty, updated_at = now(),
+           requested = excluded.requested, updated_at = now(),
            moved_at = CASE WHEN excluded.rollout_id IS NULL THEN unit.moved_at ELSE now() END,
            held_at = CASE WHEN (unit.waiting = '[]') = (excluded.waiting = '[]') THEN unit.held_at ELSE now() END,
            released = unit.released AND excluded.state = 'Detached', removal = excluded.removal
-         RETURNING id, cluster_id, version, target)
+         RETURNING id, cluster_id, version, target
+         ), marked AS (
+         -- In the order in which a publisher takes them.
+         INSERT INTO unpublished (cluster_id, unit_id)
+         SELECT v.cluster, v.id FROM unnest($3::uuid[], $4::uuid[], $13::boolean[]) AS v(id, cluster, is_published)
+         WHERE v.is_published ORDER BY 1, 2
+         ON CONFLICT (cluster_id, unit_id) DO UPDATE SET at = now())
          INSERT INTO history (cluster_id, unit_id, version, target, ready, content)
          SELECT w.cluster_id, w.id, w.version, w.target, 'Unknown', t.content FROM written w
          JOIN unnest($3::uuid[], $12::boolean[]) AS v(id, retargeted) ON v.id = w.id AND v.retargeted
@@ -355,7 +361,7 @@ async fn write_units(
         &waiting,
         &column(|unit| &unit.requested),
         &retargeted,
-        &dirty,
+        &published,
         &shared.digests,
         &shared.contents as &[Option<Vec<u8>>],
         &shared.settings,

@@ -75,7 +75,7 @@ impl Store {
         let former = locked.iter().filter(|(_, state)| state.former).map(|(id, _)| *id);
         let mut touched: BTreeSet<Uuid> = former.collect();
         if changed.is_empty() && touched.is_empty() {
-            tx.rollback().await?;
+            tx.commit().await?;
             return Ok(Vec::new());
         }
         let concerned = changed
@@ -161,11 +161,15 @@ impl Store {
     pub async fn release(&self, unit: Uuid) -> Result<bool> {
         let mut tx = self.pool().begin().await?;
         let released = sqlx::query_scalar!(
-            "UPDATE unit u SET released = true, dirty = true FROM desired_entry e, unit_accepted a
-             WHERE u.id = $1 AND u.state = 'Detached' AND NOT u.dirty AND NOT u.released
-               AND e.cluster_id = u.cluster_id AND e.unit_id = u.id
-               AND a.cluster_id = u.cluster_id AND a.unit_id = u.id AND a.entry = e.digest
-             RETURNING u.cluster_id",
+            "WITH released AS (
+               UPDATE unit u SET released = true FROM desired_entry e, unit_accepted a
+               WHERE u.id = $1 AND u.state = 'Detached' AND NOT u.released
+                 AND NOT EXISTS (SELECT FROM unpublished n WHERE (n.cluster_id, n.unit_id) = (u.cluster_id, u.id))
+                 AND e.cluster_id = u.cluster_id AND e.unit_id = u.id
+                 AND a.cluster_id = u.cluster_id AND a.unit_id = u.id AND a.entry = e.digest
+               RETURNING u.cluster_id, u.id)
+             INSERT INTO unpublished (cluster_id, unit_id) SELECT cluster_id, id FROM released
+             ON CONFLICT (cluster_id, unit_id) DO UPDATE SET at = now() RETURNING cluster_id",
             unit
         )
         .fetch_optional(&mut *tx)
@@ -278,8 +282,8 @@ async fn lock(
     let superseded = sqlx::query_scalar!(
         r#"WITH added AS (
              INSERT INTO desired (cluster_id, incarnation, root)
-             SELECT DISTINCT u.cluster_id, $2::bigint, $3::bytea FROM unit u
-             WHERE u.dirty AND u.cluster_id = ANY($1)
+             SELECT DISTINCT u.cluster_id, $2::bigint, $3::bytea FROM unpublished u
+             WHERE u.cluster_id = ANY($1)
                AND NOT EXISTS (SELECT 1 FROM desired d WHERE d.cluster_id = u.cluster_id)
              ORDER BY 1 ON CONFLICT DO NOTHING)
            SELECT superseded($4) AS "superseded!""#,
@@ -317,15 +321,24 @@ async fn lock(
 
 /// Takes the units that changed since they were last published, and makes their entries.
 async fn take_changed(tx: &mut Connection, clusters: &[Uuid], writer: i64) -> Result<Vec<Changed>> {
-    let rows = sqlx::query!(
-        r#"WITH changed AS (
-             SELECT id FROM unit WHERE dirty AND cluster_id = ANY($1) ORDER BY cluster_id, id FOR NO KEY UPDATE)
-           UPDATE unit u SET dirty = false FROM changed, resource r, target t
-           WHERE u.id = changed.id AND r.uid = u.app_uid AND t.digest = u.target
-           RETURNING u.id, u.cluster_id, u.version, t.content, u.target, u.state, t.settings, t.variables, u.withheld,
-                     u.requested, u.released, u.app_uid, r.kind, r.namespace, r.name,
-                     coalesce((SELECT v.revision FROM revision v WHERE v.id = u.revision_id), '') AS "revision!""#,
+    let units = sqlx::query_scalar!(
+        "DELETE FROM unpublished n USING (
+           SELECT cluster_id, unit_id FROM unpublished WHERE cluster_id = ANY($1) ORDER BY 1, 2 FOR UPDATE) AS taken
+         WHERE (n.cluster_id, n.unit_id) = (taken.cluster_id, taken.unit_id) RETURNING n.unit_id",
         clusters
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    if units.is_empty() {
+        return Ok(Vec::new());
+    }
+    // After that: what was committed until then is seen, and whoever changes a unit from now on writes its row again.
+    let rows = sqlx::query!(
+        r#"SELECT u.id, u.cluster_id, u.version, t.content, u.target, u.state, t.settings, t.variables, u.withheld,
+                  u.requested, u.released, u.app_uid, r.kind, r.namespace, r.name,
+                  coalesce((SELECT v.revision FROM revision v WHERE v.id = u.revision_id), '') AS "revision!"
+           FROM unit u JOIN resource r ON r.uid = u.app_uid JOIN target t ON t.digest = u.target WHERE u.id = ANY($1)"#,
+        &units
     )
     .fetch_all(tx)
     .await?;

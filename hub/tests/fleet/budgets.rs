@@ -126,7 +126,7 @@ impl Fleet {
             _git: git,
         };
         let units = APPS * EACH + CLUSTERS;
-        this.settled(&format!("SELECT count(*) = {units} FROM unit WHERE NOT dirty"))
+        this.settled(&format!("SELECT count(*) = {units} FROM unit"))
             .await;
         this
     }
@@ -135,7 +135,7 @@ impl Fleet {
     async fn settled(&self, query: &str) {
         let query = format!("{OWN} {query}");
         let idle =
-            format!("{OWN} SELECT (SELECT count(*) FROM due) + (SELECT count(*) FROM unit WHERE dirty) = 0");
+            format!("{OWN} SELECT (SELECT count(*) FROM due) + (SELECT count(*) FROM unpublished) = 0");
         wait_until(&query, PATIENCE, async || {
             let mut holds = self.queues.iter().all(|queue| queue.depth() == 0);
             for query in [&query, &idle] {

@@ -75,7 +75,7 @@ impl Fleet {
         };
         this.join("one").await;
         this.settled(&format!(
-            "SELECT count(*) = {} FROM unit WHERE NOT dirty",
+            "SELECT count(*) = {} FROM unit",
             3 * APPS
         ))
         .await;
@@ -96,7 +96,7 @@ impl Fleet {
     /// Waits until this holds, nothing is to be done, and no hub waits for another.
     async fn settled(&self, query: &str) {
         let query = format!(
-            "{OWN} SELECT ({query}) AND (SELECT count(*) FROM due) + (SELECT count(*) FROM unit WHERE dirty) = 0"
+            "{OWN} SELECT ({query}) AND (SELECT count(*) FROM due) + (SELECT count(*) FROM unpublished) = 0"
         );
         wait_until(&query, PATIENCE, async || {
             let holds: bool = sqlx::query_scalar(sqlx::AssertSqlSafe(query.as_str()))

@@ -187,7 +187,9 @@ async fn states_of_a_former_incarnation_are_published_again_and_followed_whateve
     let again = world.store.publish(&[cluster], INCARNATION + 1).await;
     assert_eq!(again.expect("published"), []);
     // A hub of the former history has no say any more.
-    world.execute("UPDATE unit SET dirty = true").await;
+    world
+        .execute("INSERT INTO unpublished SELECT cluster_id, id FROM unit")
+        .await;
     assert_eq!(
         unpublished(INCARNATION).await,
         Vec::<Uuid>::new(),

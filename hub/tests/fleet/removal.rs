@@ -26,7 +26,8 @@ async fn a_units_removal_reads_back_with_its_policy_and_approval_and_is_publishe
     let text = serde_json::to_string(&removal).expect("JSON");
     world
         .execute(&format!(
-            "UPDATE unit SET state = 'Removing', removal = '{text}', dirty = true WHERE id = '{unit}'"
+            "UPDATE unit SET state = 'Removing', removal = '{text}' WHERE id = '{unit}';
+             INSERT INTO unpublished VALUES ('{cluster}', '{unit}')"
         ))
         .await;
     assert_eq!(recorded().await.state, UnitState::Removing(removal));

@@ -306,8 +306,8 @@ async fn what_was_missed_of_thousands_of_clusters_is_looked_at_a_page_at_a_time(
         .execute(
             "INSERT INTO cluster (id, name, state)
                SELECT gen_random_uuid(), 'z' || n, 'Active' FROM generate_series(1, 2500) n;
-             INSERT INTO unit (id, app_uid, cluster_id, target, revision_id, rollout_id, state, cause, dirty)
-               SELECT gen_random_uuid(), u.app_uid, c.id, u.target, u.revision_id, u.rollout_id, u.state, u.cause, false
+             INSERT INTO unit (id, app_uid, cluster_id, target, revision_id, rollout_id, state, cause)
+               SELECT gen_random_uuid(), u.app_uid, c.id, u.target, u.revision_id, u.rollout_id, u.state, u.cause
                FROM unit u, cluster c WHERE c.name LIKE 'z%';
              INSERT INTO admission (rollout_id, cluster_id, state)
                SELECT r.id, c.id, 'Admitted' FROM rollout r, cluster c WHERE c.name LIKE 'z%';
