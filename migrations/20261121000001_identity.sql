@@ -85,6 +85,8 @@ CREATE TABLE session (
     observed_root       bytea NOT NULL DEFAULT '',
     -- Of the rows that observed_root covers some were left out, since a full report began.
     rows_left_out       boolean NOT NULL DEFAULT false,
+    -- Rows of objects that its agent has added, at most as many as there are: counted anew with each full report.
+    objects             bigint NOT NULL DEFAULT 0,
     message             text NOT NULL DEFAULT ''
 ) WITH (fillfactor = 70);
 

@@ -61,8 +61,8 @@ use crate::{
         private::{self, PrivatePostgres},
     },
     task::{
-        Context, driver::Driver, ingest::Ingest, poll::Sources, receivers::Registered, render::Engine,
-        watchers::Watchers,
+        Context, driver::Driver, ingest::Ingest, lanes::Lanes, poll::Sources, receivers::Registered,
+        render::Engine, watchers::Watchers,
     },
 };
 
@@ -544,6 +544,7 @@ async fn sources(data_dir: &Path, key: [u8; 32], artifacts: ArtifactStore) -> an
         probes: ProbeShare::new(prober.clone(), key),
         fetcher: git::Fetcher::new(program, repositories, key, FetchLimits::default()),
         artifacts,
+        lanes: Lanes::default(),
     })
 }
 

@@ -81,6 +81,8 @@ const CLUSTER: &str = "Cluster";
 
 /// Events that are kept, whatever their age.
 const EVENTS_KEPT: i64 = 500_000;
+/// Events that one statement deletes.
+const TRIMMED: i64 = 5_000;
 /// For how long they are kept at least.
 const EVENTS_KEPT_FOR: time::Duration = time::Duration::days(7);
 
@@ -231,13 +233,24 @@ impl Store {
         let old = sqlx::query!("DELETE FROM event_rest WHERE at < $1", before)
             .execute(self.pool())
             .await?;
-        let many = sqlx::query!(
-            "DELETE FROM event WHERE id <= (SELECT max(id) FROM event) - $1::bigint",
-            EVENTS_KEPT
-        )
-        .execute(self.pool())
-        .await?;
-        Ok(old.rows_affected() + many.rows_affected())
+        let mut many = 0;
+        loop {
+            // In parts: of a flood each is done within the time that a statement has.
+            let part = sqlx::query!(
+                "DELETE FROM event WHERE (id, at) IN (
+                   SELECT id, at FROM event WHERE id <= (SELECT max(id) FROM event) - $1::bigint ORDER BY id LIMIT $2)",
+                EVENTS_KEPT,
+                TRIMMED
+            )
+            .execute(self.pool())
+            .await?
+            .rows_affected();
+            many += part;
+            if part < TRIMMED.unsigned_abs() {
+                break;
+            }
+        }
+        Ok(old.rows_affected() + many)
     }
 
     /// Records an event, unless the same one was recorded for the same object in the last five minutes.

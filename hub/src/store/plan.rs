@@ -29,6 +29,9 @@ use super::{
 };
 use crate::auth::seal::Seal;
 
+/// What a plan conflicts with that is not committed: it, or what it was made from, was changed meanwhile.
+pub const OUTDATED: &str = "the app's plan";
+
 /// What is recorded of an app's plan.
 #[derive(Debug, Clone, Default)]
 pub struct AppPlan {
@@ -79,6 +82,18 @@ pub struct Commit<'a> {
     pub waiting: &'a [Waiting],
     /// The request that is handled by this.
     pub handled: &'a str,
+    /// What must still be so; `None`: nothing but that no other plan was committed.
+    pub unchanged: Option<Unchanged>,
+}
+
+/// What a plan was made from, as far as it is looked at again when it is committed: between the two lies a rendering, which
+/// takes its time. The generation of the app's spec is, in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unchanged {
+    /// The app's mark as it was read, which any change of what it is planned from raises; outer `None`: not looked at.
+    pub mark: Option<Option<i64>>,
+    /// What the source's present revision renders to; `None`: it is not known, and nothing is admitted.
+    pub content: Option<Digest>,
 }
 
 impl Commit<'_> {
@@ -198,7 +213,7 @@ impl Store {
         if !bump(&mut tx, commit, self.writer).await? {
             // Whose it is is asked on another connection: of these there are few.
             tx.rollback().await?;
-            return Err(self.not_ours("the app's plan").await);
+            return Err(self.not_ours(OUTDATED).await);
         }
         put_config_values(&mut tx, &configs).await?;
         let (opened, turned) = rollout::record(&mut tx, commit).await?;
@@ -252,12 +267,21 @@ fn is_published(unit: &Next) -> bool {
 }
 
 /// Raises the plan version by compare-and-set, and takes away that the app is to be planned. `false` when the plan is
-/// not the one that was read, is about a newer spec, or is not this hub's to make.
+/// not the one that was read, is about a newer spec, what this one was made from has changed, or it is not this hub's to
+/// make.
 async fn bump(tx: &mut Connection, commit: &Commit<'_>, writer: i64) -> Result<bool> {
+    let unchanged = commit.unchanged;
+    let mark = unchanged.and_then(|unchanged| unchanged.mark);
+    let content = unchanged.and_then(|unchanged| unchanged.content);
     let bumped = sqlx::query_scalar!(
         r#"WITH bumped AS (
              INSERT INTO app_plan AS p (app_uid, version, waiting, observed_generation)
              SELECT $1, 1, $3, $4 WHERE NOT superseded($5)
+               AND (NOT $8 OR EXISTS (SELECT FROM resource WHERE uid = $1 AND generation = $4))
+               AND (NOT $9 OR (SELECT change FROM due WHERE topic = 'app' AND key = $1) IS NOT DISTINCT FROM $10)
+               AND ($11::bytea IS NULL OR EXISTS (
+                 SELECT FROM app_input i JOIN input_at t ON t.input_key = i.input_key AND t.newest
+                   JOIN rendering x ON x.digest = t.rendering AND x.content = $11 WHERE i.app_uid = $1))
              ON CONFLICT (app_uid) DO UPDATE SET version = p.version + 1, waiting = $3, observed_generation = $4,
                held_at = CASE WHEN (p.waiting = '[]') = ($3 = '[]'::jsonb) THEN p.held_at ELSE now() END
              WHERE p.version = $2 AND p.observed_generation <= $4
@@ -275,7 +299,11 @@ async fn bump(tx: &mut Connection, commit: &Commit<'_>, writer: i64) -> Result<b
         commit.generation,
         writer,
         commit.recorded.due,
-        commit.handled
+        commit.handled,
+        unchanged.is_some(),
+        mark.is_some(),
+        mark.flatten(),
+        content.as_ref().map(|digest| &digest.as_bytes()[..])
     )
     .fetch_optional(tx)
     .await?;

@@ -232,7 +232,7 @@ impl Store {
         let clusters: Vec<Uuid> = reports.iter().map(|report| report.cluster).collect();
         // Locked in one order, so that two replicas that ingest at once never deadlock.
         let live = sqlx::query!(
-            "SELECT cluster_id, epoch FROM session WHERE cluster_id = ANY($1) ORDER BY cluster_id FOR UPDATE",
+            "SELECT cluster_id, epoch, objects FROM session WHERE cluster_id = ANY($1) ORDER BY cluster_id FOR UPDATE",
             &clusters
         )
         .fetch_all(&mut *tx)
@@ -252,9 +252,11 @@ impl Store {
             .collect();
         let mut changed = BTreeSet::new();
         let mut applied = Vec::new();
+        let mut objects: BTreeMap<Uuid, i64> = live.iter().map(|row| (row.cluster_id, row.objects)).collect();
+        let mut beyond = BTreeSet::new();
         for round in rounds(&counted) {
             write_status(&mut tx, &round, &mut changed, &mut applied).await?;
-            write_objects(&mut tx, &round, &mut changed).await?;
+            write_objects(&mut tx, &round, &mut changed, &mut objects, &mut beyond).await?;
             write_events(&mut tx, &round, &mut changed).await?;
             for report in &round {
                 if let Some(part) = &report.full
@@ -269,6 +271,14 @@ impl Store {
                 .collect();
             changed.extend(write_conditions(&mut tx, &conditions).await?);
         }
+        if !beyond.is_empty() {
+            let message = format!(
+                "the hub left out some of what the agent reported: more than {OBJECTS} objects of one cluster"
+            );
+            let row = ConditionRow::new(LEFT_OUT, message, OffsetDateTime::now_utc());
+            let rows: Vec<(Uuid, &ConditionRow)> = beyond.iter().map(|cluster| (*cluster, &row)).collect();
+            changed.extend(write_conditions(&mut tx, &rows).await?);
+        }
         let changed: Vec<Uuid> = changed.into_iter().collect();
         // Of several reports of one cluster the last one's root counts.
         let roots: BTreeMap<Uuid, Vec<u8>> = counted
@@ -281,7 +291,13 @@ impl Store {
             reports.map(|report| report.cluster).collect()
         };
         let begun = of(|report| report.full.as_ref().is_some_and(FullPart::begins_rows));
-        let left_out = of(|report| report.left_out);
+        let mut left_out = of(|report| report.left_out);
+        left_out.extend(&beyond);
+        let ended = of(|report| report.full.as_ref().is_some_and(|part| part.until.is_none()));
+        let added: Vec<i64> = ids
+            .iter()
+            .map(|id| objects.get(id).copied().unwrap_or_default())
+            .collect();
         let (of, units) = named_units(&counted);
         sqlx::query!(
             // Rows of a unit that is not this cluster's, or not there, were passed over.
@@ -289,14 +305,20 @@ impl Store {
                  rows_left_out = (s.rows_left_out AND NOT s.cluster_id = ANY($3)) OR s.cluster_id = ANY($4)
                    OR EXISTS (SELECT 1 FROM unnest($5::uuid[], $6::uuid[]) AS n(cluster, unit)
                               WHERE n.cluster = s.cluster_id
-                                AND NOT EXISTS (SELECT 1 FROM unit u WHERE u.id = n.unit AND u.cluster_id = n.cluster))
-             FROM unnest($1::uuid[], $2::bytea[]) AS v(id, root) WHERE s.cluster_id = v.id",
+                                AND NOT EXISTS (SELECT 1 FROM unit u WHERE u.id = n.unit AND u.cluster_id = n.cluster)),
+                 objects = CASE WHEN s.cluster_id = ANY($8)
+                   THEN (SELECT count(*) FROM unit_object o JOIN unit u ON u.id = o.unit_id
+                         WHERE u.cluster_id = s.cluster_id)
+                   ELSE v.objects END
+             FROM unnest($1::uuid[], $2::bytea[], $7::bigint[]) AS v(id, root, objects) WHERE s.cluster_id = v.id",
             &ids,
             &roots,
             &begun,
             &left_out,
             &of,
-            &units
+            &units,
+            &added,
+            &ended
         )
         .execute(&mut *tx)
         .await?;
@@ -340,6 +362,8 @@ fn rounds<'a>(reports: &[&'a Report]) -> Vec<Vec<&'a Report>> {
 
 /// Rows in one statement.
 const BATCH: usize = 1000;
+/// Objects of which one cluster has rows: each report is bounded, and an agent sends as many as it likes.
+const OBJECTS: i64 = 200_000;
 
 /// Writes the units' rows; apps of which any changed go to `changed`, units with another applied target to
 /// `applied_now`.
@@ -461,7 +485,15 @@ fn attained(
     columns.unzip()
 }
 
-async fn write_objects(tx: &mut Connection, reports: &[&Report], changed: &mut BTreeSet<Uuid>) -> Result<()> {
+/// Writes the objects' rows; apps of which any changed go to `changed`. `objects` has how many rows each cluster has added;
+/// those that have no more to add, and report objects, go to `beyond`.
+async fn write_objects(
+    tx: &mut Connection,
+    reports: &[&Report],
+    changed: &mut BTreeSet<Uuid>,
+    objects: &mut BTreeMap<Uuid, i64>,
+    beyond: &mut BTreeSet<Uuid>,
+) -> Result<()> {
     let rows: Vec<(Uuid, &ObjectRow)> = reports
         .iter()
         .flat_map(|report| report.objects.iter().map(|row| (report.cluster, row)))
@@ -473,8 +505,14 @@ async fn write_objects(tx: &mut Connection, reports: &[&Report], changed: &mut B
         let units: Vec<Uuid> = batch.iter().map(|(_, row)| row.unit).collect();
         let sent: Vec<Vec<u8>> = batch.iter().map(|(_, row)| row.sent.clone()).collect();
         let adopted: Vec<bool> = batch.iter().map(|(_, row)| row.adopted).collect();
-        let wrote = sqlx::query_scalar!(
-            "WITH wrote AS (
+        let full: Vec<Uuid> = clusters
+            .iter()
+            .filter(|cluster| objects.get(cluster).is_some_and(|count| *count >= OBJECTS))
+            .copied()
+            .collect();
+        beyond.extend(&full);
+        let wrote = sqlx::query!(
+            r#"WITH wrote AS (
              INSERT INTO unit_object (unit_id, api_group, kind, namespace, name, api_version, uid, state, health,
                  message, adopted, sent)
              SELECT v.unit_id, v.g, v.k, v.ns, v.n, v.api_version, v.uid, v.state, v.health, v.message, v.adopted, v.sent
@@ -482,6 +520,9 @@ async fn write_objects(tx: &mut Connection, reports: &[&Report], changed: &mut B
                  $8::text[], $9::text[], $10::text[], $11::text[], $12::boolean[], $13::bytea[])
                  AS v(cluster, unit_id, g, k, ns, n, api_version, uid, state, health, message, adopted, sent)
              JOIN unit u ON u.id = v.unit_id AND u.cluster_id = v.cluster
+             WHERE NOT v.cluster = ANY($14) OR EXISTS (
+               SELECT FROM unit_object o WHERE (o.unit_id, o.api_group, o.kind, o.namespace, o.name)
+                 = (v.unit_id, v.g, v.k, v.ns, v.n))
              ON CONFLICT (unit_id, api_group, kind, namespace, name) DO UPDATE SET
                api_version = excluded.api_version, uid = excluded.uid, state = excluded.state,
                health = excluded.health, message = excluded.message, adopted = excluded.adopted,
@@ -490,8 +531,9 @@ async fn write_objects(tx: &mut Connection, reports: &[&Report], changed: &mut B
                     unit_object.message, unit_object.adopted, unit_object.sent)
                IS DISTINCT FROM (excluded.api_version, excluded.uid, excluded.state, excluded.health,
                     excluded.message, excluded.adopted, excluded.sent)
-             RETURNING unit_id)
-             SELECT DISTINCT u.app_uid FROM wrote JOIN unit u ON u.id = wrote.unit_id",
+             RETURNING unit_id, xmax = 0 AS is_new)
+             SELECT u.app_uid, u.cluster_id, count(*) FILTER (WHERE is_new) AS "new!"
+             FROM wrote JOIN unit u ON u.id = wrote.unit_id GROUP BY 1, 2"#,
             &clusters,
             &units,
             &column(|row| row.group.clone()),
@@ -504,23 +546,27 @@ async fn write_objects(tx: &mut Connection, reports: &[&Report], changed: &mut B
             &column(|row| row.health.clone()),
             &column(|row| row.message.clone()),
             &adopted,
-            &sent
+            &sent,
+            &full
         )
         .fetch_all(&mut *tx)
         .await?;
-        changed.extend(wrote);
+        for row in wrote {
+            changed.insert(row.app_uid);
+            *objects.entry(row.cluster_id).or_default() += row.new;
+        }
     }
     for batch in gone.chunks(BATCH) {
         let column = |f: fn(&ObjectRow) -> String| batch.iter().map(|(_, row)| f(row)).collect::<Vec<_>>();
         let clusters: Vec<Uuid> = batch.iter().map(|(cluster, _)| *cluster).collect();
         let units: Vec<Uuid> = batch.iter().map(|(_, row)| row.unit).collect();
-        let went = sqlx::query_scalar!(
+        let went = sqlx::query!(
             "DELETE FROM unit_object o USING unit u,
                  unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[])
                    AS v(cluster, unit_id, g, k, ns, n)
              WHERE u.id = o.unit_id AND u.cluster_id = v.cluster AND o.unit_id = v.unit_id AND o.api_group = v.g
                AND o.kind = v.k AND o.namespace = v.ns AND o.name = v.n
-             RETURNING u.app_uid",
+             RETURNING u.app_uid, u.cluster_id",
             &clusters,
             &units,
             &column(|row| row.group.clone()),
@@ -530,7 +576,10 @@ async fn write_objects(tx: &mut Connection, reports: &[&Report], changed: &mut B
         )
         .fetch_all(&mut *tx)
         .await?;
-        changed.extend(went);
+        for row in went {
+            changed.insert(row.app_uid);
+            *objects.entry(row.cluster_id).or_default() -= 1;
+        }
     }
     Ok(())
 }

@@ -93,6 +93,7 @@ impl Store {
         count("admissions", self.remove_admissions().await);
         let rollouts = count("rollouts", self.remove_rollouts().await);
         count("inputs", self.remove_inputs().await);
+        count("inputs of no app", self.remove_left_inputs().await);
         let renderings = count("renderings", self.remove_renderings().await);
         let revisions = count("revisions", self.remove_revisions().await);
         let targets = count("targets", self.remove_targets().await);
@@ -195,6 +196,35 @@ impl Store {
             removed += part.as_ref().map_or(0, |part| part.removed.unsigned_abs());
             let whole = part.filter(|part| usize::try_from(part.rows) == Ok(ROWS));
             after = whole.map(|part| (part.input_key, part.revision_id));
+        }
+        Ok(removed)
+    }
+
+    /// Of what no app is rendered by any more the newest goes as well: it would be looked at with each commit of its source.
+    /// Once its rendering is a day old, and with whoever gives an app an input waiting: it would take what is there for its
+    /// own.
+    async fn remove_left_inputs(&self) -> Result<u64> {
+        let sources = sqlx::query_scalar!(
+            "SELECT DISTINCT t.source_uid FROM input_at t
+             WHERE t.newest AND NOT EXISTS (SELECT FROM app_input a WHERE a.input_key = t.input_key) ORDER BY 1"
+        )
+        .fetch_all(self.pool())
+        .await?;
+        let mut removed = 0;
+        for source in sources {
+            let mut tx = self.pool().begin().await?;
+            sqlx::query!("SELECT FROM source_state WHERE uid = $1 FOR UPDATE", source)
+                .fetch_optional(&mut *tx)
+                .await?;
+            let gone = sqlx::query!(
+                "DELETE FROM input_at t WHERE t.source_uid = $1 AND t.newest
+                   AND NOT EXISTS (SELECT FROM app_input a WHERE a.input_key = t.input_key)
+                   AND NOT EXISTS (SELECT FROM rendering x WHERE x.digest = t.rendering
+                                     AND coalesce(x.finished_at, x.created_at) > now() - interval '1 day')",
+                source
+            );
+            removed += gone.execute(&mut *tx).await?.rows_affected();
+            tx.commit().await?;
         }
         Ok(removed)
     }

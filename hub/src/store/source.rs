@@ -78,7 +78,9 @@ pub struct SourceOutcome<'a> {
     pub uid: Uuid,
     /// Version of the state that was read before probing; 0 when there was none.
     pub version: i64,
-    /// Generation of the spec that was used.
+    /// Generation of the spec that was looked at by: it must still be the object's, which a suspension raises as well.
+    pub spec: i64,
+    /// Generation of the spec that the conditions are about.
     pub generation: i64,
     /// The request that was handled, '' for none.
     pub handled: &'a str,
@@ -205,7 +207,7 @@ impl Store {
 
     /// Records the outcome of a probe or fetch: state, revision, conditions and event in one transaction, in which the
     /// apps are woken that a new revision may change. `Conflict` when another replica recorded one since the state was
-    /// read: it may have seen a newer commit.
+    /// read: it may have seen a newer commit; and when the spec has changed since, or was suspended.
     pub async fn record_source(&self, outcome: &SourceOutcome<'_>) -> Result<()> {
         let mut tx = self.pool().begin().await?;
         let revision_id = match &outcome.revision {
@@ -214,7 +216,8 @@ impl Store {
         };
         let done = sqlx::query!(
             "INSERT INTO source_state (uid, version, revision_id, observed_generation, last_probe, next_probe, failures)
-             VALUES ($1, $6::bigint + 1, $2, $3, now(), now() + make_interval(secs => $4), $5)
+             SELECT $1, $6::bigint + 1, $2, $3, now(), now() + make_interval(secs => $4), $5
+             FROM resource WHERE uid = $1 AND generation = $7
              ON CONFLICT (uid) DO UPDATE SET version = $6::bigint + 1,
                revision_id = coalesce($2, source_state.revision_id),
                observed_generation = $3, last_probe = now(), next_probe = now() + make_interval(secs => $4),
@@ -225,7 +228,8 @@ impl Store {
             outcome.generation,
             outcome.next_seconds,
             outcome.failures,
-            outcome.version
+            outcome.version,
+            outcome.spec
         )
         .execute(&mut *tx)
         .await?;

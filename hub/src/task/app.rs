@@ -27,15 +27,31 @@ use crate::{
     store::{
         StoreError,
         content::Blob,
-        plan::{AppPlan, Commit},
+        plan::{AppPlan, Commit, OUTDATED, Unchanged},
         resource::ResourceRow,
         work::{HELD, Lease},
     },
     trace::{self, Past},
 };
 
+/// So often a plan is made anew because something has changed meanwhile, whatever that was. One that changes all the time
+/// is then planned as long as its spec and what it renders to have not.
+const STRICT: usize = 3;
+
 /// Reconciles one app. What goes wrong is shown on the app, unless trying again is all that it needs.
 pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> {
+    for _ in 0..STRICT {
+        let made = reconcile_once(context, uid, true).await;
+        let conflict = made.as_ref().err().and_then(|error| error.downcast_ref());
+        if !matches!(conflict, Some(StoreError::Conflict(OUTDATED))) {
+            return made;
+        }
+    }
+    reconcile_once(context, uid, false).await
+}
+
+/// Plans an app once; `strict`: it is not committed where anything has changed since it was begun.
+async fn reconcile_once(context: &Context, uid: Uuid, strict: bool) -> anyhow::Result<Outcome> {
     // The plan first: a plan made from an older spec than another replica's fails its compare-and-set, and what changes
     // from here on has the app planned again.
     let recorded = match context.store.take_plan(uid, &context.replica).await? {
@@ -50,6 +66,7 @@ pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> 
         }
         return Ok(Outcome::Done);
     };
+    let mark = strict.then_some(recorded.due);
     let held = async {
         // Without a mark there is nothing that another could take.
         match recorded.due {
@@ -66,7 +83,7 @@ pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> 
         }
     };
     let made = tokio::select! {
-        made = reconcile_app(context, &app, &recorded) => made,
+        made = reconcile_app(context, &app, &recorded, mark) => made,
         () = held => return Ok(Outcome::After(HELD)),
     };
     match made {
@@ -89,7 +106,13 @@ pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> 
     }
 }
 
-async fn reconcile_app(context: &Context, app: &ResourceRow, recorded: &AppPlan) -> anyhow::Result<Outcome> {
+/// `mark`: the app's mark as it was read, where that must still be it.
+async fn reconcile_app(
+    context: &Context,
+    app: &ResourceRow,
+    recorded: &AppPlan,
+    mark: Option<Option<i64>>,
+) -> anyhow::Result<Outcome> {
     let spec: KustomizationSpec = serde_json::from_value(app.spec.clone())
         .map_err(|e| StoreError::corrupt(format!("spec of {}", app.display()), e))?;
     let placed = match gather::placements(context, app).await? {
@@ -170,6 +193,10 @@ async fn reconcile_app(context: &Context, app: &ResourceRow, recorded: &AppPlan)
         content: admitted.map(|admitted| admitted.content),
         waiting: &decision.waiting,
         handled: &app.requested_at,
+        unchanged: Some(Unchanged {
+            mark,
+            content: admitted.map(|admitted| admitted.content),
+        }),
     };
     self::commit(context, app, &commit).await?;
     if !decision.planned.units.is_empty() {
@@ -229,6 +256,10 @@ async fn hold(
         content: None,
         waiting: &waiting,
         handled: &app.requested_at,
+        unchanged: Some(Unchanged {
+            mark: None,
+            content: None,
+        }),
     };
     commit(context, app, &held).await?;
     Ok(Outcome::Done)

@@ -10,8 +10,8 @@ use tracing::warn;
 use uuid::Uuid;
 
 use super::{
-    Context, app, is_passing, judge, poll, publish, queue::Queue, receivers::Registered, retention, rollouts,
-    wakeup::Wakeups, watchers::Watchers,
+    Context, app, is_passing, judge, lanes::SHARE, poll, publish, queue::Queue, receivers::Registered,
+    retention, rollouts, wakeup::Wakeups, watchers::Watchers,
 };
 use crate::{
     grpc::streams::Streams,
@@ -33,6 +33,8 @@ const WHOLE: Duration = Duration::from_secs(3600);
 const HEARTBEAT_FLUSH: Duration = Duration::from_secs(30);
 /// Bound of one reconciliation, above those of its parts: a rendering.
 const DEADLINE: Duration = Duration::from_secs(600);
+/// Looks at sources wait for servers, and those of one server have their share of them.
+const SOURCE_WORKERS: usize = 8 * SHARE;
 /// A source's own timeout may be long.
 const SOURCE_DEADLINE: Duration = Duration::from_secs(3600);
 /// Before what failed is done again.
@@ -74,7 +76,8 @@ impl Driver {
             ..context.clone()
         };
         let cluster_context = context.clone();
-        let sources = Queue::start("source", workers.max(8), SOURCE_DEADLINE, move |key| {
+        let lanes = context.sources.lanes.clone();
+        let sources = Queue::in_lanes("source", SOURCE_WORKERS, SOURCE_DEADLINE, lanes, move |key| {
             let context = source_context.clone();
             async move { poll::reconcile(&context, key).await }
         });

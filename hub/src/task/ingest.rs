@@ -1,6 +1,7 @@
 //! Reports into the store: collected for a moment and committed together, so that ten thousand agents cost a few
 //! transactions a second.
 
+mod allowance;
 mod rows;
 
 use std::{
@@ -11,10 +12,14 @@ use std::{
 
 pub use rows::{Rows, rows};
 pub(crate) use rows::{condition_kind, text};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::{
+    sync::{Notify, mpsc, oneshot},
+    time::Instant,
+};
 use tracing::{debug, error, warn};
 use uuid::Uuid;
 
+use self::allowance::Allowances;
 use super::rollouts;
 use crate::store::{Store, StoreError, report::Report, session::Told};
 use crate::trace::{self, Past};
@@ -121,6 +126,7 @@ impl Ingest {
 }
 
 async fn run(store: Store, mut waiting_rx: mpsc::Receiver<Waiting>, told: Arc<Latest>) {
+    let mut allowances = Allowances::default();
     loop {
         let mut batch = Vec::new();
         tokio::select! {
@@ -136,6 +142,9 @@ async fn run(store: Store, mut waiting_rx: mpsc::Receiver<Waiting>, told: Arc<La
             && let Ok(next) = waiting_rx.try_recv()
         {
             batch.push(next);
+        }
+        for (report, _) in &mut batch {
+            allowances.apply(report, Instant::now());
         }
         // What was told before a report is kept before that is acknowledged.
         told.commit(&store).await;

@@ -6,6 +6,7 @@ pub mod driver;
 pub mod gather;
 pub mod ingest;
 pub mod judge;
+pub mod lanes;
 mod lease;
 pub mod poll;
 pub mod publish;

@@ -14,7 +14,7 @@ use time::OffsetDateTime;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use super::{Context, gather::values, is_passing, lease::kept, queue::Outcome, random};
+use super::{Context, gather::values, is_passing, lanes::Lanes, lease::kept, queue::Outcome, random};
 use crate::{
     artifact::{self, ArtifactDigest, ArtifactStore, ReadLimits},
     source::{
@@ -37,6 +37,8 @@ pub struct Sources {
     pub fetcher: Fetcher,
     /// Keeps artifacts.
     pub artifacts: ArtifactStore,
+    /// Sources by the server that they are looked for on.
+    pub lanes: Lanes,
 }
 
 /// Of a source whose spec cannot be read.
@@ -61,6 +63,9 @@ pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> 
         (Due::Unusable(failure), _) => (Look::Failed(failure), None),
         (Due::Now, None) => anyhow::bail!("the spec of {} cannot be read", object.display()),
         (Due::Now, Some(spec)) => {
+            if !context.sources.lanes.join(uid, server(spec.url.as_str())) {
+                return Ok(Outcome::Again);
+            }
             if !context.store.take_source(uid, &context.replica).await? {
                 return Ok(Outcome::After(HELD));
             }
@@ -89,6 +94,13 @@ pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> 
     }
     commit(context, &object, &recorded, &next, fetched.as_ref()).await?;
     Ok(Outcome::After(next.wait))
+}
+
+/// The server of an address, as far as sources of one are to be known as such.
+fn server(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    authority.rsplit('@').next().unwrap_or_default()
 }
 
 /// What is recorded of a source.
@@ -274,6 +286,7 @@ async fn commit(
         .record_source(&SourceOutcome {
             uid: object.uid,
             version: recorded.version,
+            spec: object.generation,
             generation: next.state.generation,
             handled: match next.state.waiting {
                 Some(_) => &object.handled_at,

@@ -24,7 +24,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument as _, debug, error, info_span, warn};
 use uuid::Uuid;
 
-use super::random;
+use super::{lanes::Lanes, random};
 use crate::store::StoreError;
 
 /// When to look whether the newer hub is still there.
@@ -104,6 +104,7 @@ struct Shared {
     deadline: Duration,
     /// Keys worked at together.
     batch: usize,
+    lanes: Lanes,
     times: Times,
     state: Mutex<State>,
     wake: Notify,
@@ -133,6 +134,8 @@ struct State {
     resting: HashMap<Uuid, Instant>,
     /// In the order in which they began to.
     rests: VecDeque<(Instant, Uuid)>,
+    /// Queued keys whose lane is full.
+    parked: HashMap<Arc<str>, VecDeque<(Uuid, Instant)>>,
 }
 
 impl Queue {
@@ -143,7 +146,23 @@ impl Queue {
         F: Fn(Uuid) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = anyhow::Result<Outcome>> + Send + 'static,
     {
-        Self::together(name, workers, deadline, 1, move |keys| {
+        Self::in_lanes(name, workers, deadline, Lanes::default(), reconcile)
+    }
+
+    /// Starts workers of which the keys of a lane take no more than its share: `reconcile` says with [`Lanes::join`] which
+    /// one a key is in.
+    pub fn in_lanes<F, Fut>(
+        name: &'static str,
+        workers: usize,
+        deadline: Duration,
+        lanes: Lanes,
+        reconcile: F,
+    ) -> Self
+    where
+        F: Fn(Uuid) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = anyhow::Result<Outcome>> + Send + 'static,
+    {
+        Self::of(name, workers, deadline, 1, lanes, move |keys| {
             let all: Vec<Fut> = keys.into_iter().map(&reconcile).collect();
             async move {
                 let mut ended = Outcome::Done;
@@ -167,10 +186,26 @@ impl Queue {
         F: Fn(Vec<Uuid>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = anyhow::Result<Outcome>> + Send + 'static,
     {
+        Self::of(name, workers, deadline, batch, Lanes::default(), reconcile)
+    }
+
+    fn of<F, Fut>(
+        name: &'static str,
+        workers: usize,
+        deadline: Duration,
+        batch: usize,
+        lanes: Lanes,
+        reconcile: F,
+    ) -> Self
+    where
+        F: Fn(Vec<Uuid>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = anyhow::Result<Outcome>> + Send + 'static,
+    {
         let shared = Arc::new(Shared {
             name,
             deadline,
             batch,
+            lanes,
             times: Times::default(),
             state: Mutex::default(),
             wake: Notify::new(),
@@ -225,7 +260,8 @@ impl Queue {
     /// Keys waiting or running now.
     pub fn depth(&self) -> usize {
         let state = self.shared.lock();
-        state.ready.len() + state.running.len()
+        let parked: usize = state.parked.values().map(VecDeque::len).sum();
+        state.ready.len() + state.running.len() + parked
     }
 
     /// How long keys wait and take, for metrics.
@@ -262,6 +298,10 @@ impl Shared {
                 break;
             }
             state.ready.pop_front();
+            if let Some(lane) = self.lanes.begin(key) {
+                state.parked.entry(lane).or_default().push_back((key, since));
+                continue;
+            }
             self.times.waited.observe(since.elapsed().as_secs_f64());
             state.queued.remove(&key);
             state.running.insert(key);
@@ -278,6 +318,10 @@ impl Shared {
 
     fn finish(&self, keys: Vec<Uuid>, outcome: Result<Outcome, ()>) {
         let mut state = self.lock();
+        for key in &keys {
+            self.lanes.end(*key);
+        }
+        state.unpark(&self.lanes);
         if outcome.is_err() && keys.len() > 1 {
             for key in keys {
                 state.running.remove(&key);
@@ -330,6 +374,19 @@ impl State {
         if again {
             state.push(key);
         }
+    }
+
+    /// Brings back one key of each lane that has room: it is the next, since it has waited longest.
+    fn unpark(&mut self, lanes: &Lanes) {
+        let Self { parked, ready, .. } = self;
+        parked.retain(|lane, keys| {
+            if lanes.has_room(lane)
+                && let Some(first) = keys.pop_front()
+            {
+                ready.push_front(first);
+            }
+            !keys.is_empty()
+        });
     }
 
     fn push(&mut self, key: Uuid) {
@@ -636,6 +693,52 @@ mod tests {
         queue.push(key(3));
         tokio::time::sleep(DEADLINE).await;
         assert!(ran_rx.try_recv().is_err(), "nothing more is begun");
+    }
+
+    /// As the sources of a server that takes connections and answers nothing.
+    #[tokio::test(start_paused = true)]
+    async fn keys_of_a_lane_that_hangs_hold_up_no_others_and_each_has_its_turn() {
+        use crate::task::lanes::SHARE;
+        let (ran_tx, mut ran_rx) = mpsc::unbounded_channel();
+        let lanes = Lanes::default();
+        let joined = lanes.clone();
+        let queue = Queue::in_lanes("test", SHARE + 1, DEADLINE, lanes, move |key| {
+            let (ran_tx, lanes) = (ran_tx.clone(), joined.clone());
+            async move {
+                let number = key.as_u128();
+                if number < 100 && !lanes.join(key, "hangs") {
+                    return Ok(Outcome::Again);
+                }
+                let _ = ran_tx.send(number);
+                if number < 100 {
+                    tokio::time::sleep(Duration::from_secs(60)).await;
+                }
+                Ok(Outcome::Done)
+            }
+        });
+        let hanging = 3 * SHARE as u128;
+        queue.push_all((0..hanging).map(key));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let start = Instant::now();
+        let mut ran = BTreeSet::new();
+        for number in 100..110 {
+            queue.push(key(number));
+            while !ran.contains(&number) {
+                ran.insert(ran_rx.recv().await.expect("run"));
+            }
+        }
+        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+        assert_eq!(ran.len(), SHARE + 10);
+        while ran.len() < usize::try_from(hanging).expect("few") + 10 {
+            ran.insert(ran_rx.recv().await.expect("run"));
+        }
+        assert!(
+            start.elapsed() < Duration::from_secs(180),
+            "{:?}",
+            start.elapsed()
+        );
+        tokio::time::sleep(Duration::from_secs(61)).await;
+        assert_eq!(queue.depth(), 0);
     }
 
     #[tokio::test(start_paused = true)]

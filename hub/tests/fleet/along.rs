@@ -76,7 +76,9 @@ async fn what_a_small_change_needs_goes_along_and_nothing_of_a_secret() {
     assert!(!text.contains("hunter") && !text.contains(&hex::encode(secret("hunter3").digest().as_bytes())));
     // The same content with other settings needs nothing.
     hub.world
-        .execute("UPDATE unit SET version = version + 1; INSERT INTO unpublished SELECT cluster_id, id FROM unit")
+        .execute(
+            "UPDATE unit SET version = version + 1; INSERT INTO unpublished SELECT cluster_id, id FROM unit",
+        )
         .await;
     hub.world.publish(agent.cluster).await;
     let settings = stream.desired().await;

@@ -14,8 +14,8 @@ use flotilla_hub::{
     },
     store::{Topic, apply::NewResource},
     task::{
-        Context, driver::Driver, poll::Sources, queue::Queue, receivers::Registered, render::Engine,
-        watchers::Watchers,
+        Context, driver::Driver, lanes::Lanes, poll::Sources, queue::Queue, receivers::Registered,
+        render::Engine, watchers::Watchers,
     },
 };
 use flotilla_testkit::{GitAccess, GitRepo, GitServer, wait_until};
@@ -203,6 +203,7 @@ pub(crate) async fn reconcilers(
             artifacts: ArtifactStore::open(world.dir.path().join("artifacts"), dir.join("incoming"))
                 .await
                 .expect("a store"),
+            lanes: Lanes::default(),
         }),
         renderer: Arc::new(Engine::new(
             Renderer::Native(NativeRenderer::new(2)),

@@ -74,11 +74,8 @@ impl Fleet {
             statements,
         };
         this.join("one").await;
-        this.settled(&format!(
-            "SELECT count(*) = {} FROM unit",
-            3 * APPS
-        ))
-        .await;
+        this.settled(&format!("SELECT count(*) = {} FROM unit", 3 * APPS))
+            .await;
         this
     }
 

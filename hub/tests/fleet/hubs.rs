@@ -19,6 +19,7 @@ async fn record(store: &Store, source: Uuid, version: i64, revision: &str) -> Re
         .record_source(&SourceOutcome {
             uid: source,
             version,
+            spec: 1,
             generation: 1,
             handled: "",
             former: None,

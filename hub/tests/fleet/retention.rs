@@ -165,6 +165,29 @@ async fn of_an_input_what_it_was_in_the_last_twenty_changes_is_kept() {
     assert_eq!(inputs().await, 21);
 }
 
+/// An app whose spec changes with each build leaves an input behind each time, of which no commit may tell.
+#[tokio::test]
+async fn the_newest_of_an_input_that_no_app_has_any_more_goes_once_its_rendering_is_old() {
+    let world = World::new().await;
+    let app = world.app("a").await;
+    let revision = world.revision("r1").await;
+    world.render_at(app, revision, &[config("x", "a: 1")]).await;
+    let inputs = async || world.count("SELECT count(*) FROM input_at WHERE newest").await;
+    let left = "INSERT INTO input_at (input_key, revision_id, source_uid, fields, rendering, newest)
+                SELECT sha256(n::text::bytea), revision_id, source_uid, '', rendering, true
+                FROM input_at t, generate_series(1, 50) n";
+    world.execute(left).await;
+    world.remove_unused().await;
+    assert_eq!(inputs().await, 51, "an app may just be at it");
+    world
+        .execute("UPDATE rendering SET created_at = now() - interval '2 days', finished_at = now() - interval '2 days'")
+        .await;
+    world.remove_unused().await;
+    assert_eq!(inputs().await, 1, "that of the app is kept");
+    let kept = "SELECT count(*) FROM input_at t JOIN app_input a ON a.input_key = t.input_key";
+    assert_eq!(world.count(kept).await, 1);
+}
+
 /// Renders until it is recorded, as the hub does.
 async fn render(world: &World, app: Uuid, revision: i64, objects: &[Object]) {
     loop {

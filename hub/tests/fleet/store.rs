@@ -847,6 +847,7 @@ async fn a_reason_to_wait_of_an_app_without_units_wakes_who_watches() {
         content: None,
         waiting: &waiting,
         handled: "",
+        unchanged: None,
     };
     world
         .store

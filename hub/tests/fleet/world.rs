@@ -28,7 +28,7 @@ use flotilla_hub::{
         apply::{Action, NewResource, Payload},
         content::Blob,
         due::Stale,
-        plan::{AppPlan, Commit},
+        plan::{AppPlan, Commit, Unchanged},
         publish::Published,
         rendering::{Changes, Input as RenderInput, Outcome},
         report::{Attained, StatusRow},
@@ -100,6 +100,7 @@ pub(crate) struct Gathered {
     pub(crate) configs: Vec<Blob>,
     admitted: Admitted,
     claims: Claims,
+    pub(crate) unchanged: Option<Unchanged>,
 }
 
 pub(crate) fn resource(kind: &str, name: &str, spec: Value) -> NewResource {
@@ -201,12 +202,18 @@ impl World {
     pub(crate) async fn revision_with(&self, revision: &str, changes: Changes) -> i64 {
         self.apply(&[resource("OCIRepository", "source", json!({}))])
             .await;
+        self.try_revision(revision, changes).await.expect("a revision")
+    }
+
+    /// As a look that began when the source's spec was its first.
+    pub(crate) async fn try_revision(&self, revision: &str, changes: Changes) -> Result<i64, StoreError> {
         let source = self.uid("OCIRepository", "source").await;
         let state = self.store.source_state(source).await.expect("read");
         self.store
             .record_source(&SourceOutcome {
                 uid: source,
                 version: state.as_ref().map_or(0, |state| state.version),
+                spec: 1,
                 generation: 1,
                 handled: "",
                 restored: false,
@@ -227,10 +234,9 @@ impl World {
                 failures: 0,
                 event: None,
             })
-            .await
-            .expect("a revision");
-        let current = self.store.current_revision(source).await;
-        current.expect("read").expect("there").id
+            .await?;
+        let current = self.store.current_revision(source).await?;
+        Ok(current.expect("there").id)
     }
 
     /// What `app` is rendered from at a revision.
@@ -400,6 +406,7 @@ impl World {
             configs,
             admitted: content.admitted,
             claims,
+            unchanged: None,
         }
     }
 
@@ -430,6 +437,7 @@ impl World {
             content: Some(gathered.admitted.content),
             waiting: &[],
             handled: "",
+            unchanged: gathered.unchanged,
         };
         self.planning.commit_plan(&commit, &self.seal).await
     }
