@@ -121,7 +121,6 @@ CREATE TABLE unit (
     -- Its entry is let go of: its agent forgets it, and what it has written stays.
     released    boolean NOT NULL DEFAULT false,
     created_at  timestamptz NOT NULL DEFAULT now(),
-    updated_at  timestamptz NOT NULL DEFAULT now(),
     UNIQUE (app_uid, cluster_id),
     CHECK ((state = 'Removing') = (removal IS NOT NULL))
 );

@@ -111,6 +111,75 @@ pub fn enrol(token: Option<&Token>) -> Enrol {
     }
 }
 
+/// What is recorded of an identity that is to be recovered, and what its agent has shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Apart {
+    /// The recovery key of the identity has signed.
+    pub is_signed: bool,
+    /// Its agent is served: it was neither revoked nor is it doubted.
+    pub is_active: bool,
+    /// It is shown in the cluster that it was given to.
+    pub is_same_cluster: bool,
+    /// It was seen within [`APART_DAYS`].
+    pub is_seen_lately: bool,
+}
+
+/// Days after which an agent that was apart comes back by a person's decision alone.
+pub const APART_DAYS: u32 = 30;
+
+/// What becomes of a recovery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recover {
+    /// It is renewed, if its generation is the stored one.
+    Renew,
+    /// Refused without a word: whoever asks is a stranger, or no longer served.
+    NotAdmitted,
+    /// Refused: the identity is shown in another cluster than its own.
+    AnotherCluster,
+    /// Refused: it was away for too long.
+    TooLong,
+}
+
+/// Decides a recovery. `None`: no such identity.
+pub fn recover(apart: Option<&Apart>) -> Recover {
+    match apart {
+        Some(apart) if apart.is_signed && apart.is_active => match apart {
+            Apart {
+                is_same_cluster: false,
+                ..
+            } => Recover::AnotherCluster,
+            Apart {
+                is_seen_lately: false,
+                ..
+            } => Recover::TooLong,
+            _ => Recover::Renew,
+        },
+        _ => Recover::NotAdmitted,
+    }
+}
+
+/// What the recovery key signs: each part behind its length, so that none can be taken for a piece of another.
+pub fn recovery_message(
+    cluster_id: &str,
+    csr: &[u8],
+    generation: u64,
+    cluster_uid: &str,
+    challenge: &[u8],
+) -> Vec<u8> {
+    let mut message = b"flotilla/recover/v1\0".to_vec();
+    for part in [
+        cluster_id.as_bytes(),
+        csr,
+        &generation.to_be_bytes(),
+        cluster_uid.as_bytes(),
+        challenge,
+    ] {
+        message.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
+        message.extend_from_slice(part);
+    }
+    message
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,5 +259,45 @@ mod tests {
             assert_eq!(unknown, !token.is_right, "{token:?}");
         }
         assert_eq!(enrol(None), Enrol::Refuse(Refusal::UnknownToken));
+    }
+
+    #[test]
+    fn an_identity_is_renewed_for_its_recovery_key_alone_where_it_belongs_and_not_for_ever() {
+        let apart = Apart {
+            is_signed: true,
+            is_active: true,
+            is_same_cluster: true,
+            is_seen_lately: true,
+        };
+        assert_eq!(recover(Some(&apart)), Recover::Renew);
+        for bits in 0..16_u32 {
+            let flag = |place: u32| bits >> place & 1 == 1;
+            let apart = Apart {
+                is_signed: flag(0),
+                is_active: flag(1),
+                is_same_cluster: flag(2),
+                is_seen_lately: flag(3),
+            };
+            assert_eq!(recover(Some(&apart)) == Recover::Renew, bits == 15, "{apart:?}");
+            // A stranger is told nothing.
+            let is_known = apart.is_signed && apart.is_active;
+            assert_eq!(
+                recover(Some(&apart)) == Recover::NotAdmitted,
+                !is_known,
+                "{apart:?}"
+            );
+        }
+        assert_eq!(recover(None), Recover::NotAdmitted);
+    }
+
+    #[test]
+    fn no_part_of_what_is_signed_can_be_moved_into_another() {
+        let message = |id: &str, csr: &[u8], uid: &str| recovery_message(id, csr, 1, uid, b"c");
+        assert_ne!(message("ab", b"c", "d"), message("a", b"bc", "d"));
+        assert_ne!(message("a", b"b", "cd"), message("a", b"bc", "d"));
+        assert_eq!(
+            recovery_message("", b"", 1, "", b"")[..20],
+            *b"flotilla/recover/v1\0"
+        );
     }
 }

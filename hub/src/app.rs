@@ -28,6 +28,7 @@ use crate::{
     artifact::ArtifactStore,
     auth::{
         ca::{Authority, SERVER_LIFETIME},
+        challenge::Challenges,
         gate::Gate,
         limit::Attempts,
         seal::Seal,
@@ -322,6 +323,7 @@ async fn start_on(serve: &Serve, store: &Store) -> anyhow::Result<Started> {
         store: store.clone(),
         authority: authority.clone(),
         lifetime: serve.agent_certificate_lifetime,
+        challenges: Arc::new(Challenges::new().map_err(|_| anyhow::anyhow!("no random numbers"))?),
         attempts: attempts.clone(),
     };
     let gate = Gate {

@@ -43,6 +43,11 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
+    /// Tells whether the hub does not let this agent in since by its clock the certificate has run out.
+    pub fn is_of_run_out_certificate(&self) -> bool {
+        matches!(self, Self::Connect { source, .. } if has_run_out(source))
+    }
+
     /// Tells whether the hub's certificate is not valid by this clock, which one of the two clocks is the cause of.
     pub fn is_about_time(&self) -> bool {
         let Self::Connect { source, .. } = self else {
@@ -52,6 +57,17 @@ impl ConnectError {
             .find_map(|cause| cause.downcast_ref::<rustls::Error>())
             .is_some_and(is_about_time)
     }
+}
+
+/// Tells whether the hub has ended a connection since by its clock this agent's certificate has run out. In TLS 1.3 that comes
+/// after the handshake, through layers of which some pass on the words alone.
+pub(super) fn has_run_out(error: &(dyn std::error::Error + 'static)) -> bool {
+    use rustls::AlertDescription::CertificateExpired as Expired;
+    let alert = rustls::Error::AlertReceived(Expired);
+    let words = alert.to_string();
+    chain(error).any(|cause| {
+        cause.downcast_ref::<rustls::Error>() == Some(&alert) || cause.to_string().contains(&words)
+    })
 }
 
 fn is_about_time(error: &rustls::Error) -> bool {
@@ -113,7 +129,17 @@ pub async fn connect(
     certified: Option<&Certified>,
     turn: usize,
 ) -> Result<Channel, ConnectError> {
-    connect_with(hub, certified, turn, |verifier| verifier).await
+    let pins = certified.map_or_else(|| hub.pins.clone(), |certified| certified.pins(&hub.pins));
+    connect_with(hub, certified, pins, turn, |verifier| verifier).await
+}
+
+/// Connects without a certificate to the hub that has given this one, which has run out.
+pub async fn connect_without(
+    hub: &HubAddress,
+    certified: &Certified,
+    turn: usize,
+) -> Result<Channel, ConnectError> {
+    connect_with(hub, None, certified.pins(&hub.pins), turn, |verifier| verifier).await
 }
 
 /// Connects to a hub whose certificate is not valid by this clock, to say what this clock reads and nothing else.
@@ -122,12 +148,14 @@ pub async fn connect_at_any_time(
     certified: &Certified,
     turn: usize,
 ) -> Result<Channel, ConnectError> {
-    connect_with(hub, Some(certified), turn, HubVerifier::at_any_time).await
+    let pins = certified.pins(&hub.pins);
+    connect_with(hub, Some(certified), pins, turn, HubVerifier::at_any_time).await
 }
 
 async fn connect_with(
     hub: &HubAddress,
     certified: Option<&Certified>,
+    pins: Vec<Pin>,
     turn: usize,
     verifying: impl FnOnce(HubVerifier) -> HubVerifier,
 ) -> Result<Channel, ConnectError> {
@@ -143,7 +171,6 @@ async fn connect_with(
         endpoint: endpoint.clone(),
         why: with_causes(&e),
     };
-    let pins = certified.map_or_else(|| hub.pins.clone(), |certified| certified.pins(&hub.pins));
     let mut tls = ClientTlsConfig::new().timeout(Duration::from_secs(10));
     if let Some(certified) = certified {
         tls = tls.identity(TlsIdentity::from_pem(certified.chain_pem(), certified.key.pem()));

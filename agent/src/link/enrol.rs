@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use flotilla_core::digest::Digest;
-use flotilla_proto::enroll::v1::{EnrollRequest, RenewRequest, enroll_service_client::EnrollServiceClient};
+use flotilla_core::{digest::Digest, enrol::recovery_message};
+use flotilla_proto::enroll::v1::{
+    ChallengeRequest, EnrollRequest, RecoverRequest, RenewRequest, enroll_service_client::EnrollServiceClient,
+};
 use tonic::{Request, transport::Channel};
 
 use super::identity::{Certified, IdentityCell, IdentityError, InvalidIdentity};
@@ -98,6 +100,48 @@ pub async fn renew(channel: Channel, identity: &mut IdentityCell) -> Result<(), 
         .renew(request)
         .await?
         .into_inner();
+    let certified = Certified::new(
+        (&present.cluster_id, &present.cluster_name, &present.trust_domain),
+        reply.identity_generation,
+        key,
+        &reply.certificate_chain,
+        &reply.trust_bundle,
+    )?;
+    Ok(identity.certify(certified).await?)
+}
+
+/// Gets the next certificate by the recovery key: the present one has run out. The connection was opened without it.
+pub async fn recover(
+    channel: Channel,
+    identity: &mut IdentityCell,
+    cluster_uid: &str,
+) -> Result<(), EnrolError> {
+    let Some(present) = identity.get().certified.clone() else {
+        return Err(InvalidIdentity::NoCertificate.into());
+    };
+    let (key, recovery) = identity.pending().await?;
+    let mut client = EnrollServiceClient::new(channel);
+    let mut request = Request::new(ChallengeRequest {});
+    request.set_timeout(CALL);
+    let challenge = client.challenge(request).await?.into_inner().challenge;
+    let csr = key.request().map_err(IdentityError::from)?;
+    let message = recovery_message(
+        &present.cluster_id,
+        &csr,
+        present.generation,
+        cluster_uid,
+        &challenge,
+    );
+    let mut request = Request::new(RecoverRequest {
+        cluster_id: present.cluster_id.clone(),
+        csr: csr.into(),
+        identity_generation: present.generation,
+        cluster_uid: cluster_uid.to_owned(),
+        challenge,
+        signature: recovery.sign(&message).map_err(IdentityError::from)?.into(),
+    });
+    request.set_timeout(CALL);
+    let reply = client.recover(request).await?.into_inner();
     let certified = Certified::new(
         (&present.cluster_id, &present.cluster_name, &present.trust_domain),
         reply.identity_generation,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use flotilla_core::digest::Digest;
 use flotilla_proto::tls::Pin;
-use rcgen::{KeyPair, PublicKeyData as _};
+use rcgen::{KeyPair, PublicKeyData as _, SigningKey as _};
 use serde::{Deserialize, Serialize};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 use zeroize::Zeroize as _;
@@ -32,6 +32,11 @@ impl PrivateKey {
     /// Returns the public key as SubjectPublicKeyInfo in DER.
     pub fn public_key(&self) -> Result<Vec<u8>, rcgen::Error> {
         Ok(KeyPair::from_pem(&self.0)?.subject_public_key_info())
+    }
+
+    /// Signs a message: ECDSA over P-256 with SHA-256, in DER.
+    pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
+        KeyPair::from_pem(&self.0)?.sign(message)
     }
 
     /// Returns a certificate request in DER. It names nothing: names are the hub's to decide.

@@ -28,7 +28,10 @@ use tokio_util::sync::CancellationToken;
 
 use flotilla_core::backoff::Backoff;
 
-use crate::{ledger::LedgerError, random::random};
+use crate::{
+    ledger::{LedgerError, key_value::KeyValueError},
+    random::random,
+};
 
 /// Waits between attempts: a hub that comes back is found by all its agents, and not by all at once.
 const BACKOFF: Backoff = Backoff {
@@ -101,6 +104,8 @@ struct Running<'a> {
     link: &'a mut Link,
     renewals: Renewals,
     displaced: Displaced,
+    /// When it was tried last to come back after the certificate had run out.
+    recovered: Option<Instant>,
     said: Said,
 }
 
@@ -176,6 +181,7 @@ impl Link {
             link: self,
             renewals: Renewals::default(),
             displaced: Displaced::default(),
+            recovered: None,
             said: Said::default(),
         };
         tokio::select! {
@@ -222,6 +228,7 @@ impl Running<'_> {
                 tracing::error!("{e}: {why}; workloads are kept as they are");
                 return Ok(Step::Wait(MINUTE));
             }
+            Err(e) if e.is_of_run_out_certificate() => return self.recover(turn).await,
             Err(e) => {
                 self.said.tell(&e);
                 return Ok(Step::Wait(Duration::ZERO));
@@ -303,6 +310,7 @@ impl Running<'_> {
                     None => Ok(Step::Broken(why, MINUTE)),
                 }
             }
+            Err(SessionError::RunOut) => self.recover(turn).await,
             Err(e @ SessionError::Closed) => {
                 self.said.tell(&e);
                 Ok(Step::Closed)
@@ -310,6 +318,64 @@ impl Running<'_> {
             Err(e) => {
                 self.said.tell(&e);
                 Ok(Step::Wait(Duration::ZERO))
+            }
+        }
+    }
+
+    /// Comes back after the certificate has run out: with a new join token where there is one, else by the recovery key. What
+    /// keeps it from that may last, and the hub is asked no more than once a minute.
+    async fn recover(&mut self, turn: usize) -> Result<Step, LinkError> {
+        let rest = self
+            .recovered
+            .map_or(Duration::ZERO, |at| MINUTE.saturating_sub(at.elapsed()));
+        if !rest.is_zero() {
+            return Ok(Step::Wait(rest));
+        }
+        self.recovered = Some(Instant::now());
+        let link = &mut *self.link;
+        let Some(certified) = link.identity.get().certified.clone() else {
+            return Ok(Step::Wait(MINUTE));
+        };
+        if let Some(token) = link.new_token() {
+            tracing::warn!(
+                "this agent's certificate has run out; there is a new join token in {}: joining again",
+                link.token
+            );
+            return self.rejoin(&token, turn).await;
+        }
+        let channel = match channel::connect_without(&link.hub, &certified, turn).await {
+            Ok(channel) => channel,
+            Err(e) => {
+                self.said.tell(&e);
+                return Ok(Step::Wait(MINUTE));
+            }
+        };
+        match enrol::recover(channel, &mut link.identity, &link.session.cluster_uid).await {
+            Ok(()) => {
+                tracing::warn!(
+                    "this agent's certificate had run out: the hub has given another for its recovery key"
+                );
+                self.renewals.obtained(Instant::now());
+                Ok(Step::Again)
+            }
+            Err(EnrolError::Identity(
+                e @ (IdentityError::Storage(KeyValueError::Conflict { .. }) | IdentityError::Unreadable),
+            )) => Err(LinkError::Identity(e)),
+            Err(EnrolError::Refused(status)) => {
+                let why = format!(
+                    "this agent's certificate has run out, and the hub does not renew it by its recovery key: {}; to let it \
+                     join again run `flotilla cluster revoke {name}` and `flotilla cluster token {name}`, and give the \
+                     agent that token, where it looks for it: {}",
+                    status.message(),
+                    link.token,
+                    name = certified.cluster_name,
+                );
+                tracing::error!("{why}; workloads are kept as they are");
+                Ok(Step::Broken(why, MINUTE))
+            }
+            Err(e) => {
+                self.said.tell(&e);
+                Ok(Step::Wait(MINUTE))
             }
         }
     }
@@ -330,7 +396,6 @@ impl Running<'_> {
     }
 
     async fn enrol(&mut self, channel: tonic::transport::Channel, token: &str) -> Result<Step, LinkError> {
-        use crate::ledger::key_value::KeyValueError;
         let link = &mut *self.link;
         let uid = &link.session.cluster_uid;
         match enrol::enrol(channel, &mut link.identity, token, uid).await {

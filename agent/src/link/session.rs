@@ -33,7 +33,7 @@ use self::{
 use super::{
     accept::{Acceptance, Lane},
     along::Along,
-    channel::about_tls,
+    channel::{about_tls, has_run_out},
     opening::Opening,
 };
 use crate::{
@@ -71,6 +71,9 @@ pub enum SessionError {
          this identity holds"
     )]
     NotAdmitted(String),
+    /// By the hub's clock this agent's certificate has run out.
+    #[error("by the hub's clock this agent's certificate has run out")]
+    RunOut,
     /// Another agent took the stream.
     #[error(
         "{said}; this agent is instance {instance}: if that is not the old or new pod of an update, two agents have one \
@@ -111,6 +114,9 @@ impl SessionError {
 impl From<tonic::Status> for SessionError {
     fn from(status: tonic::Status) -> Self {
         if let Some(broken) = std::error::Error::source(&status) {
+            if has_run_out(broken) {
+                return Self::RunOut;
+            }
             return Self::Ended(format!(
                 "the connection to the hub: {}",
                 connection(broken, about_tls)

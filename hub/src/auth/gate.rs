@@ -38,7 +38,7 @@ enum Need {
     Bearer,
     /// A client certificate.
     Certificate,
-    /// An attempt: whoever has a join token has no certificate yet.
+    /// An attempt: whoever has a join token has no certificate yet, and who recovers has none any more.
     Attempt,
     /// Nothing.
     Nothing,
@@ -46,7 +46,7 @@ enum Need {
 
 fn need(path: &str) -> Need {
     match path.trim_start_matches('/').split_once('/') {
-        Some(("flotilla.enroll.v1.EnrollService", "Enroll")) => Need::Attempt,
+        Some(("flotilla.enroll.v1.EnrollService", "Enroll" | "Challenge" | "Recover")) => Need::Attempt,
         Some(("flotilla.agent.v1.AgentService" | "flotilla.enroll.v1.EnrollService", _)) => Need::Certificate,
         Some(("grpc.health.v1.Health", _)) => Need::Nothing,
         // Reflection, and whatever is added and forgotten here.
@@ -193,6 +193,8 @@ mod tests {
             ("/flotilla.agent.v1.AgentService/Connect", Need::Certificate),
             ("/flotilla.enroll.v1.EnrollService/Enroll", Need::Attempt),
             ("/flotilla.enroll.v1.EnrollService/Renew", Need::Certificate),
+            ("/flotilla.enroll.v1.EnrollService/Challenge", Need::Attempt),
+            ("/flotilla.enroll.v1.EnrollService/Recover", Need::Attempt),
             ("/grpc.health.v1.Health/Check", Need::Nothing),
             (
                 "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",

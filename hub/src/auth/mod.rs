@@ -1,6 +1,7 @@
 //! Identity and secrets of the hub: sealing at rest, the certificate authority, TLS, tokens.
 
 pub mod ca;
+pub mod challenge;
 pub mod frames;
 pub mod gate;
 pub mod limit;

@@ -1,11 +1,14 @@
 //! `flotilla.enroll.v1`: identity of a cluster. Refusals have one shape for the caller; the audit and the log
 //! tell them apart.
 
+mod recover;
+
 use std::{sync::Arc, time::Instant};
 
 use flotilla_core::enrol::Refusal;
 use flotilla_proto::enroll::v1::{
-    EnrollRequest, EnrollResponse, RenewRequest, RenewResponse, enroll_service_server::EnrollService,
+    ChallengeRequest, ChallengeResponse, EnrollRequest, EnrollResponse, RecoverRequest, RenewRequest,
+    RenewResponse, enroll_service_server::EnrollService,
 };
 use sha2::{Digest as _, Sha256};
 use time::{Duration, OffsetDateTime};
@@ -16,6 +19,7 @@ use super::{leaf, status::from_store};
 use crate::{
     auth::{
         ca::{Authority, CheckedRequest},
+        challenge::Challenges,
         gate,
         limit::Attempts,
         peer, random_serial, token,
@@ -35,6 +39,8 @@ pub struct Enrolments {
     pub authority: Arc<Authority>,
     /// Lifetime of the agents' certificates.
     pub lifetime: Duration,
+    /// What those sign who recover an identity.
+    pub challenges: Arc<Challenges>,
     /// Attempts to enrol.
     pub attempts: Arc<Attempts>,
 }
@@ -155,6 +161,25 @@ impl EnrollService for Enrolments {
             trust_bundle: vec![self.authority.root().to_vec().into()],
             identity_generation: request.identity_generation + 1,
         }))
+    }
+
+    async fn challenge(&self, _: Request<ChallengeRequest>) -> Result<Response<ChallengeResponse>, Status> {
+        let challenge = self.challenges.make(self.challenges.now());
+        let challenge = challenge.map_err(|_| Status::internal("no random numbers"))?;
+        Ok(Response::new(ChallengeResponse {
+            challenge: challenge.into(),
+        }))
+    }
+
+    async fn recover(&self, request: Request<RecoverRequest>) -> Result<Response<RenewResponse>, Status> {
+        let from = gate::peer_address(request.extensions());
+        let renewed = recover::renewed(self, request.into_inner()).await?;
+        if let Some(from) = from {
+            // With its challenge.
+            self.attempts.succeeded(from);
+            self.attempts.succeeded(from);
+        }
+        Ok(Response::new(renewed))
     }
 }
 

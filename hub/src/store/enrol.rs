@@ -88,6 +88,19 @@ pub struct IdentityRow {
     pub epoch: Option<u64>,
 }
 
+/// What is recorded of an identity that its agent wants to recover.
+#[derive(Debug, Clone)]
+pub struct RecoveryRow {
+    /// The recovery key, as it enrolled.
+    pub recovery_public_key: Vec<u8>,
+    /// UID of the cluster it was given to.
+    pub cluster_uid: Option<String>,
+    /// Its agent is served.
+    pub is_active: bool,
+    /// It was seen, or got a certificate, within the time that was asked for.
+    pub is_seen_lately: bool,
+}
+
 impl Store {
     /// Records a join token, making the cluster when missing. Returns its expiry and whether it was made.
     pub async fn create_token(&self, token: &NewToken<'_>) -> Result<(OffsetDateTime, bool)> {
@@ -174,6 +187,55 @@ impl Store {
             }
         }
         Ok(identities)
+    }
+
+    /// What a recovery is judged by. `None`: the cluster has no identity.
+    pub async fn recovery(&self, cluster_id: Uuid, apart_days: u32) -> Result<Option<RecoveryRow>> {
+        Ok(sqlx::query_as!(
+            RecoveryRow,
+            r#"SELECT i.recovery_public_key, c.cluster_uid, c.state = 'Active' AS "is_active!",
+                      greatest(p.last_seen, i.issued_at) > now() - make_interval(days => $2) AS "is_seen_lately!"
+               FROM identity i JOIN cluster c ON c.id = i.cluster_id LEFT JOIN presence p ON p.cluster_id = c.id
+               WHERE i.cluster_id = $1"#,
+            cluster_id,
+            i32::try_from(apart_days).unwrap_or(i32::MAX)
+        )
+        .fetch_optional(self.pool())
+        .await?)
+    }
+
+    /// Records that an identity was renewed by its recovery key.
+    pub async fn recovered(&self, cluster_id: Uuid) -> Result<()> {
+        let mut tx = self.pool().begin().await?;
+        audit(&mut tx, "agent", "recover", &format!("cluster/{cluster_id}")).await?;
+        tx.commit().await?;
+        self.tell_cluster_of(
+            cluster_id,
+            false,
+            "Recovered",
+            "the certificate of the cluster's agent had run out, and it has come back by its recovery key",
+        )
+        .await
+    }
+
+    /// Tells people of a cluster, unless the same was told in the last five minutes.
+    pub async fn tell_cluster(&self, cluster_id: Uuid, reason: &str, message: &str) -> Result<()> {
+        self.tell_cluster_of(cluster_id, true, reason, message).await
+    }
+
+    async fn tell_cluster_of(&self, cluster: Uuid, warning: bool, reason: &str, message: &str) -> Result<()> {
+        sqlx::query!(
+            "INSERT INTO event (warning, reason, message, cluster_id) SELECT $2, $3, $4, $1
+             WHERE NOT EXISTS (SELECT FROM event WHERE cluster_id = $1 AND at > now() - interval '5 minutes'
+                                 AND reason = $3 AND message = $4)",
+            cluster,
+            warning,
+            reason,
+            message
+        )
+        .execute(self.pool())
+        .await?;
+        Ok(())
     }
 
     /// The first use of the next serial makes it the current one.

@@ -362,7 +362,7 @@ async fn write_units(
            version = unit.version + (excluded.rollout_id IS NOT NULL)::int, target = excluded.target,
            revision_id = excluded.revision_id, rollout_id = coalesce(excluded.rollout_id, unit.rollout_id),
            state = excluded.state, cause = excluded.cause, withheld = excluded.withheld, waiting = excluded.waiting,
-           requested = excluded.requested, updated_at = now(),
+           requested = excluded.requested,
            moved_at = CASE WHEN excluded.rollout_id IS NULL THEN unit.moved_at ELSE now() END,
            held_at = CASE WHEN (unit.waiting = '[]') = (excluded.waiting = '[]') THEN unit.held_at ELSE now() END,
            released = unit.released AND excluded.state = 'Detached', removal = excluded.removal

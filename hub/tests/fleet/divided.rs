@@ -364,7 +364,7 @@ async fn what_has_just_changed_is_left_to_who_is_woken_by_it() {
     world
         .execute(
             "UPDATE due SET at = now() - interval '10 seconds';
-             UPDATE unit SET updated_at = now() - interval '10 seconds'",
+             UPDATE unpublished SET at = now() - interval '10 seconds'",
         )
         .await;
     assert_eq!(stale(10).await, lost);

@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// Opens the agent's port as `identity`; admitted when a call is answered, if only by what the agent is to do first.
-async fn admitted(hub: &Hub, identity: Option<Identity>) -> Result<(), Status> {
+pub(crate) async fn admitted(hub: &Hub, identity: Option<Identity>) -> Result<(), Status> {
     let channel = hub
         .dial(identity, hub.pin)
         .await

@@ -238,10 +238,21 @@ impl Hub {
         csr: Vec<u8>,
         uid: &str,
     ) -> Result<EnrollResponse, Status> {
+        let recovery = KeyPair::generate().expect("a key");
+        self.enrol_recoverable(token, csr, uid, &recovery).await
+    }
+
+    pub(crate) async fn enrol_recoverable(
+        &self,
+        token: &str,
+        csr: Vec<u8>,
+        uid: &str,
+        recovery: &KeyPair,
+    ) -> Result<EnrollResponse, Status> {
         let request = EnrollRequest {
             token: token.into(),
             csr: csr.into(),
-            recovery_public_key: public_key(&KeyPair::generate().expect("a key")).into(),
+            recovery_public_key: public_key(recovery).into(),
             cluster_uid: uid.into(),
             agent_version: "0".into(),
         };
@@ -255,8 +266,11 @@ impl Hub {
         let token = self.join_token(name).await;
         let key = KeyPair::generate().expect("a key");
         let uid = format!("uid-of-{name}");
-        let given = self.enrol_with(&token, csr(&key), &uid).await.expect("enrolled");
+        let recovery = KeyPair::generate().expect("a key");
+        let given = self.enrol_recoverable(&token, csr(&key), &uid, &recovery).await;
+        let given = given.expect("enrolled");
         Agent {
+            recovery: Arc::new(recovery),
             cluster: given.cluster_id.parse().expect("a UUID"),
             uid,
             chain: given.certificate_chain.iter().map(|der| der.to_vec()).collect(),
@@ -429,6 +443,7 @@ pub(crate) struct Agent {
     pub(crate) chain: Vec<Vec<u8>>,
     pub(crate) generation: u64,
     pub(crate) key: KeyPair,
+    pub(crate) recovery: Arc<KeyPair>,
 }
 
 impl Agent {
@@ -456,6 +471,7 @@ impl Agent {
             .await?
             .into_inner();
         Ok(Self {
+            recovery: self.recovery.clone(),
             cluster: self.cluster,
             uid: self.uid.clone(),
             chain: given.certificate_chain.iter().map(|der| der.to_vec()).collect(),

@@ -21,6 +21,7 @@ mod places;
 mod presence;
 mod puppet;
 mod reconcile;
+mod recover;
 mod releases;
 mod removal;
 mod renderings;

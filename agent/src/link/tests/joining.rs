@@ -3,7 +3,8 @@
 use std::sync::Mutex;
 
 use flotilla_proto::enroll::v1::{
-    EnrollRequest, EnrollResponse, RenewRequest, RenewResponse,
+    ChallengeRequest, ChallengeResponse, EnrollRequest, EnrollResponse, RecoverRequest, RenewRequest,
+    RenewResponse,
     enroll_service_server::{EnrollService, EnrollServiceServer},
 };
 
@@ -55,6 +56,14 @@ impl EnrollService for Gate {
 
     async fn renew(&self, _: Request<RenewRequest>) -> Result<Response<RenewResponse>, Status> {
         Err(Status::unimplemented("nothing to renew"))
+    }
+
+    async fn challenge(&self, _: Request<ChallengeRequest>) -> Result<Response<ChallengeResponse>, Status> {
+        Err(Status::unimplemented("nothing to recover"))
+    }
+
+    async fn recover(&self, _: Request<RecoverRequest>) -> Result<Response<RenewResponse>, Status> {
+        Err(Status::unimplemented("nothing to recover"))
     }
 }
 
