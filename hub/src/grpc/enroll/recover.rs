@@ -50,11 +50,11 @@ pub(super) async fn renewed(service: &Enrolments, request: RecoverRequest) -> Re
         }
     }
     let checked = service.check(&request.csr)?;
-    let generation = request.identity_generation;
+    let (generation, serial) = (request.identity_generation, random_serial());
     let renewed = service.store.renew(
         cluster,
         generation,
-        &random_serial(),
+        &serial,
         &checked.public_key,
         service.lifetime.whole_seconds(),
     );
