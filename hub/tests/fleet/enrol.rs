@@ -373,6 +373,7 @@ async fn a_used_token_gives_its_identity_again_only_while_nothing_has_changed_si
     assert_eq!(suspended.expect_err("suspended").code(), Code::PermissionDenied);
     hub.world.execute(&state("Active")).await;
     let agent = Agent {
+        recovery: std::sync::Arc::new(key()),
         cluster: first.cluster_id.parse().expect("a UUID"),
         uid: "uid".into(),
         chain: first.certificate_chain.iter().map(|der| der.to_vec()).collect(),
