@@ -74,7 +74,8 @@ fn waiting_for(progress: &ReconcileProgress) -> String {
 }
 
 fn failure(outcome: Outcome, progress: &ReconcileProgress, host: &Host) -> CommandError {
-    let kind = progress.resource.clone().unwrap_or_default().kind;
+    let resource = progress.resource.clone().unwrap_or_default();
+    let kind = &resource.kind;
     let (ready, all) = (progress.clusters_ready, progress.clusters);
     match outcome {
         Outcome::ClustersOffline => {
@@ -90,7 +91,10 @@ fn failure(outcome: Outcome, progress: &ReconcileProgress, host: &Host) -> Comma
             CommandError::failed(format!("{kind} is applied nowhere: '{}'", progress.message))
         }
         Outcome::Suspended => {
-            CommandError::failed("resource is suspended").hint("resume it with flotilla resume")
+            // With --with-source it may be the source.
+            let named = format!("{kind} {}/{}", resource.namespace, resource.name);
+            CommandError::failed(format!("resource is suspended: {named}"))
+                .hint(format!("resume {named} with flotilla resume"))
         }
         // Also what a newer hub tells that this command does not know.
         _ => {

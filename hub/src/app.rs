@@ -2,11 +2,7 @@
 //! reconcilers and serves until told to stop.
 
 use std::{
-    net::SocketAddr,
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
-    path::Path,
-    str::FromStr as _,
-    sync::Arc,
+    net::SocketAddr, os::unix::fs::OpenOptionsExt as _, path::Path, str::FromStr as _, sync::Arc,
     time::Duration,
 };
 
@@ -36,6 +32,7 @@ use crate::{
         token,
     },
     config::{Database, Serve},
+    data_dir::{self, Owner},
     grpc::{
         agent::Agents,
         enroll::Enrolments,
@@ -56,11 +53,7 @@ use crate::{
         git::{self, ProbeShare, Prober, fetch::FetchLimits},
         transport::Clients,
     },
-    store::{
-        Store,
-        listener::Listener,
-        private::{self, PrivatePostgres},
-    },
+    store::{Store, listener::Listener, private::PrivatePostgres},
     task::{
         Context, driver::Driver, ingest::Ingest, lanes::Lanes, poll::Sources, receivers::Registered,
         render::Engine, watchers::Watchers,
@@ -78,14 +71,17 @@ pub struct Opened {
 
 /// Opens the store of a hub that will serve: the given Postgres, or the private one.
 async fn open_to_serve(database: &Database) -> anyhow::Result<Opened> {
-    prepare_data_dir(database)?;
+    data_dir::check_database(database)?;
+    data_dir::prepare(database)?;
     let lock = DataDirLock::to_serve(&database.data_dir).await?;
     open(database, Some(lock)).await
 }
 
 /// Opens the store for a command, beside the hub that serves if there is one.
 pub async fn open_store(database: &Database) -> anyhow::Result<Opened> {
-    prepare_data_dir(database)?;
+    data_dir::check_served(database)?;
+    data_dir::check_database(database)?;
+    data_dir::prepare(database)?;
     let lock = DataDirLock::for_command(&database.data_dir).await?;
     open(database, lock).await
 }
@@ -105,8 +101,13 @@ async fn open(database: &Database, lock: Option<DataDirLock>) -> anyhow::Result<
             (private.options(), Some(private))
         }
     };
+    let (host, port) = (options.get_host().to_owned(), options.get_port());
     let store = Store::open(options, database.database_connections).await;
-    match store.context("opening the database") {
+    let named = || match private {
+        Some(_) => "opening the hub's own Postgres".to_owned(),
+        None => format!("opening the database at {host}:{port}, which DATABASE_URL names"),
+    };
+    match store.with_context(named) {
         Ok(store) => Ok(Opened { store, private, lock }),
         Err(error) => {
             stop(private, lock).await;
@@ -131,34 +132,6 @@ impl Opened {
         let _ = tokio::time::timeout(Duration::from_secs(2), self.store.close()).await;
         stop(self.private, self.lock).await;
     }
-}
-
-/// The data directory is ours alone. As root it may be passed through (not read) by the user that Postgres runs
-/// as.
-fn prepare_data_dir(database: &Database) -> anyhow::Result<()> {
-    let dir = &database.data_dir;
-    if database.database_url.is_none() {
-        private::check_way(dir)?;
-    }
-    let failed = || format!("cannot use the data directory {}", dir.display());
-    std::fs::create_dir_all(dir).with_context(failed)?;
-    if !private::is_ours(dir) {
-        anyhow::bail!("the data directory {} belongs to another user", dir.display());
-    }
-    let mode = if rustix::process::geteuid().is_root() {
-        0o711
-    } else {
-        0o700
-    };
-    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(mode)).with_context(failed)?;
-    // What is in them is read by nobody else: private repositories, and what was made of them.
-    for name in ["artifacts", "incoming", "repositories", "scratch"] {
-        let dir = dir.join(name);
-        let failed = || format!("cannot use the directory {}", dir.display());
-        std::fs::create_dir_all(&dir).with_context(failed)?;
-        std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o700)).with_context(failed)?;
-    }
-    Ok(())
 }
 
 /// A hub that serves.
@@ -236,8 +209,16 @@ struct Started {
 
 async fn start_on(serve: &Serve, store: &Store) -> anyhow::Result<Started> {
     let data_dir = &serve.database.data_dir;
+    data_dir::check_hub(data_dir, store.trust_domain().await?.as_deref())?;
     let seal = Arc::new(open_seal(serve, store).await?);
     let (authority, incarnation) = open_authority(serve, store, &seal).await?;
+    let owner = Owner {
+        trust_domain: authority.trust_domain().to_owned(),
+        is_private: serve.database.database_url.is_none(),
+    };
+    if Owner::read(data_dir)?.as_ref() != Some(&owner) {
+        owner.write(data_dir)?;
+    }
     let digest_key = store.permanent_key(&seal, "digest", token::random_key()?).await?;
     let grpc = listen(serve.listen).await?;
     let http_listener = listen(serve.http_listen).await?;
@@ -438,6 +419,13 @@ async fn write_admin_file(
     reset: bool,
 ) -> anyhow::Result<()> {
     if !reset && store.has_admin_credential().await? {
+        if let Some(written) = written_endpoint(serve).filter(|written| written != endpoint) {
+            tracing::warn!(
+                written,
+                endpoint,
+                "admin.yaml names another endpoint than this hub has; `flotilla-hub admin reset --endpoint` writes it anew"
+            );
+        }
         return Ok(());
     }
     let token = token::make_admin_token()?;
@@ -470,6 +458,12 @@ async fn write_admin_file(
 pub async fn admin_reset(serve: &Serve) -> anyhow::Result<()> {
     let opened = open_store(&serve.database).await?;
     let result = async {
+        let found = opened.store.trust_domain().await?;
+        data_dir::check_hub(&serve.database.data_dir, found.as_deref())?;
+        anyhow::ensure!(
+            found.is_some(),
+            "no hub has worked with this database: set DATABASE_URL as the hub has it"
+        );
         let seal = open_seal(serve, &opened.store).await?;
         let (authority, _) = open_authority(serve, &opened.store, &seal).await?;
         // The hub may listen elsewhere than where these flags say: what it wrote is kept, unless told otherwise.

@@ -53,7 +53,7 @@ pub enum Admin {
 #[derive(Debug, Clone, Args)]
 pub struct Database {
     /// Directory of the hub's files: key-encryption key, artifacts, repositories, private Postgres.
-    #[arg(long, env = "FLOTILLA_DATA_DIR", default_value = "/var/lib/flotilla-hub")]
+    #[arg(long, env = "FLOTILLA_DATA_DIR", default_value = "/var/lib/flotilla-hub", value_parser = absolute)]
     pub data_dir: PathBuf,
     /// Postgres to use; without it the hub runs a private one in its data directory.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
@@ -79,7 +79,7 @@ pub struct Serve {
     #[arg(long, env = "FLOTILLA_HEALTH_LISTEN", default_value = "127.0.0.1:7081")]
     pub health_listen: SocketAddr,
     /// How agents and CLI reach the gRPC port, e.g. `https://hub.example.org:7443`.
-    #[arg(long, env = "FLOTILLA_ENDPOINT")]
+    #[arg(long, env = "FLOTILLA_ENDPOINT", value_parser = endpoint)]
     pub endpoint: Option<String>,
     /// Names and addresses for the server certificate, besides the endpoint's.
     #[arg(long = "server-name", env = "FLOTILLA_SERVER_NAMES", value_delimiter = ',')]
@@ -124,6 +124,27 @@ pub struct Serve {
     /// `text` or `json`.
     #[arg(long, env = "FLOTILLA_LOG_FORMAT", default_value = "text", value_parser = ["text", "json"])]
     pub log_format: String,
+}
+
+/// A directory, as it is from here: Postgres' programs run elsewhere.
+fn absolute(text: &str) -> Result<PathBuf, String> {
+    std::path::absolute(text).map_err(|error| error.to_string())
+}
+
+/// Takes what agents and the CLI take: `https://host[:port]`.
+fn endpoint(text: &str) -> Result<String, String> {
+    let is_usable = text.parse::<http::Uri>().is_ok_and(|uri| {
+        let authority = uri.authority().map_or("", |authority| authority.as_str());
+        uri.scheme_str() == Some("https")
+            && uri.host().is_some_and(|host| !host.is_empty())
+            && !authority.contains('@')
+            && uri.path() == "/"
+            && uri.query().is_none()
+    });
+    match is_usable {
+        true => Ok(text.trim_end_matches('/').to_owned()),
+        false => Err("expected https://host[:port]".to_owned()),
+    }
 }
 
 /// Reads a certificate's lifetime and holds it to its bounds.
@@ -182,6 +203,32 @@ mod tests {
         match cli.command {
             Command::Serve(serve) => *serve,
             other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_relative_data_directory_is_taken_from_here_and_an_endpoint_is_https() {
+        let serve = serve(&[
+            "--data-dir",
+            "data",
+            "--endpoint",
+            "https://hub.example.org:7443/",
+        ]);
+        let here = std::env::current_dir().expect("a directory");
+        assert_eq!(serve.database.data_dir, here.join("data"));
+        assert_eq!(serve.endpoint(), "https://hub.example.org:7443");
+        for unusable in [
+            "hub.example.org:7443",
+            "http://hub.example.org",
+            "https://hub.example.org/path",
+            "",
+        ] {
+            let args = ["flotilla-hub", "serve", "--endpoint", unusable];
+            let refused = Cli::try_parse_from(args).expect_err(unusable).to_string();
+            assert!(
+                refused.contains("https://host[:port]") || unusable.is_empty(),
+                "{refused}"
+            );
         }
     }
 

@@ -60,6 +60,9 @@ impl EventsArgs {
     }
 }
 
+/// Events that are asked for at once while they are watched.
+const SINCE: u32 = 1000;
+
 pub(crate) async fn cmd_events(
     args: &EventsArgs,
     global: &Global,
@@ -72,11 +75,17 @@ pub(crate) async fn cmd_events(
         false => None,
     };
     let mut header = !args.no_header;
+    let mut first = true;
     loop {
         let mut events = fleet.list_events(request.clone()).await?.into_inner().events;
         request.after_id = events.last().map_or(request.after_id, |event| event.id);
         events.retain(|event| args.types != Some(EventType::Normal) || !event.warning);
-        print(&events, args.output, header, host)?;
+        // What has come since is all of interest, however much it is; and a wake-up that brought nothing is not.
+        request.limit = request.limit.max(SINCE);
+        if header || first || !events.is_empty() {
+            print(&events, args.output, header, host)?;
+        }
+        first = false;
         if events.is_empty() && header && matches!(args.output, Format::Table | Format::Wide) {
             let elsewhere = match request.namespace.is_empty() {
                 true => "",

@@ -187,8 +187,8 @@ async fn what_is_suspended_or_missing_is_not_reconciled() {
     -- out
     -- err
     ► reconciling Kustomization paused in flux-system namespace
-    ✗ resource is suspended
-      hint: resume it with flotilla resume
+    ✗ resource is suspended: Kustomization /
+      hint: resume Kustomization / with flotilla resume
     ");
     assert_snapshot!(hub.run(&["reconcile", "ks", "none"]).await, @"
     exit 1

@@ -131,7 +131,9 @@ pub fn due(spec: &Spec, state: &State, now: Timestamp) -> Due {
     }
     // One whose artifact was lost is fetched at once, and with backoff where that fails.
     let is_lost = state.failures == 0 && state.present.as_ref().is_some_and(|present| !present.at_hand);
-    if is_observed && !spec.requested && !is_lost && state.due_at > now {
+    // What is due later than anything that was decided now would be was decided by a clock that was ahead.
+    let is_of_this_time = state.due_at <= now + (spec.interval.max(STALLED) * 3 / 2);
+    if is_observed && !spec.requested && !is_lost && state.due_at > now && is_of_this_time {
         return Due::After(state.due_at.since(now));
     }
     Due::Now

@@ -338,3 +338,18 @@ fn settles(mut state: State, mut now: Timestamp) {
         state = next.state;
     }
 }
+
+#[test]
+fn what_a_clock_that_was_ahead_has_put_off_is_due_once_the_clock_is_right() {
+    let state = State {
+        generation: spec().generation,
+        due_at: Timestamp(0) + Duration::from_secs(24 * 3600),
+        ..State::default()
+    };
+    assert_eq!(due(&spec(), &state, Timestamp(1)), Due::Now);
+    let soon = State {
+        due_at: Timestamp(0) + Duration::from_secs(3600),
+        ..state
+    };
+    assert!(matches!(due(&spec(), &soon, Timestamp(1)), Due::After(_)));
+}

@@ -4,6 +4,7 @@
 use std::{
     fs,
     io::{self, Seek as _, Write},
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -127,7 +128,11 @@ impl ArtifactStore {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
-            fs::create_dir_all(&incoming)
+            // Nobody else's to look at, whatever the process' mask.
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&incoming)
         };
         let here = incoming.display().to_string().into();
         prepare().map_err(|error| failed(&here, Operation::Open, &error.into()))?;

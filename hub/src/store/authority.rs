@@ -23,6 +23,13 @@ pub struct AuthorityRow {
 }
 
 impl Store {
+    /// The trust domain of the hub whose database this is; `None`: it is empty.
+    pub async fn trust_domain(&self) -> Result<Option<String>> {
+        Ok(sqlx::query_scalar!("SELECT trust_domain FROM hub")
+            .fetch_optional(self.pool())
+            .await?)
+    }
+
     /// Reads the hub's row, making it at the first start: of several replicas the first to insert it wins.
     pub async fn hub(&self, trust_domain: &str, incarnation: u64) -> Result<HubRow> {
         let incarnation = i64::try_from(incarnation).unwrap_or(i64::MAX);

@@ -95,6 +95,9 @@ pub enum StoreError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The database is something else's.
+    #[error("the database holds tables, and they are not a hub's: give the hub a database of its own")]
+    Foreign,
     /// The schema could not be brought up to date.
     #[error("migrating the database failed")]
     Migrate(#[from] sqlx::migrate::MigrateError),
@@ -151,6 +154,15 @@ impl Store {
         let options = connect::named(options);
         // On a connection of its own: a migration may take as long as it takes.
         let mut connection = PgConnection::connect_with(&options).await?;
+        let is_foreign: bool = sqlx::query_scalar(
+            "SELECT to_regclass('hub') IS NULL AND EXISTS (
+               SELECT FROM pg_tables WHERE schemaname = current_schema() AND tablename <> '_sqlx_migrations')",
+        )
+        .fetch_one(&mut connection)
+        .await?;
+        if is_foreign {
+            return Err(StoreError::Foreign);
+        }
         MIGRATOR.run_direct(None, &mut connection, false).await?;
         connection.close().await?;
         let often = |connections| {

@@ -71,7 +71,12 @@ impl Slow {
 async fn a_plan_is_committed_while_nothing_has_changed() {
     let slow = Slow::new().await;
     assert!(!slow.is_outdated().await);
-    assert_eq!(slow.world.count("SELECT count(*) FROM due WHERE topic = 'app'").await, 0);
+    assert_eq!(
+        slow.world
+            .count("SELECT count(*) FROM due WHERE topic = 'app'")
+            .await,
+        0
+    );
 }
 
 #[tokio::test]

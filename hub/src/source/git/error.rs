@@ -87,7 +87,7 @@ pub enum GitError {
         detail: String,
     },
     /// The source's timeout passed.
-    #[error("unable to clone '{url}': timed out after {}s", after.as_secs_f32())]
+    #[error("no answer from '{url}': timed out after {}s", after.as_secs_f32())]
     Timeout {
         /// The remote.
         url: String,

@@ -14,8 +14,6 @@ use tokio::time::Instant;
 
 use super::{GitError, Prober, Reference, Remote, RemoteKey, Resolved, discovery::within};
 
-/// Bound of a shared request. Each asker has a timeout of its own; one that nobody waits for ends by this.
-const TIMEOUT: Duration = Duration::from_secs(600);
 /// Requests that may go out at once after a while of none.
 const BURST: u32 = 10;
 /// Between requests beyond that.
@@ -43,6 +41,8 @@ struct Requests {
     now: Option<Answer>,
     /// Not begun: whoever asks joins it.
     next: Option<Answer>,
+    /// The longest that one of those waits who have joined it: nobody needs it for longer, and the one after it waits for it.
+    timeout: Duration,
     pace: Pace,
 }
 
@@ -83,10 +83,10 @@ impl ProbeShare {
         reference: &Reference,
         timeout: Duration,
     ) -> Result<Resolved, GitError> {
-        Box::pin(within(remote, timeout, self.join(remote, reference))).await
+        Box::pin(within(remote, timeout, self.join(remote, reference, timeout))).await
     }
 
-    fn join(&self, remote: &Remote, reference: &Reference) -> Answer {
+    fn join(&self, remote: &Remote, reference: &Reference, timeout: Duration) -> Answer {
         let key = (remote.key(&self.key), reference.clone());
         let now = Instant::now();
         let mut all = lock(&self.all);
@@ -95,8 +95,10 @@ impl ProbeShare {
         }
         let requests = all.entry(key.clone()).or_default();
         if let Some(next) = &requests.next {
+            requests.timeout = requests.timeout.max(timeout);
             return next.clone();
         }
+        requests.timeout = timeout;
         let wait = requests.pace.take(now);
         let answer = self.start(key, remote.clone(), requests.now.clone(), wait);
         requests.next = Some(answer.clone());
@@ -116,8 +118,8 @@ impl ProbeShare {
                 let _ = before.await;
             }
             tokio::time::sleep(wait).await;
-            turn.begin();
-            prober.probe(&remote, &turn.key.1, TIMEOUT).await
+            let timeout = turn.begin();
+            prober.probe(&remote, &turn.key.1, timeout).await
         });
         let joined = async move {
             let lost = |_| GitError::Local {
@@ -142,12 +144,16 @@ struct Turn {
 }
 
 impl Turn {
-    /// From here on nobody joins it.
-    fn begin(&mut self) {
-        if let Some(requests) = lock(&self.all).get_mut(&self.key) {
-            requests.now = requests.next.take();
-        }
+    /// From here on nobody joins it. Returns how long it may take.
+    fn begin(&mut self) -> Duration {
         self.has_begun = true;
+        match lock(&self.all).get_mut(&self.key) {
+            Some(requests) => {
+                requests.now = requests.next.take();
+                requests.timeout
+            }
+            None => Duration::ZERO,
+        }
     }
 }
 
