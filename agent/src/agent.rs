@@ -15,8 +15,15 @@ use crate::{
     ledger::{Ledger, LedgerError, key_value::KeyValue, transfer::moved},
     ledger_watch::LedgerWatch,
     link::{
-        Link, LinkError, LinkState, MINUTE, accept::Acceptance, boot_id, channel::HubAddress,
-        identity::IdentityCell, session::Session, system_clock, token::JoinToken, watchdog,
+        Link, LinkError, LinkState, MINUTE,
+        accept::Acceptance,
+        boot_id,
+        channel::HubAddress,
+        identity::IdentityCell,
+        session::Session,
+        system_clock,
+        token::JoinToken,
+        watchdog::{self, KubeVersion},
     },
     metrics::Metrics,
     reconcile::{Nudge, Reconciler, context::Context},
@@ -106,7 +113,8 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), AgentError
     let ledger = Arc::new(opened?);
     let storage = parts.key_value.clone();
     // Past the limits: what waits in a queue of ours says nothing about the server.
-    let probe = watchdog::probe(parts.cluster.clone());
+    let kube_version = KubeVersion::default();
+    let probe = watchdog::probe(parts.cluster.clone(), kube_version.clone());
     let cluster: Arc<dyn Cluster> = Arc::new(Limited::new(parts.cluster));
     let (reports, nudge) = (Arc::new(Reports::default()), Arc::new(Nudge::default()));
     // The state that was accepted is enforced before anybody is asked for news.
@@ -134,9 +142,10 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), AgentError
             let (key_value, token, stop) = (parts.key_value, parts.token, stop.clone());
             let ledger_watch = watch.clone();
             tokio::spawn(async move {
-                let Some((cluster_uid, kube_version)) = who(cluster.as_ref(), &stop).await else {
+                let Some((cluster_uid, version)) = who(cluster.as_ref(), &stop).await else {
                     return Ok(());
                 };
+                kube_version.set(&version);
                 let session = || Session {
                     acceptance: Acceptance::resume(&ledger),
                     ledger_watch: ledger_watch.clone(),

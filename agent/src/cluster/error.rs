@@ -101,6 +101,27 @@ impl ClusterError {
             .any(|(status, part)| code == status && message.contains(part))
     }
 
+    /// What may be shown of an error about many objects, of which nobody knows what they hold: a webhook that converts them,
+    /// and fails, may quote any of them. What RBAC refuses names users, verbs and kinds alone.
+    pub fn of_many(&self) -> String {
+        match self {
+            Self::Rejected {
+                code: 401 | 403 | 405,
+                ..
+            } => self.to_string(),
+            Self::Rejected { code, reason, .. } => {
+                format!("it answers {code} {reason}").trim_end().to_owned()
+            }
+            Self::Unavailable(words) => match words.split_once(' ') {
+                Some((code, _)) if code.len() == 3 && code.parse::<u16>().is_ok() => {
+                    format!("it answers {code}")
+                }
+                _ => self.to_string(),
+            },
+            _ => self.to_string(),
+        }
+    }
+
     /// Tells whether the refusal ends when a namespace that is being deleted is gone.
     pub fn is_namespace_terminating(&self) -> bool {
         matches!(self, Self::Rejected { code: 403, message, .. } if message.contains("because it is being terminated"))
@@ -117,6 +138,23 @@ mod tests {
             reason: String::new(),
             message: message.to_owned(),
         }
+    }
+
+    #[test]
+    fn of_many_objects_no_words_are_shown_that_may_quote_one() {
+        let quoted = "conversion webhook failed: spec.password: Invalid value: \"hunter2\"";
+        let converted = ClusterError::Rejected {
+            code: 500,
+            reason: "InternalError".to_owned(),
+            message: quoted.to_owned(),
+        };
+        assert_eq!(converted.of_many(), "it answers 500 InternalError");
+        let away = ClusterError::Unavailable(format!("503 {quoted}"));
+        assert_eq!(away.of_many(), "it answers 503");
+        let refused = rejected(403, "secrets is forbidden: User \"agent\" cannot list");
+        assert!(refused.of_many().contains("cannot list"));
+        let reset = ClusterError::Unavailable("connection reset".to_owned());
+        assert!(reset.of_many().contains("connection reset"));
     }
 
     #[test]

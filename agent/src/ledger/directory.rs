@@ -8,13 +8,20 @@ use std::{
     io::{self, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use async_trait::async_trait;
 
 use super::key_value::{KeyValue, KeyValueError, Limits, Version, Versioned};
 use crate::blocking;
+
+/// As long as a call to an API server may take that keeps the same.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A directory of values, locked as long as this value lives, and a write or read of it goes on.
 #[derive(Debug)]
@@ -25,6 +32,10 @@ struct Files {
     path: PathBuf,
     /// Held while one reads or writes: a write whose caller has given up goes on to its end.
     names: Mutex<Names>,
+    /// How long an answer is waited for: what waits for the ledger would wait for a volume that hangs.
+    patience: Duration,
+    /// Reads and writes that were given up and have not ended.
+    hanging: AtomicUsize,
     _lock: File,
 }
 
@@ -83,6 +94,8 @@ impl Directory {
             Ok(()) => Ok(Self(Arc::new(Files {
                 path: path.to_owned(),
                 names: Mutex::default(),
+                patience: PATIENCE,
+                hanging: AtomicUsize::new(0),
                 _lock: lock,
             }))),
             Err(TryLockError::WouldBlock) => Err(OpenError::Locked(path.to_owned())),
@@ -96,12 +109,39 @@ impl Directory {
         name: &str,
         work: impl FnOnce(&Files, &mut Names, &str) -> Result<T, KeyValueError> + Send + 'static,
     ) -> Result<T, KeyValueError> {
-        let (files, name) = (self.0.clone(), name.to_owned());
-        blocking::run(move || {
-            let mut names = files.names.lock().unwrap_or_else(PoisonError::into_inner);
-            work(&files, &mut names, &name)
-        })
-        .await
+        let silent = |why: String| KeyValueError::Unavailable {
+            name: name.to_owned(),
+            why,
+        };
+        // Each that hangs holds a thread.
+        if self.0.hanging.load(Ordering::Relaxed) > 0 {
+            return Err(silent(
+                "what was asked of its volume before has not ended yet".to_owned(),
+            ));
+        }
+        let (files, owned) = (self.0.clone(), name.to_owned());
+        let is_over = Arc::new(AtomicBool::new(false));
+        let given_up = is_over.clone();
+        let done = blocking::run(move || {
+            let done = {
+                let mut names = files.names.lock().unwrap_or_else(PoisonError::into_inner);
+                work(&files, &mut names, &owned)
+            };
+            if given_up.swap(true, Ordering::AcqRel) {
+                files.hanging.fetch_sub(1, Ordering::Relaxed);
+            }
+            done
+        });
+        match tokio::time::timeout(self.0.patience, done).await {
+            Ok(done) => done,
+            Err(_) => {
+                if !is_over.swap(true, Ordering::AcqRel) {
+                    self.0.hanging.fetch_add(1, Ordering::Relaxed);
+                }
+                let seconds = self.0.patience.as_secs();
+                Err(silent(format!("its volume has not answered for {seconds} s")))
+            }
+        }
     }
 
     async fn store(
@@ -227,6 +267,30 @@ mod tests {
 
     use super::*;
     use crate::ledger::{Ledger, record::Record};
+
+    /// What reads a pipe waits until somebody has written into it, as on a volume that hangs.
+    #[tokio::test]
+    async fn a_volume_that_hangs_is_told_in_time_and_asked_again_once_it_answers() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut directory = Directory::open(dir.path()).expect("opens");
+        let files = Arc::get_mut(&mut directory.0).expect("nobody else's");
+        files.patience = Duration::from_millis(50);
+        let pipe = dir.path().join("head");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.expect("mkfifo is there").success());
+        let silent = |answer: Result<Option<Versioned>, KeyValueError>| match answer {
+            Err(KeyValueError::Unavailable { why, .. }) => why,
+            answer => panic!("{answer:?}"),
+        };
+        assert!(silent(directory.get("head").await).contains("has not answered"));
+        // Nothing else waits for it behind what hangs.
+        assert!(silent(directory.get("other").await).contains("has not ended"));
+        fs::write(&pipe, b"1").expect("written");
+        while directory.0.hanging.load(Ordering::Relaxed) > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert!(directory.get("other").await.expect("reads").is_none());
+    }
 
     #[tokio::test]
     async fn a_cell_is_written_only_over_the_version_named() {

@@ -61,7 +61,10 @@ fn key_value_error(name: &str, error: &kube::Error) -> KeyValueError {
         // A store that is full, a webhook that does not answer: the server's words are about them.
         kube::Error::Api(status) => KeyValueError::Unavailable {
             name,
-            why: format!("{} {}", status.code, status.message),
+            why: match status.message.contains("failed calling webhook") {
+                true => format!("{} {}; {WEBHOOK}", status.code, status.message),
+                false => format!("{} {}", status.code, status.message),
+            },
         },
         other => KeyValueError::Unavailable {
             name,
@@ -69,6 +72,11 @@ fn key_value_error(name: &str, error: &kube::Error) -> KeyValueError {
         },
     }
 }
+
+/// What helps where a webhook on Secrets does not answer: with it no commit that would repair it is taken either.
+const WEBHOOK: &str = "as long as that webhook does not answer, nothing new is accepted here, be it what repairs it: give it \
+                       a namespaceSelector that leaves out the agent's namespace, after annotating it with \
+                       kustomize.toolkit.fluxcd.io/reconcile: disabled so that it is not changed back";
 
 /// What of a refusal may be told, and what helps: a webhook may quote what is stored, which is contents of Secrets.
 fn refusal(code: u16, reason: &str, message: &str) -> String {

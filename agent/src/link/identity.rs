@@ -211,7 +211,10 @@ pub enum IdentityError {
     #[error("identity cannot be stored")]
     Storage(#[from] KeyValueError),
     /// What is stored is no identity.
-    #[error("stored identity is not readable; remove it to enrol again")]
+    #[error(
+        "stored identity is not readable; to join again run `flotilla cluster revoke` and `flotilla cluster token`, give the \
+         agent that token, and remove the identity `flotilla-agent-identity`"
+    )]
     Unreadable,
     /// A key could not be made or used.
     #[error("key cannot be used")]
@@ -320,10 +323,17 @@ impl IdentityCell {
 
     async fn store(&mut self, next: Identity) -> Result<(), IdentityError> {
         let mut bytes = serde_json::to_vec(&next).map_err(|_| IdentityError::Unreadable)?;
-        let put = self
+        let mut put = self
             .key_value
             .put(&self.name, &bytes, self.version.as_ref())
             .await;
+        // What was deleted was written by nobody else: it is here, and is stored again.
+        if matches!(put, Err(KeyValueError::Conflict { .. }))
+            && self.key_value.get(&self.name).await?.is_none()
+        {
+            tracing::warn!("the identity {} was deleted; it is stored again", self.name);
+            put = self.key_value.put(&self.name, &bytes, None).await;
+        }
         bytes.zeroize();
         self.version = Some(put?);
         self.identity = next;
@@ -369,6 +379,32 @@ mod tests {
         let (next, kept) = again.pending().await.expect("keys");
         assert_ne!(next.pem(), same.pem());
         assert_eq!(kept.pem(), recovery.pem());
+    }
+
+    #[tokio::test]
+    async fn an_identity_that_was_deleted_under_its_agent_is_stored_again_and_one_of_another_agent_is_left() {
+        let memory = Arc::new(Memory::default());
+        let key_value: Arc<dyn KeyValue> = memory.clone();
+        let mut identity = IdentityCell::open(key_value.clone(), "identity")
+            .await
+            .expect("opens");
+        let (key, recovery) = identity.pending().await.expect("keys");
+        memory.set("identity", None);
+        let chain = [certificate(&key)];
+        let certified = Certified::new(("id", "name", "domain"), 1, key, &chain, &[]).expect("an identity");
+        identity.certify(certified).await.expect("stored again");
+        let mut other = IdentityCell::open(key_value, "identity").await.expect("opens");
+        assert!(other.get().certified.is_some());
+        assert_eq!(
+            other.get().recovery.as_ref().map(PrivateKey::pem),
+            Some(recovery.pem())
+        );
+        other.pending().await.expect("another agent writes");
+        let lost = identity.pending().await.err();
+        assert!(
+            matches!(lost, Some(IdentityError::Storage(KeyValueError::Conflict { .. }))),
+            "{lost:?}"
+        );
     }
 
     #[test]

@@ -35,6 +35,7 @@ use super::{
     along::Along,
     channel::{about_tls, has_run_out},
     opening::Opening,
+    watchdog::KubeVersion,
 };
 use crate::{
     causes::{connection, with_causes},
@@ -49,6 +50,8 @@ use crate::{
 
 /// An acknowledgement that does not come within this means a dead stream.
 const REPORT_ACK: Duration = Duration::from_secs(60);
+/// Within this time a hub offers what its agent lacks.
+const QUIET: Duration = Duration::from_secs(30);
 
 /// Why a stream ended.
 #[derive(Debug, thiserror::Error)]
@@ -151,7 +154,7 @@ pub struct Session {
     /// UID of the kube-system namespace.
     pub cluster_uid: String,
     /// Version of the API server.
-    pub kube_version: String,
+    pub kube_version: KubeVersion,
     /// New with each start of the agent.
     pub boot_id: String,
     /// What is being taken in.
@@ -174,6 +177,10 @@ struct Open<'a> {
     retry_wait: Duration,
     /// The last offer, which the ledger did not take.
     refusal: Option<Refusal>,
+    /// An offer of this stream was judged.
+    is_judged: bool,
+    /// Until when one is waited for, before what it would say counts as said.
+    quiet_until: Instant,
     /// Incarnation and generation of what is accepted, as it was logged.
     held: (u64, u64),
 }
@@ -229,6 +236,8 @@ impl Session {
             retry_at: Some(Instant::now()),
             retry_wait: RETRY.0,
             refusal: None,
+            is_judged: false,
+            quiet_until: Instant::now() + QUIET,
             held: (accepted.incarnation, accepted.generation),
             session: self,
         };
@@ -261,7 +270,7 @@ impl Session {
             generation: accepted.generation,
             root: bytes(accepted.root),
             observed_root: bytes(self.reports.acked_root()),
-            kube_version: self.kube_version.clone(),
+            kube_version: self.kube_version.get(),
             epoch_seen: accepted.epoch,
             clock_ms: self.clock.now().0,
         }

@@ -11,7 +11,7 @@ use tokio::{net::TcpListener, sync::mpsc};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{accept::Acceptance, channel::tests::hub_tls, identity::PrivateKey, *};
+use super::{accept::Acceptance, channel::tests::hub_tls, identity::PrivateKey, watchdog::KubeVersion, *};
 use crate::{
     ledger::{Ledger, key_value::KeyValue, memory::Memory},
     ledger_watch::LedgerWatch,
@@ -132,7 +132,7 @@ async fn link(hub: HubAddress) -> Link {
         nudge: Arc::new(Nudge::default()),
         clock: system_clock(),
         cluster_uid: "uid".to_owned(),
-        kube_version: "v1.36.3".to_owned(),
+        kube_version: KubeVersion::default(),
         boot_id: "boot".to_owned(),
         acceptance: Acceptance::default(),
     };

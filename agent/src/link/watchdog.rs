@@ -2,7 +2,10 @@
 //! silent as those of a quiet one are; nothing that the agent waits for anyway would tell the two apart. So one small
 //! request every half minute asks for the version: this is the one thing that turns in a settled agent.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use flotilla_core::clock::Clock;
 use flotilla_proto::agent::v1::ClusterConditionKind;
@@ -25,11 +28,34 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// Asks the API server something small.
 pub type Probe = Box<dyn Fn() -> BoxFuture<'static, Result<String, ClusterError>> + Send + Sync>;
 
-/// Returns the request that is made.
-pub fn probe(cluster: Arc<dyn Cluster>) -> Probe {
+/// The version of Kubernetes that the API server has told last: it is upgraded under a running agent.
+#[derive(Debug, Clone, Default)]
+pub struct KubeVersion(Arc<Mutex<String>>);
+
+impl KubeVersion {
+    /// The version.
+    pub fn get(&self) -> String {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes in what the server says.
+    pub fn set(&self, version: &str) {
+        version.clone_into(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// Returns the request that is made; what it tells goes to `known`.
+pub fn probe(cluster: Arc<dyn Cluster>, known: KubeVersion) -> Probe {
     Box::new(move || {
-        let cluster = cluster.clone();
-        async move { cluster.version().await }.boxed()
+        let (cluster, known) = (cluster.clone(), known.clone());
+        async move {
+            let version = cluster.version().await;
+            if let Ok(version) = &version {
+                known.set(version);
+            }
+            version
+        }
+        .boxed()
     })
 }
 

@@ -11,6 +11,7 @@ use flotilla_core::{
         ownership::{Contact, FluxOwner, FluxState, first_contact, flux_owner},
         policy::{Decision, Policy},
     },
+    id::Uid,
     object::ObjectKey,
     rights,
     unit::{event::Adoption, problem::Problem},
@@ -25,6 +26,7 @@ use super::{
     context::UnitContext,
     evaluate::Object,
     presence::Shown,
+    records::stored_record,
 };
 use crate::cluster::{ClusterError, Resource};
 
@@ -125,7 +127,12 @@ pub async fn preflight(
         Some(owner) => match flux.state(unit, &owner).await? {
             Answer::Is(state) => state,
             // It was taken over while its owner could be read, or never was Flux's: our own units' labels are Flux's.
-            Answer::Forbidden(_) if metadata.is_some_and(|of| of["labels"][UNIT_LABEL].is_string()) => {
+            // Whoever takes our label off an object does not end that: the ledger knows it by its UID.
+            Answer::Forbidden(_)
+                if metadata.is_some_and(|of| {
+                    of["labels"][UNIT_LABEL].is_string() || is_known_by_uid(unit, key, &of["uid"])
+                }) =>
+            {
                 FluxState::Absent
             }
             Answer::Forbidden(refusal) => {
@@ -170,6 +177,13 @@ pub async fn preflight(
         adopted,
         fold,
     })
+}
+
+/// Tells whether this unit has written just this object.
+fn is_known_by_uid(unit: &UnitContext, key: &ObjectKey, uid: &Value) -> bool {
+    let record = stored_record(unit, key).filter(|record| record.sent.is_some());
+    let live = uid.as_str().map(Uid::from);
+    record.is_some_and(|record| live.is_some() && record.uid == live)
 }
 
 fn being_deleted(key: &ObjectKey, finalizers: &[String], live: Option<&Value>) -> String {

@@ -211,7 +211,7 @@ impl Reconciler {
             Err(ClusterError::NotServed { .. }) => {}
             Err(error) => {
                 let (kind, namespace) = (&scope.kind, &scope.namespace);
-                tracing::warn!(kind, namespace, "verification: {error}");
+                tracing::warn!(kind, namespace, "verification: {}", error.of_many());
                 if matches!(
                     error,
                     ClusterError::Unavailable(_) | ClusterError::Overloaded { .. }

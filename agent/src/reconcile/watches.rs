@@ -104,7 +104,7 @@ pub(super) struct Watches {
     /// Kinds that may not be watched in the whole cluster: each namespace of the inventories is, in its place.
     narrowed: Narrowed,
     /// Which kinds the inventories had when they were last looked through; `None`: they are to be.
-    revision: Option<u64>,
+    revision: Option<(bool, u64)>,
     /// Watches whose first list has no answer yet, be it that it is refused.
     silent: BTreeSet<Stream>,
     /// Watches that the server refuses, and why.
@@ -258,7 +258,12 @@ impl Reconciler {
         if again {
             self.rediscover(now);
         }
-        let revision = self.context.ledger.read(|state| state.usage().revision());
+        // Where every kind is watched as a whole, a kind in one more namespace is nothing to watch.
+        let is_whole = self.context.namespaces.is_empty() && self.watches.narrowed.is_empty();
+        let revision = self.context.ledger.read(|state| match is_whole {
+            true => (true, state.usage().kinds_revision()),
+            false => (false, state.usage().revision()),
+        });
         let is_served_anew = !self.watches.unwatchable.is_empty() && {
             let discovery = self.context.discovery();
             let looked_at = self.watches.looked_at.as_ref();
@@ -544,7 +549,7 @@ fn why_not_listed(refusal: &ClusterError, listed: &BTreeSet<String>) -> String {
             });
             format!("the API server refuses to list and watch it: {message}; {advice}")
         }
-        other => format!("the API server cannot list it now: {other}"),
+        other => format!("the API server cannot list it now: {}", other.of_many()),
     }
 }
 

@@ -1,12 +1,18 @@
 //! Who waits for whom, by `dependsOn`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use crate::{
     digest::Digest,
     id::UnitId,
     unit::{Dependency, Entry},
 };
+
+/// Members of a cycle that are named.
+const NAMED: usize = 5;
 
 /// Where a unit stands for those that wait for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +65,7 @@ pub struct Edges {
     /// Units that name a unit, which need not be known.
     dependents: BTreeMap<UnitId, BTreeSet<UnitId>>,
     /// Of each unit in a cycle, all members of that.
-    cycles: BTreeMap<UnitId, BTreeSet<UnitId>>,
+    cycles: BTreeMap<UnitId, Arc<BTreeSet<UnitId>>>,
     /// All units, each after those that it needs.
     order: Vec<UnitId>,
 }
@@ -111,7 +117,11 @@ impl Edges {
     /// What a unit waits for; `None` when nothing holds it. `standing` gives where another unit stands.
     pub fn waits_for(&self, unit: UnitId, standing: impl Fn(UnitId) -> Option<Standing>) -> Option<Wait> {
         if let Some(members) = self.cycles.get(&unit) {
-            let names: Vec<String> = members.iter().map(|member| self.name(*member)).collect();
+            let named = members.iter().take(NAMED);
+            let mut names: Vec<String> = named.map(|member| self.name(*member)).collect();
+            if members.len() > NAMED {
+                names.push(format!("and {} more", members.len() - NAMED));
+            }
             let cycle = format!("dependencies form a cycle: {}", names.join(", "));
             return Some(Wait::lasting(cycle));
         }
@@ -133,7 +143,7 @@ impl Edges {
 
     /// The members of the cycle that a unit is in.
     pub fn cycle(&self, unit: UnitId) -> Option<&BTreeSet<UnitId>> {
-        self.cycles.get(&unit)
+        self.cycles.get(&unit).map(Arc::as_ref)
     }
 
     /// All units, each after those that it needs; those of a cycle in some fixed order.
@@ -189,8 +199,16 @@ impl Edges {
         let there = units.iter().filter(|unit| self.nodes.contains_key(unit));
         let mut concerned: BTreeSet<UnitId> = there.copied().collect();
         concerned.extend(units.iter().flat_map(|unit| self.changed(*unit)));
+        let mut same: BTreeMap<_, bool> = BTreeMap::new();
         for member in before.keys().chain(self.cycles.keys()) {
-            if before.get(member) != self.cycles.get(member) && self.nodes.contains_key(member) {
+            let is_same = match (before.get(member), self.cycles.get(member)) {
+                // Two cycles are compared once, and not for each of their members.
+                (Some(was), Some(is)) => *same
+                    .entry((Arc::as_ptr(was), Arc::as_ptr(is)))
+                    .or_insert_with(|| was == is),
+                (was, is) => was.is_none() && is.is_none(),
+            };
+            if !is_same && self.nodes.contains_key(member) {
                 concerned.insert(*member);
             }
         }
@@ -211,7 +229,8 @@ impl Edges {
             self.walk(*unit, &|unit| self.changed(unit), &mut seen, &mut members);
             let needs_itself = self.needed(*unit).contains(unit);
             if members.len() > 1 || (needs_itself && members.len() == 1) {
-                let members: BTreeSet<UnitId> = members.into_iter().collect();
+                // Shared: of a cycle of a thousand each would have a thousand.
+                let members: Arc<BTreeSet<UnitId>> = Arc::new(members.into_iter().collect());
                 cycles.extend(members.iter().map(|member| (*member, members.clone())));
             }
         }

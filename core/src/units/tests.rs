@@ -313,3 +313,19 @@ fn units_that_go_together_leave_the_edges_of_those_that_stay() {
     );
     assert_eq!(edges.remove(&[id(77)]), BTreeSet::new());
 }
+
+/// Of many apps that name each other each would have all the others.
+#[test]
+fn a_large_cycle_names_few_of_its_members_to_each() {
+    let count = 800;
+    let all: Vec<u64> = (2..=count).collect();
+    let mut entries = vec![entry(1, &all)];
+    entries.extend(all.iter().map(|number| entry(*number, &[1])));
+    let mut edges = Edges::new(&entries);
+    let words = words(edges.waits_for(id(7), ready)).expect("it waits");
+    assert!(words.len() < 200 && words.ends_with("and 795 more"), "{words}");
+    let one = edges.cycle(id(1)).expect("it is in it");
+    let other = edges.cycle(id(7)).expect("it is in it");
+    assert!(std::ptr::eq(one, other), "they share it");
+    assert_eq!(edges.set(&entry(1, &[])).len(), 800);
+}

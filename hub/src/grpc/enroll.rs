@@ -244,8 +244,9 @@ fn reason(why: Refusal) -> &'static str {
             "the join token was refused: its time has passed; make a new one with `flotilla cluster token`"
         }
         Refusal::UsedByAnotherKey => {
-            "the join token was refused: another key has used it; look at `flotilla cluster show` for what the hub \
-             made of that"
+            "the join token was refused: another key has used it; look at `flotilla cluster show` for what the hub made of \
+             that, and if this agent is the right one, end the identity of the other with `flotilla cluster revoke` and \
+             make a new token"
         }
         Refusal::AlreadyBound => {
             "the join token was refused: its cluster has an agent with an identity already, which another token does not \

@@ -31,12 +31,43 @@ impl Place {
 pub struct Usage {
     counts: BTreeMap<Place, BTreeMap<String, u32>>,
     revision: u64,
+    /// Of each kind, in how many places it was last written in each version.
+    kinds: BTreeMap<(String, String), BTreeMap<String, u32>>,
+    kinds_revision: u64,
 }
 
 impl Usage {
     /// Changes whenever a place, or a version in one, comes or goes.
     pub fn revision(&self) -> u64 {
         self.revision
+    }
+
+    /// Changes whenever a kind, or a version of one, comes or goes, in whatever places: where each kind is watched as a whole
+    /// nothing else is news.
+    pub fn kinds_revision(&self) -> u64 {
+        self.kinds_revision
+    }
+
+    fn count_kind(&mut self, place: &Place, version: &str, comes: bool) {
+        let kind = (place.group.clone(), place.kind.clone());
+        let versions = self.kinds.entry(kind.clone()).or_default();
+        let places = versions.entry(version.to_owned()).or_default();
+        if comes {
+            *places += 1;
+        } else {
+            *places = places.saturating_sub(1);
+        }
+        match (comes, *places) {
+            (true, 1) => self.kinds_revision += 1,
+            (false, 0) => {
+                self.kinds_revision += 1;
+                versions.remove(version);
+                if versions.is_empty() {
+                    self.kinds.remove(&kind);
+                }
+            }
+            _ => {}
+        }
     }
 
     /// Returns each place with the count of objects in each version.
@@ -57,12 +88,13 @@ impl Usage {
         }
         let place = Place::of(key);
         let versions = self.counts.entry(place.clone()).or_default();
+        let (mut comes, mut goes) = (None, None);
         if let Some(version) = after {
             match versions.get_mut(version) {
                 Some(count) => *count += 1,
                 None => {
                     versions.insert(version.to_owned(), 1);
-                    self.revision += 1;
+                    comes = Some(version);
                 }
             }
         }
@@ -72,11 +104,19 @@ impl Usage {
             *count -= 1;
             if *count == 0 {
                 versions.remove(version);
-                self.revision += 1;
+                goes = Some(version);
             }
         }
         if versions.is_empty() {
             self.counts.remove(&place);
+        }
+        for (version, does_come) in comes
+            .map(|one| (one, true))
+            .into_iter()
+            .chain(goes.map(|one| (one, false)))
+        {
+            self.revision += 1;
+            self.count_kind(&place, version, does_come);
         }
     }
 }
@@ -121,5 +161,25 @@ mod tests {
             }
         }
         assert_eq!(places(&usage), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_kind_in_one_more_place_is_no_change_of_kinds() {
+        let (one, two) = (record("v1"), record("v2"));
+        let [a, b] = ["n", "m"].map(|namespace| ObjectKey::new("g", "K", namespace, "a"));
+        let mut usage = Usage::default();
+        let steps: [(&ObjectKey, Option<&ObjectRecord>, Option<&ObjectRecord>, u64); 6] = [
+            (&a, None, Some(&one), 1),
+            (&b, None, Some(&one), 1),
+            (&a, Some(&one), Some(&two), 2),
+            (&b, Some(&one), Some(&two), 3),
+            (&b, Some(&two), None, 3),
+            (&a, Some(&two), None, 4),
+        ];
+        for (n, (key, before, after, revision)) in steps.into_iter().enumerate() {
+            usage.replace(key, before, after);
+            assert_eq!(usage.kinds_revision(), revision, "step {n}");
+        }
+        assert!(usage.kinds.is_empty());
     }
 }

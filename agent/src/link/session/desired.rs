@@ -54,7 +54,9 @@ impl Open<'_> {
         let taken = session
             .acceptance
             .offer(&session.ledger, offer, session.clock.now());
-        match self.wire.beside(taken).await {
+        let taken = self.wire.beside(taken).await;
+        self.is_judged = true;
+        match taken {
             Ok(ack) => {
                 if (ack.incarnation, ack.generation) != (incarnation, generation) {
                     tracing::info!(
@@ -132,10 +134,20 @@ impl Open<'_> {
 
     /// Tells what the ledger does not take of what was offered: the last offer itself, or some of one before.
     fn ledger_condition(&self) {
+        // What was said of it stands until an offer of this stream is judged, or none has come for a while.
+        if self.judged_at().is_some() {
+            return;
+        }
         let session = &*self.session;
         let refused = self.refusal.as_ref().map(|refusal| refusal.why.clone());
         let refused = refused.or_else(|| session.acceptance.ledger_problem());
         session.ledger_watch.refused(refused.as_deref());
+    }
+
+    /// When nothing is to be expected of this stream that judges the ledger, unless it was.
+    fn judged_at(&self) -> Option<Instant> {
+        let is_awaited = !self.is_judged && Instant::now() < self.quiet_until;
+        is_awaited.then_some(self.quiet_until)
     }
 
     /// When the hub is to make an offer again that the ledger did not take.
@@ -188,7 +200,7 @@ impl Open<'_> {
         if !session.acceptance.is_incomplete() {
             self.along = Along::default();
             self.retry_wait = RETRY.0;
-            self.retry_at = None;
+            self.retry_at = self.judged_at();
         } else if self.busy.is_empty() {
             self.retry_at = Some(Instant::now() + self.retry_wait);
         }

@@ -223,7 +223,7 @@ impl World {
             nudge: Arc::new(Nudge::default()),
             clock: Arc::new(SimClock::default()),
             cluster_uid: "uid".to_owned(),
-            kube_version: "v1.36.3".to_owned(),
+            kube_version: KubeVersion::default(),
             boot_id: "boot".to_owned(),
             acceptance: Acceptance::default(),
             ledger_watch: Arc::new(LedgerWatch::new(reports.clone(), Arc::new(SimClock::default()))),
@@ -653,7 +653,7 @@ async fn agent_that_found_its_ledger_damaged_asks_for_the_whole_state() {
         nudge: Arc::default(),
         clock,
         cluster_uid: "uid".to_owned(),
-        kube_version: "v1.36.3".to_owned(),
+        kube_version: KubeVersion::default(),
         boot_id: "boot".to_owned(),
         acceptance: Acceptance::default(),
     };

@@ -36,6 +36,11 @@ impl Narrowed {
         self.of(group, kind).is_some()
     }
 
+    /// Tells whether every kind is watched as a whole.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     fn of(&self, group: &str, kind: &str) -> Option<&Narrow> {
         // As a rule nothing is refused.
         match self.0.is_empty() {

@@ -245,8 +245,9 @@ impl Reconciler {
     /// watches the server: of that one line is enough.
     fn log_failure(&mut self, scope: &Scope, error: &ClusterError) {
         let (group, kind, namespace) = (&scope.group, &scope.kind, &scope.namespace);
+        let words = error.of_many();
         if is_answered(error) && !is_unauthorized(error) {
-            tracing::warn!(group, kind, namespace, "watch: {error}");
+            tracing::warn!(group, kind, namespace, "watch: {words}");
             return;
         }
         let now = Instant::now();
@@ -257,10 +258,10 @@ impl Reconciler {
                 group,
                 kind,
                 namespace,
-                "watch: {error} (others that fail in this minute are not logged)"
+                "watch: {words} (others that fail in this minute are not logged)"
             );
         } else {
-            tracing::debug!(group, kind, namespace, "watch: {error}");
+            tracing::debug!(group, kind, namespace, "watch: {words}");
         }
     }
 
