@@ -284,6 +284,7 @@ impl<'a> Looks<'a> {
                 }
                 Ok(resource) => match looks.shown(resource, key) {
                     Some(false) => found.extend([looks.absent(index).await]),
+                    None if looks.is_likely_absent(resource) => found.extend([looks.absent(index).await]),
                     Some(true) | None => unknown.push(index),
                 },
             }
@@ -311,6 +312,13 @@ impl<'a> Looks<'a> {
     fn shown(&self, resource: &Resource, key: &ObjectKey) -> Option<bool> {
         let presence = &self.unit.context.presence;
         presence.of(resource, &key.namespace, &key.name)
+    }
+
+    /// Tells whether an object of which nothing is known is created without a look: an agent of some namespaces has no list
+    /// that shows all of a kind, and would ask for each object.
+    fn is_likely_absent(&self, resource: &Resource) -> bool {
+        let context = &self.unit.context;
+        !context.namespaces.is_empty() && context.presence.is_likely_absent(resource, MANY)
     }
 
     /// Objects that one list may show.
@@ -462,8 +470,9 @@ impl<'a> Looks<'a> {
                 let ObjectKey { namespace, name, .. } = &object.desired.key;
                 let resource = served(object)?;
                 let live = unit.cluster.get(resource, namespace, name).await?;
-                if live.is_none() {
-                    unit.context.presence.missed(resource, namespace);
+                match live {
+                    Some(_) => unit.context.presence.found(resource),
+                    None => unit.context.presence.missed(resource, namespace),
                 }
                 preflight(unit, object, live.as_ref(), flux).await
             };
@@ -487,6 +496,9 @@ pub async fn create(unit: &UnitContext, object: &Object, mut value: Value) -> Re
     // Where it failed, it may be there all the same.
     let ObjectKey { namespace, name, .. } = &object.desired.key;
     unit.context.presence.appeared(served(object)?, namespace, name);
+    if created.as_ref().is_err_and(is_overtaken) {
+        unit.context.presence.found(served(object)?);
+    }
     created
 }
 

@@ -51,12 +51,23 @@ impl Known {
     }
 }
 
+/// What reads of a kind have found.
+#[derive(Debug, Clone, Copy)]
+struct Reads {
+    /// How many have found nothing, and when the last of them did.
+    missed: (Instant, usize),
+    /// When one has found something last, or what was to be created was there.
+    found: Option<Instant>,
+}
+
 /// Names of objects in 8 bytes each: two that look alike cost a look more, and no object is taken for absent that was
 /// there.
 #[derive(Default)]
 pub(super) struct Presence {
     hasher: RandomState,
     scopes: Mutex<BTreeMap<Scope, Known>>,
+    /// Where no list shows all of a kind: what reads of it have found, in whatever namespaces.
+    kinds: Mutex<BTreeMap<Resource, Reads>>,
     /// When the last job ended, while none goes on.
     idle_since: Mutex<Option<Instant>>,
 }
@@ -83,8 +94,42 @@ impl Presence {
         }
     }
 
+    /// Notes that something of a kind was there.
+    pub(super) fn found(&self, resource: &Resource) {
+        let now = Instant::now();
+        let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        let reads = kinds.entry(resource.clone()).or_insert(Reads {
+            missed: (now, 0),
+            found: None,
+        });
+        *reads = Reads {
+            missed: (now, 0),
+            found: Some(now),
+        };
+    }
+
+    /// Tells whether what is not known of a kind is most likely absent: several reads of it have found nothing, and none
+    /// something. It is created then without a look, which the server refuses where it is there.
+    pub(super) fn is_likely_absent(&self, resource: &Resource, several: usize) -> bool {
+        let kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        kinds.get(resource).is_some_and(|reads| {
+            let (at, missed) = reads.missed;
+            let is_found = reads.found.is_some_and(|at| at.elapsed() < AGE);
+            missed >= several && at.elapsed() < AGE && !is_found
+        })
+    }
+
     /// Notes a read that has found nothing.
     pub(super) fn missed(&self, resource: &Resource, namespace: &str) {
+        let now = Instant::now();
+        let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        let reads = kinds.entry(resource.clone()).or_insert(Reads {
+            missed: (now, 0),
+            found: None,
+        });
+        let (at, before) = reads.missed;
+        reads.missed = (now, if at.elapsed() < AGE { before + 1 } else { 1 });
+        drop(kinds);
         let mut scopes = self.lock();
         for listed in listed(namespace) {
             let missed = &mut scopes.entry(scope(resource, listed)).or_default().missed;
@@ -141,6 +186,7 @@ impl Presence {
         let mut idle_since = self.idle_since.lock().unwrap_or_else(PoisonError::into_inner);
         if idle_since.is_some_and(|since| since.elapsed() >= LINGER) {
             self.lock().clear();
+            self.kinds.lock().unwrap_or_else(PoisonError::into_inner).clear();
         }
         *idle_since = match is_used {
             true => None,
@@ -226,6 +272,27 @@ mod tests {
         assert_eq!((misses("a"), misses("b"), misses("")), (2, 1, 0));
         tokio::time::sleep(AGE).await;
         assert_eq!(misses("a"), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_kind_is_likely_absent_after_several_reads_in_vain_until_one_has_found_something() {
+        let (presence, kind) = (Presence::default(), config_maps());
+        for namespace in ["a", "b", "c"] {
+            assert!(!presence.is_likely_absent(&kind, 3));
+            presence.missed(&kind, namespace);
+        }
+        assert!(presence.is_likely_absent(&kind, 3) && !presence.is_likely_absent(&kind, 4));
+        presence.found(&kind);
+        for _ in 0..5 {
+            presence.missed(&kind, "a");
+        }
+        assert!(!presence.is_likely_absent(&kind, 3), "some are there");
+        tokio::time::sleep(AGE).await;
+        assert!(!presence.is_likely_absent(&kind, 3), "it is not known any more");
+        for _ in 0..3 {
+            presence.missed(&kind, "a");
+        }
+        assert!(presence.is_likely_absent(&kind, 3));
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,8 +1,13 @@
 //! Looks before first writes: units share what a list has shown, and what somebody makes after it is not overwritten.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use flotilla_core::unit::Entry;
+use flotilla_agent::{
+    cluster::fake::Fake,
+    ledger::memory::Memory,
+    sim::{Contents, Options, SimAgent},
+};
+use flotilla_core::{object::ObjectKey, unit::Entry};
 use flotilla_proto::agent::v1::Readiness;
 use serde_json::{Value, json};
 
@@ -193,4 +198,48 @@ async fn object_that_two_units_want_goes_to_one_of_them_where_both_listed_before
     for name in ["a9", "b9", "shared"] {
         assert_eq!(world.value(name).as_deref(), Some("1"), "{name}");
     }
+}
+
+/// An agent of some namespaces has no list that shows all of a kind.
+#[tokio::test(start_paused = true)]
+async fn an_agent_of_some_namespaces_looks_at_few_objects_of_a_kind_before_it_creates_the_others() {
+    let namespaces: Vec<String> = (0..60).map(|n| format!("team{n:02}")).collect();
+    let (cluster, cells) = (Arc::new(Fake::new()), Arc::new(Memory::default()));
+    for name in &namespaces {
+        cluster.write(
+            "setup",
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}),
+        );
+    }
+    // One that somebody has made: it is adopted, by a write that is refused first.
+    let mut theirs = config_map("c3", "theirs");
+    theirs["metadata"]["namespace"] = "team59".into();
+    cluster.write("kubectl", theirs);
+    let options = Options {
+        namespaces: namespaces.clone(),
+        ..Options::default()
+    };
+    let agent = SimAgent::start_as(cluster.clone(), cells, options)
+        .await
+        .expect("starts");
+    let mut contents = Contents::default();
+    let mut offered = Vec::new();
+    cluster.take_requests();
+    for (number, namespace) in (1..).zip(&namespaces) {
+        let objects: Vec<Value> = (0..4)
+            .map(|n| in_namespace(namespace, &format!("c{n}")))
+            .collect();
+        offered.push(entry(number, contents.add(&objects)));
+        agent.offer(&offered, &mut contents).await.expect("taken");
+        settle().await;
+    }
+    let written = |cluster: &Fake| cluster.keys("ConfigMap").len();
+    assert_eq!(written(&cluster), 240);
+    let requests = cluster.take_requests();
+    let count = |verb: &str| requests.get(verb).copied().unwrap_or_default();
+    // Eight are read; and what the refused write was about, with its unit's.
+    assert!(count("get") <= 16 && count("list") == 0, "{requests:?}");
+    assert_eq!(count("apply"), 241, "{requests:?}");
+    let adopted = ObjectKey::new("", "ConfigMap", "team59", "c3");
+    assert!(cluster.has(&adopted, |object| object["data"]["a"] == "1"));
 }
