@@ -147,6 +147,7 @@ CREATE TABLE outbox (
     xid   xid8 NOT NULL DEFAULT pg_current_xact_id(),
     at    timestamptz NOT NULL DEFAULT now(),
     topic text NOT NULL,
-    key   uuid NOT NULL
+    -- All that one transaction tells of a topic, or 5,000 of it.
+    keys  uuid[] NOT NULL
 );
 CREATE INDEX outbox_order ON outbox (xid, seq);

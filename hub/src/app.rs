@@ -287,7 +287,7 @@ async fn start_on(serve: &Serve, store: &Store) -> anyhow::Result<Started> {
         store: store.clone(),
         index,
         streams,
-        ingest: Ingest::start(store.clone()),
+        ingest: Ingest::start(store.for_writing()),
         fetcher: Fetcher::new(store.for_fetching(), seal.clone()),
         identities: {
             let store = store.for_fetching();

@@ -61,6 +61,8 @@ pub mod fleet {
 }
 
 #[deny(missing_docs)]
+pub mod codec;
+#[deny(missing_docs)]
 pub mod limits;
 #[cfg(feature = "tls")]
 #[deny(missing_docs)]

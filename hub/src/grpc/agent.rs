@@ -94,7 +94,7 @@ impl Agents {
 
 #[tonic::async_trait]
 impl AgentService for Agents {
-    type ConnectStream = ReceiverStream<Result<HubMessage, Status>>;
+    type ConnectStream = Unboxed;
     type FetchStream = ReceiverStream<Result<flotilla_proto::agent::v1::Chunk, Status>>;
 
     async fn connect(
@@ -115,7 +115,9 @@ impl AgentService for Agents {
             }
             .instrument(span),
         );
-        Ok(Response::new(ReceiverStream::new(outbound_rx)))
+        Ok(Response::new(
+            ReceiverStream::new(outbound_rx).map(unboxed as fn(_) -> _),
+        ))
     }
 
     async fn fetch(&self, request: Request<FetchRequest>) -> Result<Response<Self::FetchStream>, Status> {
@@ -149,7 +151,7 @@ impl Agents {
         &self,
         admitted: &Admitted,
         inbound: &mut Streaming<AgentMessage>,
-        outbound: &mpsc::Sender<Result<HubMessage, Status>>,
+        outbound: &Outbound,
     ) -> Result<(), Status> {
         let hello = bounded(expect_hello(inbound).await?);
         if admitted
@@ -302,8 +304,21 @@ fn opening<'a>(
     }
 }
 
-fn message(kind: hub_message::Kind) -> HubMessage {
-    HubMessage { kind: Some(kind) }
+/// What is sent to an agent. Boxed: a channel holds room for 32 messages, whatever its bound.
+type Outbound = mpsc::Sender<Result<Box<HubMessage>, Status>>;
+
+/// The same, on its way.
+type Unboxed = futures::stream::Map<
+    ReceiverStream<Result<Box<HubMessage>, Status>>,
+    fn(Result<Box<HubMessage>, Status>) -> Result<HubMessage, Status>,
+>;
+
+fn unboxed(message: Result<Box<HubMessage>, Status>) -> Result<HubMessage, Status> {
+    message.map(|message| *message)
+}
+
+fn message(kind: hub_message::Kind) -> Box<HubMessage> {
+    Box::new(HubMessage { kind: Some(kind) })
 }
 
 #[cfg(test)]

@@ -41,6 +41,13 @@ pub(super) const PLANNING: [(&str, &str); 3] = [
     ("synchronous_commit", "off"),
 ];
 
+/// How those ask who publish, and who record what agents say: as who plans, by indexes and for tables of any size, since of
+/// large batches whole tables would be read; and what they commit is on the disk.
+pub(super) const WRITING: [(&str, &str); 2] = [
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+];
+
 /// Named for who looks at the server's connections.
 pub(super) fn named(options: PgConnectOptions) -> PgConnectOptions {
     options.application_name("flotilla-hub")

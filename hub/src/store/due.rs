@@ -171,8 +171,11 @@ pub(crate) async fn wake(tx: &mut Connection, wakes: &Wakes<'_>) -> Result<()> {
            marked AS (
              INSERT INTO due (topic, key) SELECT 'app', key FROM apps
              ON CONFLICT (topic, key) DO UPDATE SET change = due.change + 1, at = now())
-           INSERT INTO outbox (topic, key)
-           SELECT $6, key FROM apps UNION ALL SELECT * FROM unnest($4::text[], $5::uuid[])"#,
+           INSERT INTO outbox (topic, keys)
+           SELECT topic, array_agg(key) FROM (
+             SELECT topic, key, row_number() OVER (PARTITION BY topic) / 5000 AS part FROM (
+               SELECT $6 AS topic, key FROM apps UNION ALL SELECT * FROM unnest($4::text[], $5::uuid[])) AS told) AS parts
+           GROUP BY topic, part"#,
         wakes.apps,
         app,
         clusters,
@@ -206,7 +209,7 @@ pub(crate) async fn wake_clusters(tx: &mut Connection, clusters: &[Uuid]) -> Res
         r#"WITH marked AS (
              INSERT INTO due (topic, key) SELECT DISTINCT 'cluster', key FROM unnest($1::uuid[]) AS key ORDER BY key
              ON CONFLICT (topic, key) DO UPDATE SET change = due.change + 1, at = now())
-           INSERT INTO outbox (topic, key) SELECT $2, key FROM unnest($1::uuid[]) AS key"#,
+           INSERT INTO outbox (topic, keys) SELECT $2, $1::uuid[]"#,
         clusters,
         Topic::Identity.as_str()
     )

@@ -63,6 +63,8 @@ pub struct Store {
     /// Connections of all others than those who plan.
     ordinary: Arc<Warm>,
     planning: Arc<Warm>,
+    /// Connections of those who publish, and record what agents say.
+    writing: Arc<Warm>,
     /// Connections of those who ask for agents what they may fetch.
     fetching: Arc<Warm>,
     telling: Arc<Telling>,
@@ -135,19 +137,20 @@ impl StoreError {
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
 impl Store {
-    /// Connects and brings the schema up to date. Of the connections, three eighths are for those who plan, a quarter is
-    /// for what agents fetch: an agent's turn is behind other agents', and nobody else's behind all of them.
+    /// Connects and brings the schema up to date. Of the connections, three eighths are for those who plan, a fifth is for
+    /// those who publish and record, a quarter is for what agents fetch: an agent's turn is behind other agents', and nobody else's behind all of them.
     pub async fn open(options: PgConnectOptions, connections: u32) -> Result<Self> {
         let (planning, fetching) = ((connections * 3 / 8).max(1), (connections / 4).max(1));
-        let ordinary = connections.saturating_sub(planning + fetching).max(1);
-        let connections = [ordinary, planning, fetching];
+        let writing = (connections / 5).max(1);
+        let ordinary = connections.saturating_sub(planning + fetching + writing).max(1);
+        let connections = [ordinary, planning, fetching, writing];
         Self::open_within(options, connections, silence::SILENT, connect::ANSWERS).await
     }
 
     /// With other bounds of a statement's silence, and of a connection's that nothing was asked.
     async fn open_within(
         options: PgConnectOptions,
-        [ordinary, planning, fetching]: [u32; 3],
+        [ordinary, planning, fetching, writing]: [u32; 4],
         silent: Duration,
         answers: Duration,
     ) -> Result<Self> {
@@ -170,12 +173,15 @@ impl Store {
             Arc::new(Warm::new(pool.connect_lazy_with(options.clone()), answers))
         };
         let (planning, fetching) = (often(planning), often(fetching));
+        let writing = connect::pool(writing, answers, &connect::WRITING);
+        let writing = Arc::new(Warm::new(writing.connect_lazy_with(options.clone()), answers));
         let pool = connect::pool(ordinary, answers, &[]).connect_with(options);
         let ordinary = Arc::new(Warm::new(pool.await?, answers));
         Ok(Self {
             warm: ordinary.clone(),
             ordinary,
             planning,
+            writing,
             fetching,
             telling: Arc::default(),
             known: Arc::default(),
@@ -195,6 +201,15 @@ impl Store {
     pub fn for_planning(&self) -> Self {
         Self {
             warm: self.planning.clone(),
+            ..self.clone()
+        }
+    }
+
+    /// This handle for those who publish, and record what agents say: see [`connect::WRITING`].
+    #[must_use]
+    pub fn for_writing(&self) -> Self {
+        Self {
+            warm: self.writing.clone(),
             ..self.clone()
         }
     }

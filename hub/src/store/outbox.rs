@@ -5,8 +5,8 @@ use uuid::Uuid;
 
 use super::{Result, Store, Topic};
 
-/// Rows read at once: a change of an app on a few thousand clusters is one reading.
-const BATCH: i64 = 5000;
+/// Rows read at once, of up to 5,000 keys each: a change of an app on many thousand clusters is one reading.
+const BATCH: i64 = 100;
 
 /// Where a reader stands. A row is read as soon as it is visible, whatever transactions that began before its own are
 /// still open: what was read is what a snapshot of the database shows.
@@ -56,12 +56,12 @@ impl Store {
         Ok(Reader { read, page: None })
     }
 
-    /// Reads the wake-ups that are visible and were not read, at most 5,000. No open transaction holds them back.
+    /// Reads the wake-ups that are visible and were not read, of at most 100 rows. No open transaction holds them back.
     pub async fn outbox_after(&self, reader: &mut Reader) -> Result<Vec<Nudge>> {
         let page = reader.page.as_ref();
         let after = page.map_or(("0", 0), |page| (page.after.0.as_str(), page.after.1));
         let rows = sqlx::query!(
-            r#"SELECT o.seq AS "seq?", o.topic AS "topic?", o.key AS "key?", o.xid::text AS "xid?", s.until::text AS "until!"
+            r#"SELECT o.seq AS "seq?", o.topic AS "topic?", o.keys AS "keys?", o.xid::text AS "xid?", s.until::text AS "until!"
                FROM (SELECT coalesce($2::text::pg_snapshot, pg_current_snapshot()) AS until) s LEFT JOIN LATERAL (
                  SELECT * FROM outbox
                  WHERE xid >= pg_snapshot_xmin($1::text::pg_snapshot)
@@ -81,13 +81,15 @@ impl Store {
         let mut last = None;
         let mut nudges = Vec::new();
         for row in rows {
-            let (Some(seq), Some(topic), Some(key), Some(xid)) = (row.seq, row.topic, row.key, row.xid)
+            let (Some(seq), Some(topic), Some(keys), Some(xid)) = (row.seq, row.topic, row.keys, row.xid)
             else {
                 continue;
             };
             last = Some((xid, seq));
             // A topic of a newer hub is not for this one.
-            nudges.extend(Topic::parse(&topic).map(|topic| Nudge { topic, key }));
+            if let Some(topic) = Topic::parse(&topic) {
+                nudges.extend(keys.into_iter().map(|key| Nudge { topic, key }));
+            }
         }
         reader.page = None;
         match (until, last) {

@@ -394,7 +394,7 @@ impl Store {
                  INSERT INTO due (topic, key) SELECT 'app', key FROM apps
                  ON CONFLICT (topic, key) DO UPDATE SET change = due.change + 1, at = now() WHERE due.key <> $9),
                others AS (SELECT key FROM apps WHERE key <> $9)
-               INSERT INTO outbox (topic, key) SELECT 'app', key FROM others"#,
+               INSERT INTO outbox (topic, keys) SELECT 'app', array_agg(key) FROM others HAVING count(*) > 0"#,
             digest.as_bytes(),
             state,
             content,

@@ -346,7 +346,7 @@ mod tests {
     async fn whatever_is_asked_of_a_database_that_has_gone_silent_is_given_up_and_its_place_is_free_again() {
         let db = TestDb::create().await.expect("a database");
         let options = PgConnectOptions::from_str(db.url()).expect("a URL");
-        let store = Store::open_within(options, [3, 1, 1], SOON, SOON)
+        let store = Store::open_within(options, [3, 1, 1, 1], SOON, SOON)
             .await
             .expect("opened");
         let mut open = store.pool().begin().await.expect("begun");
@@ -376,7 +376,7 @@ mod tests {
     async fn idle_connections_that_have_gone_silent_are_replaced() {
         let db = TestDb::create().await.expect("a database");
         let options = PgConnectOptions::from_str(db.url()).expect("a URL");
-        let store = Store::open_within(options, [3, 1, 1], 20 * SOON, SOON)
+        let store = Store::open_within(options, [3, 1, 1, 1], 20 * SOON, SOON)
             .await
             .expect("opened");
         let mut held = Vec::new();
@@ -403,7 +403,7 @@ mod tests {
     async fn a_listener_that_has_gone_silent_is_replaced_and_what_was_told_meanwhile_is_read() {
         let db = TestDb::create().await.expect("a database");
         let options = PgConnectOptions::from_str(db.url()).expect("a URL");
-        let store = Store::open_within(options, [3, 1, 1], SOON, SOON)
+        let store = Store::open_within(options, [3, 1, 1, 1], SOON, SOON)
             .await
             .expect("opened");
         // What its own store commits, a listener hears without the database.
@@ -475,7 +475,7 @@ mod tests {
         };
         assert!(!unread(&mut listener, &reader).await, "there is none");
         // As of a hub that ended before it told: only the row is there.
-        sqlx::query("INSERT INTO outbox (topic, key) VALUES ('app', gen_random_uuid())")
+        sqlx::query("INSERT INTO outbox (topic, keys) VALUES ('app', ARRAY[gen_random_uuid()])")
             .execute(store.pool())
             .await
             .expect("written");

@@ -98,8 +98,11 @@ impl Store {
                UPDATE due SET held_by = '' WHERE held_by = $1 RETURNING topic, key),
              sources AS (
                UPDATE source_state SET held_by = '' WHERE held_by = $1 RETURNING uid)
-             INSERT INTO outbox (topic, key)
-             SELECT CASE topic WHEN 'cluster' THEN $2 ELSE $3 END, key FROM marks UNION ALL SELECT $4, uid FROM sources",
+             INSERT INTO outbox (topic, keys)
+             SELECT topic, array_agg(key) FROM (
+               SELECT CASE topic WHEN 'cluster' THEN $2 ELSE $3 END AS topic, key FROM marks
+               UNION ALL SELECT $4, uid FROM sources) AS told
+             GROUP BY topic",
             replica,
             Topic::Identity.as_str(),
             Topic::App.as_str(),

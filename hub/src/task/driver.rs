@@ -75,7 +75,10 @@ impl Driver {
             store: context.store.for_planning(),
             ..context.clone()
         };
-        let cluster_context = context.clone();
+        let cluster_context = Context {
+            store: context.store.for_writing(),
+            ..context.clone()
+        };
         let lanes = context.sources.lanes.clone();
         let sources = Queue::in_lanes("source", SOURCE_WORKERS, SOURCE_DEADLINE, lanes, move |key| {
             let context = source_context.clone();

@@ -26,6 +26,10 @@ use crate::trace::{self, Past};
 
 /// How long reports are collected. The first of a batch waits this long.
 const TICK: Duration = Duration::from_millis(10);
+/// The same while many agents report: nobody waits for the end of a report, and others still wait for what they are to hear.
+const BUSY_TICK: Duration = Duration::from_millis(100);
+/// Reports of one batch that many agents make.
+const BUSY: usize = 50;
 /// Reports of one transaction.
 const BATCH: usize = 500;
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -127,6 +131,7 @@ impl Ingest {
 
 async fn run(store: Store, mut waiting_rx: mpsc::Receiver<Waiting>, told: Arc<Latest>) {
     let mut allowances = Allowances::default();
+    let mut tick = TICK;
     loop {
         let mut batch = Vec::new();
         tokio::select! {
@@ -137,12 +142,16 @@ async fn run(store: Store, mut waiting_rx: mpsc::Receiver<Waiting>, told: Arc<La
             () = told.wake.notified() => {}
             () = tokio::time::sleep(RETRY), if !told.lock().is_empty() => {}
         }
-        tokio::time::sleep(TICK).await;
+        tokio::time::sleep(tick).await;
         while batch.len() < BATCH
             && let Ok(next) = waiting_rx.try_recv()
         {
             batch.push(next);
         }
+        tick = match batch.len() > BUSY {
+            true => BUSY_TICK,
+            false => TICK,
+        };
         for (report, _) in &mut batch {
             allowances.apply(report, Instant::now());
         }

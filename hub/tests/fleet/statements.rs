@@ -408,7 +408,9 @@ async fn a_connect_is_five_statements_that_write_no_good_news_and_decide_no_roll
     let cluster = world.cluster("c1").await;
     let told = async |topic: &str| {
         world
-            .count(&format!("SELECT count(*) FROM outbox WHERE topic = '{topic}'"))
+            .count(&format!(
+                "SELECT coalesce(sum(cardinality(keys)), 0)::bigint FROM outbox WHERE topic = '{topic}'"
+            ))
             .await
     };
     let statements = Statements::listen();

@@ -257,7 +257,7 @@ async fn a_transaction_that_is_open_holds_back_no_other_wakeup_and_its_own_is_no
     let mut reader = world.store.outbox_end().await.expect("a reader");
     let (early, late) = (Uuid::from_u128(1), Uuid::from_u128(2));
     let mut open = world.pool.begin().await.expect("begun");
-    let insert = "INSERT INTO outbox (topic, key) VALUES ('app', $1)";
+    let insert = "INSERT INTO outbox (topic, keys) VALUES ('app', ARRAY[$1::uuid])";
     sqlx::query(insert)
         .bind(early)
         .execute(&mut *open)
@@ -291,7 +291,7 @@ async fn every_wakeup_of_many_writers_is_read_once_and_in_each_writers_order() {
         tokio::spawn(async move {
             for number in 0..EACH {
                 let mut tx = pool.begin().await.expect("begun");
-                let insert = sqlx::query("INSERT INTO outbox (topic, key) VALUES ('app', $1)");
+                let insert = sqlx::query("INSERT INTO outbox (topic, keys) VALUES ('app', ARRAY[$1::uuid])");
                 insert
                     .bind(Uuid::from_u128(writer << 64 | number))
                     .execute(&mut *tx)
@@ -854,7 +854,7 @@ async fn a_reason_to_wait_of_an_app_without_units_wakes_who_watches() {
         .commit_plan(&commit, &world.seal)
         .await
         .expect("committed");
-    let told = format!("SELECT count(*) FROM outbox WHERE topic = 'report' AND key = '{app}'");
+    let told = format!("SELECT count(*) FROM outbox WHERE topic = 'report' AND '{app}' = ANY (keys)");
     assert_eq!(world.count(&told).await, 1);
 }
 

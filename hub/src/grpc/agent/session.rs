@@ -8,23 +8,20 @@ use flotilla_core::{
     unit::Entry,
 };
 use flotilla_proto::agent::v1::{
-    Ack, AgentMessage, Chunk, Desired, Hello, HubMessage, Refused, RefusedReason, Report, ReportAck,
-    UnitAcceptance, UnitEntry, agent_message, hub_message,
+    Ack, AgentMessage, Chunk, Desired, Hello, Refused, RefusedReason, Report, ReportAck, UnitAcceptance,
+    UnitEntry, agent_message, hub_message,
 };
 use flotilla_proto::limits::{DESIRED_BYTES, MESSAGE_BYTES, WORD_BYTES};
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use prost::Message as _;
 use time::OffsetDateTime;
-use tokio::{
-    sync::{mpsc, watch},
-    time::Instant,
-};
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 use tracing::warn;
 use uuid::Uuid;
 
-use super::{Agents, message};
+use super::{Agents, Outbound, message};
 use crate::{
     grpc::status::from_store,
     index::{State, Watched},
@@ -107,7 +104,7 @@ impl Session<'_> {
     pub(super) async fn run(
         mut self,
         inbound: &mut Streaming<AgentMessage>,
-        outbound: &mpsc::Sender<Result<HubMessage, Status>>,
+        outbound: &Outbound,
     ) -> Result<(), Status> {
         let mut committing: FuturesUnordered<BoxFuture<'static, Option<ReportAck>>> = FuturesUnordered::new();
         self.watched.mark_changed();
