@@ -12,6 +12,7 @@ use flotilla_proto::agent::v1::{
     agent_service_server::AgentService, hub_message,
 };
 use flotilla_proto::limits::WORD_BYTES;
+use futures::StreamExt as _;
 use time::OffsetDateTime;
 use tokio::{
     sync::mpsc,

@@ -439,3 +439,53 @@ async fn what_ended_long_ago_is_removed_a_part_at_a_time() {
     assert_eq!(rolling.admissions("Admitted").await, 1);
     assert_eq!(world.count("SELECT count(*) FROM target").await, 1);
 }
+
+/// In a fleet at rest no admission is unfinished, as far as the server's statistics say.
+#[tokio::test]
+async fn a_report_of_few_clusters_looks_at_no_others_of_their_rollout() {
+    let rolling = Rolling::out(1).await;
+    let world = &rolling.world;
+    world
+        .execute(
+            "INSERT INTO cluster (id, name, state)
+               SELECT gen_random_uuid(), 'z' || n, 'Active' FROM generate_series(1, 2500) n;
+             INSERT INTO unit (id, app_uid, cluster_id, target, revision_id, rollout_id, state, cause)
+               SELECT gen_random_uuid(), u.app_uid, c.id, u.target, u.revision_id, u.rollout_id, u.state, u.cause
+               FROM unit u, cluster c WHERE c.name LIKE 'z%';
+             INSERT INTO admission (rollout_id, cluster_id, state)
+               SELECT r.id, c.id, 'Applied' FROM rollout r, cluster c WHERE c.name LIKE 'z%';
+             INSERT INTO unit_status (unit_id, version, applied_version, applied, ready, observed_at)
+               SELECT id, version, version, target, 'True', now() FROM unit;
+             UPDATE admission SET state = 'Applied';
+             ANALYZE unit; ANALYZE admission; ANALYZE unit_status;
+             UPDATE admission SET state = 'Admitted'",
+        )
+        .await;
+    let units: Vec<Uuid> = sqlx::query_scalar("SELECT id FROM unit ORDER BY id LIMIT 50")
+        .fetch_all(&world.pool)
+        .await
+        .expect("read");
+    let read = async |index: &str| {
+        let counter = if index == "admission_pkey" {
+            "idx_scan"
+        } else {
+            "idx_tup_read"
+        };
+        let query = format!("SELECT {counter} FROM pg_stat_user_indexes WHERE indexrelname = '{index}'");
+        world.count(&query).await
+    };
+    let (looked_up, gone_through) = (read("admission_pkey").await, read("admission_unfinished").await);
+    for few in units.chunks(10) {
+        world.store.turn_applied(few).await.expect("turned");
+    }
+    // The server counts a moment later.
+    wait_until("the look-ups are counted", Duration::from_secs(30), async || {
+        Ok::<_, sqlx::Error>((read("admission_pkey").await >= looked_up + 50).then_some(()))
+    })
+    .await
+    .expect("counted");
+    let gone_through = read("admission_unfinished").await - gone_through;
+    assert!(gone_through <= 50, "{gone_through} admissions were gone through");
+    let turned = "SELECT count(*) FROM admission WHERE state = 'Applied'";
+    assert_eq!(world.count(turned).await, 50);
+}
