@@ -250,9 +250,6 @@ impl Driver {
             }
             Err(error) => warn!(%error, "asking for what is to be done failed; it is asked again"),
         }
-        if let Err(error) = self.index.poll().await {
-            warn!(%error, "reading desired states failed; they are read again");
-        }
         again
     }
 
@@ -268,6 +265,10 @@ impl Driver {
 
     /// Looks at what no mark tells: at the start, and behind all else.
     async fn whole(&self) {
+        // Each state that is published tells of itself: only who was not there has missed any.
+        if let Err(error) = self.index.poll().await {
+            warn!(%error, "reading desired states failed; they are read again");
+        }
         if let Err(error) = self.receivers.refresh().await {
             warn!(
                 error = format!("{error:#}"),
