@@ -381,7 +381,7 @@ impl Session<'_> {
             "the agent refused a generation"
         );
         let lacks_base = matches!(reason, RefusedReason::BaseUnknown | RefusedReason::RootMismatch);
-        if lacks_base && self.sent.is_sent_again(self.sent_whole, refused.generation) {
+        if lacks_base && self.sent.is_sent_again(self.sent_whole) {
             self.sent = Held::NOTHING;
             return true;
         }
