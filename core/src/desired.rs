@@ -80,10 +80,11 @@ impl Held {
         }
     }
 
-    /// Tells whether all is to be sent to an agent that was sent this, all of it or changes, and has refused a generation
-    /// since it lacks what that is based on. Once: what was sent whole would be refused again.
-    pub fn is_sent_again(&self, whole: bool, refused: u64) -> bool {
-        *self != Self::NOTHING && !(whole && self.generation == refused)
+    /// Tells whether all is to be sent to an agent that was sent this, all of it or changes, and has refused something since
+    /// it lacks what that is based on. Once for each state that is published: what was sent whole would be refused again,
+    /// whichever generation the agent says it refuses.
+    pub fn is_sent_again(&self, whole: bool) -> bool {
+        *self != Self::NOTHING && !whole
     }
 }
 
@@ -151,9 +152,8 @@ mod tests {
     #[test]
     fn what_was_refused_is_sent_whole_once() {
         let sent = held(2, 5, "a");
-        assert!(sent.is_sent_again(false, 5));
-        assert!(!sent.is_sent_again(true, 5));
-        assert!(sent.is_sent_again(true, 4), "an earlier one");
-        assert!(!Held::NOTHING.is_sent_again(false, 5));
+        assert!(sent.is_sent_again(false));
+        assert!(!sent.is_sent_again(true));
+        assert!(!Held::NOTHING.is_sent_again(false));
     }
 }

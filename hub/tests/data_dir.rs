@@ -220,3 +220,44 @@ async fn a_data_directory_with_spaces_and_quotes_works() {
     let reset = command(&hub.dir, &["admin", "reset"]);
     assert!(reset.status.success(), "{reset:?}");
 }
+
+/// As after a crash in the middle of much writing: here it waits to be promoted instead of replaying.
+#[tokio::test]
+async fn a_hub_that_starts_waits_for_a_postgres_that_recovers() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = tempfile::tempdir().expect("a directory");
+    std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(0o711)).expect("passable");
+    let dir = place.path().join("postgres");
+    let (data, log) = (dir.join("data"), dir.join("postgres.log"));
+    let postgres = PrivatePostgres::start(&dir).await.expect("it starts");
+    postgres.stop().await.expect("it stops");
+    std::fs::write(data.join("standby.signal"), "").expect("written");
+    let settings = std::fs::read_to_string(data.join("postgresql.auto.conf")).expect("settings");
+    std::fs::write(
+        data.join("postgresql.auto.conf"),
+        format!("{settings}hot_standby = off\n"),
+    )
+    .expect("written");
+    let again = dir.clone();
+    let starting = tokio::spawn(async move { PrivatePostgres::start(&again).await });
+    let refused = wait_until("two refused connections", PATIENCE, async || {
+        let log = std::fs::read_to_string(&log).unwrap_or_default();
+        let refusals = log.matches("FATAL:  the database system is").count();
+        match starting.is_finished() {
+            true => Err(format!("it gave up: {log}")),
+            false => Ok((refusals > 1).then_some(())),
+        }
+    });
+    let refused = refused.await;
+    std::fs::write(data.join("promote"), "").expect("written");
+    let text = std::fs::read_to_string(data.join("postmaster.pid")).expect("it runs");
+    let process = text.lines().next().and_then(|pid| pid.trim().parse().ok());
+    let process = process
+        .and_then(rustix::process::Pid::from_raw)
+        .expect("a process");
+    rustix::process::kill_process(process, rustix::process::Signal::USR1).expect("told");
+    let started = starting.await.expect("it ran");
+    postgres.stop().await.expect("it stops");
+    refused.expect("it waits");
+    started.expect("it starts");
+}

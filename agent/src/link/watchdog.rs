@@ -166,7 +166,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_frozen_server_is_told_within_a_minute_and_when_it_is_back() {
         let logs = Logs::collect();
-        let world = watched(probe(Arc::new(Fake::new())));
+        let world = watched(probe(Arc::new(Fake::new()), KubeVersion::default()));
         tokio::time::sleep(Duration::from_secs(600)).await;
         assert_eq!(world.reports.next(1), None, "a server that answers is no news");
         world.frozen.store(true, Ordering::Relaxed);

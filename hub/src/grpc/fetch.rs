@@ -15,7 +15,7 @@ use deltas::{Delta, patch};
 use flotilla_core::digest::Digest;
 use flotilla_proto::agent::v1::{Chunk, ContentKind, Encoding, FetchRequest};
 use kept::Kept;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tonic::Status;
 use tracing::warn;
 use uuid::Uuid;
@@ -43,6 +43,8 @@ const SMALL: usize = 8;
 const DELTAS: usize = 64 << 20;
 /// Bytes of changes kept.
 const CHANGES: usize = 16 << 20;
+/// Changes made at the same time: agents that fetch use the same connections, and they wait.
+const MAKING: usize = 4;
 /// Items read at once: what an agent is slow to take is held meanwhile.
 const TOGETHER: usize = 32;
 
@@ -52,9 +54,11 @@ pub struct Fetcher {
     store: Store,
     seal: Arc<Seal>,
     /// A delta is made once for all agents that go the same way.
-    deltas: Arc<Kept<Way, Option<Delta>>>,
+    deltas: Arc<Kept<Way, Option<Delta>, Unmade>>,
     /// And so is what a unit needs that goes from one content to another.
-    changes: Arc<Kept<(Digest, Digest), Change>>,
+    changes: Arc<Kept<(Digest, Digest), Change, Unmade>>,
+    /// Those that are made at the same time.
+    making: Arc<Semaphore>,
     reachable: Together<Question, Reachable>,
 }
 
@@ -79,6 +83,7 @@ impl Fetcher {
                 delta.as_ref().map_or(0, |delta| delta.patch.len())
             })),
             changes: Arc::new(Kept::new(CHANGES, change::weight)),
+            making: Arc::new(Semaphore::new(MAKING)),
             reachable,
         }
     }
@@ -149,8 +154,9 @@ impl Fetcher {
     async fn delta(&self, want: &Wanted) -> Option<Delta> {
         let Wanted { kind, digest, base } = *want;
         let base = base?;
-        let make = async || self.made(kind, base, digest).await;
-        match self.deltas.get((kind, base, digest), make).await {
+        let this = self.clone();
+        let make = || async move { this.made(kind, base, digest).await };
+        match self.deltas.get((kind, base, digest), make).await? {
             Ok(delta) => delta,
             Err(Unmade::NotHere) => None,
             Err(Unmade::Failed(error)) => {
@@ -222,15 +228,16 @@ impl Fetcher {
 }
 
 /// Why there is no patch now; the next one who asks tries again.
+#[derive(Clone)]
 enum Unmade {
     /// One of the two is not here.
     NotHere,
-    Failed(StoreError),
+    Failed(Arc<StoreError>),
 }
 
 impl From<StoreError> for Unmade {
     fn from(error: StoreError) -> Self {
-        Self::Failed(error)
+        Self::Failed(Arc::new(error))
     }
 }
 

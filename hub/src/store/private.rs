@@ -4,6 +4,9 @@
 //! Postgres refuses to run as root: then its processes run as `flotilla-pg` where there is such a user, else as `postgres`
 //! or `nobody`, who owns the directory. Only the hub's own user may connect, and works as a role that is no superuser.
 
+mod programs;
+mod user;
+
 use std::{
     ffi::OsStr,
     io,
@@ -27,6 +30,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
+use user::{User, name_of};
+pub use user::{check_way, is_ours};
 
 /// The role that the hub works as.
 const USER: &str = "flotilla";
@@ -50,7 +55,7 @@ pub struct PrivatePostgres {
     bin: PathBuf,
     dir: PathBuf,
     data: PathBuf,
-    run_as: Option<String>,
+    run_as: Option<User>,
     socket_dir: PathBuf,
 }
 
@@ -63,6 +68,20 @@ pub enum PrivateError {
          install the package `postgresql`, or set DATABASE_URL to a server you run"
     )]
     Missing,
+    /// The binaries are of another version than the data.
+    #[error(
+        "the data in {data} is of PostgreSQL {needed}, and the programs that were found are of: {found}; install the package \
+         `postgresql-{needed}` or set FLOTILLA_PG_BIN to the folder of its programs, or bring the data to a version that is \
+         installed with `pg_upgrade`"
+    )]
+    OtherVersion {
+        /// The data.
+        data: PathBuf,
+        /// Its version.
+        needed: u32,
+        /// Those that are installed.
+        found: String,
+    },
     /// Running as root and no unprivileged user to drop to.
     #[error(
         "PostgreSQL does not run as root, and none of the users `flotilla-pg`, `postgres` and `nobody` exists"
@@ -107,14 +126,17 @@ impl PrivatePostgres {
     /// Starts the server under `dir`, making it at the first start. Continues from whatever a crash left. For the
     /// holder of the data directory's lock.
     pub async fn start(dir: &Path) -> Result<Self, PrivateError> {
-        let this = Self::at(dir)?;
+        let this = Self::at(dir).await?;
         this.make_dir(dir)?;
         this.make_dir(&this.socket_dir)?;
         if !this.data.join("PG_VERSION").exists() {
             this.init(dir).await?;
         }
-        if !this.is_running().await {
-            this.launch().await?;
+        if !this.is_running().await
+            && let Err(error) = this.launch().await
+            && !this.lives().await
+        {
+            return Err(error);
         }
         this.ensure_database().await?;
         Ok(this)
@@ -122,7 +144,7 @@ impl PrivatePostgres {
 
     /// The server that another process runs under `dir`.
     pub async fn attach(dir: &Path) -> Result<Self, PrivateError> {
-        let this = Self::at(dir)?;
+        let this = Self::at(dir).await?;
         if this.is_running().await {
             Ok(this)
         } else {
@@ -130,13 +152,14 @@ impl PrivatePostgres {
         }
     }
 
-    fn at(dir: &Path) -> Result<Self, PrivateError> {
+    async fn at(dir: &Path) -> Result<Self, PrivateError> {
+        let data = dir.join("data");
         Ok(Self {
-            bin: find_binaries().ok_or(PrivateError::Missing)?,
+            bin: programs::find(&data).await?,
             dir: dir.to_owned(),
-            data: dir.join("data"),
+            data,
             socket_dir: socket_dir(dir),
-            run_as: unprivileged_user()?,
+            run_as: User::unprivileged()?,
         })
     }
 
@@ -148,8 +171,11 @@ impl PrivatePostgres {
                 tracing::error!("the private Postgres ended; it is started again");
                 // What its processes held is free when the last of them has ended: until then it does not start.
                 while let Err(error) = self.launch().await {
-                    tracing::warn!(%error, "the private Postgres does not start yet");
                     sleep(RESTART).await;
+                    if self.lives().await {
+                        break;
+                    }
+                    tracing::warn!(%error, "the private Postgres does not start yet");
                 }
                 tracing::info!("the private Postgres runs again");
             }
@@ -158,6 +184,12 @@ impl PrivatePostgres {
             () = stop.cancelled() => {}
             () = kept => {}
         }
+    }
+
+    /// Tells whether the server runs although its start has failed: `pg_ctl` gives up waiting for one that has much to
+    /// replay. That one goes on, and no other can be started beside it.
+    async fn lives(&self) -> bool {
+        self.is_running().await && timeout(RESTART, self.ended()).await.is_err()
     }
 
     /// Returns when the server does not run, as the kernel tells: it need not be a child for that.
@@ -231,7 +263,7 @@ impl PrivatePostgres {
 
     /// Only the user the hub runs as may connect, by the kernel's word for who that is.
     fn write_access(&self, data: &Path) -> Result<(), PrivateError> {
-        let me = user_name(rustix::process::geteuid().as_raw());
+        let me = name_of(rustix::process::geteuid().as_raw());
         let write = |name: &str, text: String| {
             let path = data.join(name);
             std::fs::write(&path, text).map_err(|source| PrivateError::Io { path, source })
@@ -252,7 +284,7 @@ impl PrivatePostgres {
             "-k '{socket_dir}' -c listen_addresses='' -c max_connections={CONNECTIONS} -c autovacuum_naptime=15s"
         );
         // After a crash: one call instead of one for each of a thousand files, which takes seconds beside other writers.
-        if self.major_version() >= SYNCFS {
+        if programs::version_of(&self.data).is_some_and(|version| version >= SYNCFS) {
             options.push_str(" -c recovery_init_sync_method=syncfs");
         }
         let args: Vec<&OsStr> = vec![
@@ -284,16 +316,6 @@ impl PrivatePostgres {
             })
     }
 
-    /// The major version of the server that the data is of; 0 where that is not known.
-    fn major_version(&self) -> u32 {
-        let text = std::fs::read_to_string(self.data.join("PG_VERSION")).unwrap_or_default();
-        text.trim()
-            .split('.')
-            .next()
-            .and_then(|major| major.parse().ok())
-            .unwrap_or(0)
-    }
-
     async fn is_running(&self) -> bool {
         self.run(
             "pg_ctl",
@@ -309,7 +331,7 @@ impl PrivatePostgres {
             output: error.to_string(),
         };
         let options = self.options().username(SUPERUSER).database("postgres");
-        let mut connection = PgConnection::connect_with(&options).await.map_err(failed)?;
+        let mut connection = self.connect(&options).await.map_err(failed)?;
         let known: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = $1)")
             .bind(USER)
             .fetch_one(&mut connection)
@@ -336,6 +358,24 @@ impl PrivatePostgres {
         connection.close().await.map_err(failed)
     }
 
+    /// Connects, once the server takes connections: it has to replay what it had not written out when it ended, which takes
+    /// as long as it takes. Another attempt to start the hub would wait for the same.
+    async fn connect(&self, options: &PgConnectOptions) -> sqlx::Result<PgConnection> {
+        let mut is_told = false;
+        loop {
+            match PgConnection::connect_with(options).await {
+                Err(error) if is_starting(&error) && self.lives().await => {
+                    if !is_told {
+                        tracing::warn!(%error, "the private Postgres recovers; the hub starts when it has");
+                        is_told = true;
+                    }
+                    sleep(RESTART).await;
+                }
+                connected => return connected,
+            }
+        }
+    }
+
     async fn run<'a>(
         &self,
         program: &str,
@@ -344,10 +384,9 @@ impl PrivatePostgres {
         let path = self.bin.join(program);
         let mut command = match &self.run_as {
             Some(user) => {
-                let mut command = Command::new("setpriv");
-                command
-                    .args(["--reuid", user, "--regid", user, "--clear-groups", "--"])
-                    .arg(&path);
+                let mut words = user.command().into_iter();
+                let mut command = Command::new(words.next().unwrap_or_default());
+                command.args(words).arg(&path);
                 command
             }
             None => Command::new(&path),
@@ -392,7 +431,7 @@ impl PrivatePostgres {
     /// Tells whether a directory is the hub's own, or its server's.
     fn is_own_dir(&self, dir: &Path) -> io::Result<bool> {
         let found = std::fs::symlink_metadata(dir)?;
-        let server = self.run_as.as_deref().and_then(user_ids).map(|(uid, _)| uid);
+        let server = self.run_as.as_ref().map(|user| user.uid);
         let own = [Some(rustix::process::geteuid().as_raw()), server];
         Ok(found.is_dir() && own.contains(&Some(found.uid())))
     }
@@ -411,8 +450,7 @@ impl PrivatePostgres {
             )));
         }
         if let Some(user) = &self.run_as {
-            let (uid, gid) = user_ids(user).ok_or(PrivateError::NoUser)?;
-            std::os::unix::fs::chown(dir, Some(uid), Some(gid)).map_err(io)?;
+            std::os::unix::fs::chown(dir, Some(user.uid), Some(user.gid)).map_err(io)?;
         }
         std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700)).map_err(io)
     }
@@ -428,6 +466,12 @@ fn watch(process: Pid) -> io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::with_interest(fd, Interest::READABLE)
 }
 
+/// Tells whether the server runs and takes no connections yet.
+fn is_starting(error: &sqlx::Error) -> bool {
+    // cannot_connect_now
+    matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some("57P03"))
+}
+
 /// A socket's path holds 107 bytes; a long data directory gets a short one under the temporary directory.
 fn socket_dir(dir: &Path) -> PathBuf {
     let beside = dir.join("run");
@@ -438,126 +482,70 @@ fn socket_dir(dir: &Path) -> PathBuf {
     std::env::temp_dir().join(format!("flotilla-pg-{}", digest.short()))
 }
 
-fn find_binaries() -> Option<PathBuf> {
-    let named = std::env::var_os("FLOTILLA_PG_BIN").map(PathBuf::from);
-    let on_path = std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect::<Vec<_>>());
-    let mut packaged: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
-        .map(|dirs| dirs.flatten().map(|dir| dir.path().join("bin")).collect())
-        .unwrap_or_default();
-    // The newest version first: 17 before 15.
-    packaged.sort_by_key(|path| {
-        let version = path
-            .parent()
-            .and_then(Path::file_name)
-            .and_then(OsStr::to_str)
-            .and_then(|v| v.parse().ok());
-        std::cmp::Reverse(version.unwrap_or(0_u32))
-    });
-    named
-        .into_iter()
-        .chain(on_path.unwrap_or_default())
-        .chain(packaged)
-        .find(|dir| dir.join("initdb").is_file() && dir.join("pg_ctl").is_file())
-}
-
-/// The user to run the server as; `None` when we are unprivileged already.
-fn unprivileged_user() -> Result<Option<String>, PrivateError> {
-    if !rustix::process::geteuid().is_root() {
-        return Ok(None);
-    }
-    ["flotilla-pg", "postgres", "nobody"]
-        .into_iter()
-        .find(|user| user_ids(user).is_some())
-        .map(|user| Some(user.to_owned()))
-        .ok_or(PrivateError::NoUser)
-}
-
-fn user_ids(name: &str) -> Option<(u32, u32)> {
-    passwd()
-        .into_iter()
-        .find(|(user, _, _)| user == name)
-        .map(|(_, uid, gid)| (uid, gid))
-}
-
-fn user_name(uid: u32) -> String {
-    passwd()
-        .into_iter()
-        .find(|(_, id, _)| *id == uid)
-        .map_or_else(|| uid.to_string(), |(name, _, _)| name)
-}
-
-fn passwd() -> Vec<(String, u32, u32)> {
-    let text = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    text.lines()
-        .filter_map(|line| {
-            let mut fields = line.split(':');
-            let name = fields.next()?.to_owned();
-            let uid = fields.nth(1)?.parse().ok()?;
-            let gid = fields.next()?.parse().ok()?;
-            Some((name, uid, gid))
-        })
-        .collect()
-}
-
-/// Refuses a data directory that the server could not come to, before anything is made of it.
-pub fn check_way(dir: &Path) -> Result<(), PrivateError> {
-    let Some(user) = unprivileged_user()? else {
-        return Ok(());
-    };
-    let ids = user_ids(&user).ok_or(PrivateError::NoUser)?;
-    match closed_to(dir, ids) {
-        Some(dir) => Err(PrivateError::Closed { user, dir }),
-        None => Ok(()),
-    }
-}
-
-/// The first directory above `dir`, from the root on, that a user may not pass through. What is not there yet is made by
-/// us, and open to be passed.
-fn closed_to(dir: &Path, (uid, gid): (u32, u32)) -> Option<PathBuf> {
-    let dir = std::path::absolute(dir).ok()?;
-    let there = dir
-        .ancestors()
-        .skip(1)
-        .find_map(|above| above.canonicalize().ok())?;
-    let mut way: Vec<&Path> = there.ancestors().collect();
-    way.reverse();
-    let is_closed = |above: &&&Path| {
-        std::fs::metadata(above).is_ok_and(|found| {
-            let passes = match (found.uid() == uid, found.gid() == gid) {
-                (true, _) => 0o100,
-                (false, true) => 0o010,
-                (false, false) => 0o001,
-            };
-            found.mode() & passes == 0
-        })
-    };
-    way.iter().find(is_closed).map(|above| above.to_path_buf())
-}
-
-/// Tells whether `path` is owned by the user we run as; a data directory of somebody else is not ours to use.
-pub fn is_ours(path: &Path) -> bool {
-    std::fs::metadata(path).is_ok_and(|meta| meta.uid() == rustix::process::geteuid().as_raw())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_directory_on_the_way_that_lets_nobody_pass_is_named() {
+    /// A `pg_ctl` whose server outlives the first wait for it, and which says of a start beside it what the real one says.
+    const IMPATIENT: &str = r#"#!/bin/sh
+cd "$(dirname "$0")"
+alive() { grep -qs '^State:.[RSD]' "/proc/$(head -n 1 data/postmaster.pid)/status"; }
+case "$1" in
+start)
+    if alive; then echo x >> beside; echo "another server might be running"; exit 1; fi
+    sleep 600 >/dev/null 2>&1 &
+    echo $! > data/postmaster.pid
+    echo x >> starts
+    echo "server did not start in time"; exit 1;;
+status) echo x >> asked; alive;;
+esac
+"#;
+
+    #[tokio::test]
+    async fn a_server_that_pg_ctl_gave_up_waiting_for_is_not_started_again_while_it_runs() {
+        const PATIENCE: Duration = Duration::from_secs(60);
         let place = tempfile::tempdir().expect("a directory");
-        let dir = place.path().join("not/there/yet");
-        let mode = |mode| {
-            std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(mode)).expect("its mode");
+        let (dir, data) = (place.path().to_owned(), place.path().join("data"));
+        std::fs::create_dir(&data).expect("made");
+        let pg_ctl = dir.join("pg_ctl");
+        std::fs::write(&pg_ctl, IMPATIENT).expect("written");
+        std::fs::set_permissions(&pg_ctl, std::fs::Permissions::from_mode(0o755)).expect("executable");
+        let postgres = PrivatePostgres {
+            bin: dir.clone(),
+            dir: dir.clone(),
+            data,
+            run_as: None,
+            socket_dir: dir.clone(),
         };
-        let own = std::fs::metadata(place.path()).expect("it is there").uid();
-        let stranger = (own + 12_345, own + 12_345);
-        let closed = place.path().canonicalize().expect("it is there");
-        mode(0o700);
-        assert_eq!(closed_to(&dir, stranger), Some(closed));
-        assert_eq!(closed_to(&dir, (own, stranger.1)), None);
-        mode(0o711);
-        assert_eq!(closed_to(&dir, stranger), None);
+        let lines = |name: &str| {
+            let text = std::fs::read_to_string(dir.join(name)).unwrap_or_default();
+            text.lines().count()
+        };
+        let reached = async |name: &str, count: usize| {
+            let at_least = async || Ok::<_, String>((lines(name) >= count).then_some(()));
+            flotilla_testkit::wait_until(name, PATIENCE, at_least)
+                .await
+                .expect(name);
+        };
+        let end = || {
+            if let Some(process) = postgres.process() {
+                let _ = rustix::process::kill_process(process, rustix::process::Signal::KILL);
+            }
+        };
+        let stop = CancellationToken::new();
+        let keeper = tokio::spawn(postgres.clone().keep(stop.clone()));
+        reached("starts", 1).await;
+        // Asked whether it runs, or started beside it.
+        let either = async || Ok::<_, String>((lines("asked") + lines("beside") > 0).then_some(()));
+        flotilla_testkit::wait_until("the next step", PATIENCE, either)
+            .await
+            .expect("a step");
+        end();
+        reached("starts", 2).await;
+        stop.cancel();
+        keeper.await.expect("it ends");
+        end();
+        assert_eq!(lines("beside"), 0);
     }
 
     #[test]

@@ -3,19 +3,17 @@
 
 mod allowance;
 mod rows;
+mod told;
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 pub use rows::{Rows, rows};
 pub(crate) use rows::{condition_kind, text};
 use tokio::{
-    sync::{Notify, mpsc, oneshot},
+    sync::{mpsc, oneshot},
     time::Instant,
 };
+use told::Latest;
 use tracing::{debug, error, warn};
 use uuid::Uuid;
 
@@ -58,40 +56,6 @@ pub struct Ingest {
     told: Arc<Latest>,
 }
 
-/// What each cluster told last and is not committed.
-#[derive(Default)]
-struct Latest {
-    last: Mutex<HashMap<Uuid, Told>>,
-    wake: Notify,
-}
-
-impl Latest {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Told>> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Commits what there is. What the store does not take now waits for the next time, unless a later one has come.
-    async fn commit(&self, store: &Store) {
-        let taken: Vec<Told> = std::mem::take(&mut *self.lock()).into_values().collect();
-        for batch in taken.chunks(BATCH) {
-            let done = tokio::time::timeout(COMMIT_TIMEOUT, store.told(batch)).await;
-            if matches!(done, Ok(Ok(()))) {
-                continue;
-            }
-            warn!(
-                clusters = batch.len(),
-                "what agents accepted is not committed; it is tried again"
-            );
-            let mut last = self.lock();
-            for told in batch {
-                last.entry(told.cluster)
-                    .and_modify(|later| later.follow(told))
-                    .or_insert_with(|| told.clone());
-            }
-        }
-    }
-}
-
 impl Ingest {
     /// Starts the task that commits.
     pub fn start(store: Store) -> Self {
@@ -102,18 +66,15 @@ impl Ingest {
     }
 
     /// Hands over what an agent tells. Of several of one cluster only the last is of interest: it replaces those before
-    /// it, and is kept while the store does not answer.
-    pub fn tell(&self, mut told: Told) {
-        let mut last = self.told.lock();
-        match last.get(&told.cluster) {
-            // Its stream was replaced.
-            Some(former) if former.epoch > told.epoch => return,
-            Some(former) => told.follow(former),
-            None => {}
-        }
-        last.insert(told.cluster, told);
-        drop(last);
-        self.told.wake.notify_one();
+    /// it, and is kept while the store does not answer. Returns whether there is so much that the cluster's stream is to
+    /// wait for [`Self::room`] before it hears more.
+    pub fn tell(&self, told: Told) -> bool {
+        self.told.add(told)
+    }
+
+    /// Returns once most of what the cluster's agent has told is committed.
+    pub async fn room(&self, cluster: Uuid) {
+        self.told.room(cluster).await;
     }
 
     /// Hands a report over; the future tells what became of it.
@@ -140,7 +101,7 @@ async fn run(store: Store, mut waiting_rx: mpsc::Receiver<Waiting>, told: Arc<La
                 None => return,
             },
             () = told.wake.notified() => {}
-            () = tokio::time::sleep(RETRY), if !told.lock().is_empty() => {}
+            () = tokio::time::sleep(RETRY), if !told.is_empty() => {}
         }
         tokio::time::sleep(tick).await;
         while batch.len() < BATCH

@@ -710,16 +710,19 @@ async fn a_whole_state_that_is_refused_is_not_sent_again_and_again() {
     let mut stream = Stream::open(&hub, &agent, hello(&agent)).await.expect("open");
     let whole = stream.desired().await;
     assert_eq!(whole.base_generation, None);
-    let refused = Refused {
-        incarnation: whole.incarnation,
-        generation: whole.generation,
-        reason: RefusedReason::RootMismatch.into(),
-        message: "the entries give another root".into(),
-    };
-    let message = AgentMessage {
-        kind: Some(agent_message::Kind::Refused(refused)),
-    };
-    stream.to_hub.send(message).await.expect("open");
+    // Whatever it says that it refuses.
+    for generation in [0, whole.generation + 1, whole.generation] {
+        let refused = Refused {
+            incarnation: whole.incarnation,
+            generation,
+            reason: RefusedReason::RootMismatch.into(),
+            message: "the entries give another root".into(),
+        };
+        let message = AgentMessage {
+            kind: Some(agent_message::Kind::Refused(refused)),
+        };
+        stream.to_hub.send(message).await.expect("open");
+    }
     // Had it been sent again, it would stand before this answer.
     stream.report(1, vec![]).await;
     let next = stream.next().await.expect("an answer");

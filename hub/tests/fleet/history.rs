@@ -228,7 +228,7 @@ async fn what_an_agent_holds_durably_is_known_apart_from_what_it_is_offered_and_
     assert!(world.store.accepted(other).await.expect("read").is_empty());
     let mut later = told(cluster, epoch, 2, second);
     later.units.clear();
-    later.follow(&told(cluster, epoch, 2, second));
+    let later = later.after(told(cluster, epoch, 2, second));
     world.store.told(&[later]).await.expect("told");
     assert_eq!(
         held().await[&unit],

@@ -152,11 +152,9 @@ async fn a_report_counts_only_under_the_epoch_of_the_stream_that_is_open() {
     let shown = world.store.list_clusters("c1", "", 1).await.expect("listed");
     assert_eq!(shown[0].message, "refused");
     // Told together, an acceptance is not lost behind a refusal of the same stream.
-    let mut latest = refused.clone();
-    latest.follow(&ack(new));
+    let latest = refused.clone().after(ack(new));
     assert_eq!(latest.accepted, ack(new).accepted);
-    let mut latest = refused;
-    latest.follow(&ack(old));
+    let latest = refused.after(ack(old));
     assert_eq!(latest.accepted, None);
 }
 
@@ -827,6 +825,46 @@ async fn what_agents_accept_while_the_database_takes_nothing_is_kept_and_committ
     .expect("committed");
     let held = world.store.accepted(cluster).await.expect("read");
     assert_eq!(held, BTreeMap::from([(unit, attained(1, target))]));
+}
+
+#[tokio::test]
+async fn what_one_agent_accepts_and_the_database_never_takes_holds_up_no_other() {
+    let world = World::new().await;
+    let app = world.app("a").await;
+    let (one, _, _) = one_unit(&world, "c1", app).await;
+    let (other, unit, target) = one_unit(&world, "c2", app).await;
+    let ingest = Ingest::start(world.store.clone());
+    let told = |cluster, epoch, message: &str, units| Told {
+        cluster,
+        epoch,
+        accepted: Some((INCARNATION, 1)),
+        units,
+        refusal: None,
+        message: message.to_owned(),
+    };
+    let epochs = (open(&world, one).await, open(&world, other).await);
+    // Before the committing task runs: both are of one transaction.
+    ingest.tell(told(one, epochs.0, "no \0 text", BTreeMap::new()));
+    ingest.tell(told(
+        other,
+        epochs.1,
+        "",
+        BTreeMap::from([(unit, took(1, target))]),
+    ));
+    let accepted = "SELECT count(*) FROM session WHERE accepted_generation = 1";
+    let taken = async |count: i64| {
+        wait_until("the acknowledgement", Duration::from_secs(20), async || {
+            Ok::<_, std::convert::Infallible>((world.count(accepted).await == count).then_some(()))
+        })
+        .await
+        .expect("committed");
+    };
+    taken(1).await;
+    let held = world.store.accepted(other).await.expect("read");
+    assert_eq!(held, BTreeMap::from([(unit, attained(1, target))]));
+    // And what the first tells later counts.
+    ingest.tell(told(one, epochs.0, "", BTreeMap::new()));
+    taken(2).await;
 }
 
 #[tokio::test]

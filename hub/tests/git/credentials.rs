@@ -133,7 +133,7 @@ async fn credential_and_url_are_not_in_the_arguments_and_the_environment_is_our_
         .await
         .expect("fetched");
     let arguments = std::fs::read_to_string(place.path().join("argv")).expect("recorded");
-    assert!(arguments.contains(":refs/flotilla/heads/main"), "{arguments}");
+    assert!(arguments.contains(":refs/flotilla/names/"), "{arguments}");
     assert!(
         !arguments.contains("127.0.0.1") && !arguments.contains(CANARY) && !arguments.contains("Basic"),
         "{arguments}"

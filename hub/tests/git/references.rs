@@ -172,6 +172,75 @@ async fn a_rewritten_branch_and_a_moved_tag_are_followed() {
     }
 }
 
+/// Git keeps no ref `release` beside `release/1.0`: those of a remote's past must not stand in the way.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_branch_or_tag_whose_name_becomes_the_directory_of_anothers_is_fetched() {
+    let server = GitServer::start(GitAccess::Public).await.expect("a server");
+    let repo = server.create("app.git").await.expect("a repository");
+    let first = repo
+        .commit("main", &[("a", "1")], "first")
+        .await
+        .expect("committed");
+    let second = repo
+        .commit("main", &[("a", "2")], "second")
+        .await
+        .expect("committed");
+    let hub = Hub::new().await;
+    let remote = public(&server.http_url("app.git"));
+    for (name, id) in [("release", &first), ("release/1.0", &second), ("release", &first)] {
+        repo.set_branch(name, id).await.expect("made");
+        let (fetched, _) = hub.fetch(&remote, &branch(name)).await.expect(name);
+        assert_eq!(fetched.commit.as_str(), id);
+        repo.delete_branch(name).await.expect("deleted");
+    }
+    for (name, id) in [("v1", &first), ("v1/rc", &second)] {
+        repo.tag(name, id, None).await.expect("tagged");
+        let (fetched, _) = hub.fetch(&remote, &tag(name)).await.expect(name);
+        assert_eq!(fetched.commit.as_str(), id);
+        repo.delete_tag(name).await.expect("deleted");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_branches_are_fetched_also_where_one_has_become_the_directory_of_another() {
+    let server = GitServer::start(GitAccess::Public).await.expect("a server");
+    let repo = server.create("app.git").await.expect("a repository");
+    let first = repo
+        .commit("main", &[("a", "1")], "first")
+        .await
+        .expect("committed");
+    let second = repo
+        .commit("main", &[("a", "2")], "second")
+        .await
+        .expect("committed");
+    let third = repo
+        .commit("main", &[("a", "3")], "third")
+        .await
+        .expect("committed");
+    let place = tempfile::tempdir().expect("a directory");
+    let refusal = "echo \"fatal: remote error: upload-pack: not our ref\" >&2; exit 128";
+    let log = place.path().join("fetched");
+    let git = script(
+        place.path(),
+        &format!(
+            "case \"$*\" in *refs/flotilla/commits*) {refusal};; esac; echo run >> {}; exec git \"$@\"",
+            log.display()
+        ),
+    );
+    let hub = Hub::with(Some(git), FetchLimits::default()).await;
+    let remote = public(&server.http_url("app.git"));
+    for (name, id) in [("release", &first), ("release/1.0", &second), ("release", &third)] {
+        repo.set_branch(name, id).await.expect("made");
+        repo.set_branch("main", id).await.expect("set");
+        let (fetched, _) = hub.fetch(&remote, &commit(id, None)).await.expect(name);
+        assert_eq!(fetched.commit.as_str(), id);
+        repo.delete_branch(name).await.expect("deleted");
+    }
+    // One fetch each: nothing was thrown away and fetched anew.
+    let fetched = std::fs::read_to_string(&log).expect("recorded");
+    assert_eq!(fetched.lines().count(), 3, "{fetched}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_is_found_in_its_branch_where_the_server_gives_no_single_commits() {
     let server = GitServer::start(GitAccess::Public).await.expect("a server");

@@ -109,8 +109,9 @@ impl Session<'_> {
         let mut committing: FuturesUnordered<BoxFuture<'static, Option<ReportAck>>> = FuturesUnordered::new();
         self.watched.mark_changed();
         let mut pending = false;
+        let mut is_crowded = false;
         loop {
-            // Every arm is cancel-safe: `changed`, `reserve`, `next` and `message` lose nothing when dropped.
+            // Every arm is cancel-safe: `changed`, `reserve`, `next`, `room` and `message` lose nothing when dropped.
             tokio::select! {
                 () = self.close.cancelled() => return Err(self.closed().await),
                 () = tokio::time::sleep_until(self.ends_at) => return Ok(()),
@@ -140,11 +141,12 @@ impl Session<'_> {
                         }
                     }
                 }
-                inbound = inbound.message(), if committing.len() < REPORTS_IN_FLIGHT => {
+                () = self.service.ingest.room(self.cluster), if is_crowded => is_crowded = false,
+                inbound = inbound.message(), if committing.len() < REPORTS_IN_FLIGHT && !is_crowded => {
                     let Some(inbound) = inbound? else { return Ok(()) };
                     self.service.streams.seen(self.cluster, self.epoch, OffsetDateTime::now_utc());
                     match inbound.kind {
-                        Some(agent_message::Kind::Ack(ack)) => self.accepted(&ack),
+                        Some(agent_message::Kind::Ack(ack)) => is_crowded = self.accepted(&ack),
                         Some(agent_message::Kind::Refused(refused)) => pending |= self.refused(refused),
                         Some(agent_message::Kind::Report(report)) => {
                             committing.push(self.commit(report));
@@ -304,8 +306,9 @@ impl Session<'_> {
         self.tell_refusal("StateTooLarge", why, (head.generation, text));
     }
 
-    /// Hands on what the agent accepted, and what of it not.
-    fn accepted(&mut self, ack: &Ack) {
+    /// Hands on what the agent accepted, and what of it not. Returns whether that is so much that the store is to take it
+    /// before more is heard.
+    fn accepted(&mut self, ack: &Ack) -> bool {
         for unit in &ack.units {
             let Ok(id) = Uuid::from_slice(&unit.unit_id) else {
                 continue;
@@ -329,7 +332,7 @@ impl Session<'_> {
         let named: Vec<&str> = whole.chain(problems).collect();
         let told = (ack.incarnation, ack.generation, named.join("; "));
         if ack.units.is_empty() && self.last_told == told {
-            return;
+            return false;
         }
         self.last_told.clone_from(&told);
         self.service.ingest.tell(Told {
@@ -337,7 +340,7 @@ impl Session<'_> {
             accepted: (!self.ahead).then_some((ack.incarnation, ack.generation)),
             units: ack.units.iter().filter_map(answer).collect(),
             ..self.told(told.2)
-        });
+        })
     }
 
     /// Hands on why the agent takes nothing that it does not hold: what is said of each of its units, and what of the
@@ -378,7 +381,7 @@ impl Session<'_> {
             "the agent refused a generation"
         );
         let lacks_base = matches!(reason, RefusedReason::BaseUnknown | RefusedReason::RootMismatch);
-        if lacks_base && self.sent.is_sent_again(self.sent_whole, refused.generation) {
+        if lacks_base && self.sent.is_sent_again(self.sent_whole) {
             self.sent = Held::NOTHING;
             return true;
         }

@@ -17,10 +17,15 @@ const OBJECTS: usize = 32;
 const COMPARED: u64 = 1 << 20;
 
 impl Fetcher {
-    /// What goes along with a state in which a unit has `new` where it had `old`; `None`: it is fetched.
+    /// What goes along with a state in which a unit has `new` where it had `old`; `None`: it is fetched. Who does not wait
+    /// for it any more takes it from no other.
     pub async fn change(&self, old: Digest, new: Digest) -> Change {
-        let make = async || self.changed(old, new).await;
-        match self.changes.get((old, new), make).await {
+        let this = self.clone();
+        let make = || async move {
+            let _turn = this.making.acquire().await;
+            this.changed(old, new).await
+        };
+        match self.changes.get((old, new), make).await? {
             Ok(change) => change,
             Err(Unmade::NotHere) => None,
             Err(Unmade::Failed(error)) => {

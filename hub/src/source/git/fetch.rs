@@ -262,7 +262,7 @@ impl Job<'_> {
         id: &CommitId,
         branch: Option<&str>,
     ) -> Result<(), GitError> {
-        let own = Repository::own_ref(&format!("refs/commits/{id}"));
+        let own = Repository::own_commit_ref(id);
         let refused = match self
             .run(repository, &["--depth=1"], &format!("+{id}:{own}"))
             .await
@@ -272,10 +272,19 @@ impl Job<'_> {
             Err(error @ GitError::NotFound { .. }) => error,
             Err(error) => return Err(error),
         };
-        let name = branch.unwrap_or("refs/heads/*");
         // The depth that git takes for "all", whether the repository is shallow or not.
-        let spec = format!("+{name}:{}", Repository::own_ref(name));
-        self.run(repository, &["--depth=2147483647"], &spec).await?;
+        let whole = "--depth=2147483647";
+        match branch {
+            Some(name) => {
+                let spec = format!("+{name}:{}", Repository::own_ref(name));
+                self.run(repository, &[whole], &spec).await?;
+            }
+            None => {
+                let spec = format!("+refs/heads/*:{}", Repository::own_branches());
+                // Pruned first: a branch that went may have had the name of another's directory.
+                self.run(repository, &[whole, "--prune"], &spec).await?;
+            }
+        }
         if repository.has(id).await {
             Ok(())
         } else {
@@ -487,6 +496,8 @@ fn verdict(said: &str) -> Verdict {
         "unpack-objects failed",
         "is disconnected",
         "invalid reference",
+        "cannot lock ref",
+        "unable to update local ref",
     ]) {
         Verdict::Corrupt
     } else {
@@ -541,6 +552,14 @@ mod tests {
             (
                 "fatal: Out of memory, malloc failed (tried to allocate 419430401 bytes)\nfatal: fetch-pack: invalid index-pack output",
                 Verdict::Memory,
+            ),
+            (
+                "error: cannot lock ref 'refs/flotilla/x/y': 'refs/flotilla/x' exists; cannot create 'refs/flotilla/x/y'",
+                Verdict::Corrupt,
+            ),
+            (
+                "error: cannot lock ref 'refs/flotilla/x': Unable to create 'x.lock': Permission denied",
+                Verdict::Disk,
             ),
             ("fatal: mmap failed: Cannot allocate memory", Verdict::Memory),
             ("fatal: write error: No space left on device", Verdict::Disk),

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use flotilla_core::digest::Digest;
 use tokio::{sync::OwnedMutexGuard, task::spawn_blocking};
 
 use super::{CommitId, program::size_of};
@@ -102,9 +103,21 @@ impl Repository {
         &self.directory
     }
 
-    /// The ref that a fetch of `full_name` (`refs/heads/main`) writes.
+    /// The ref that a fetch of `full_name` (`refs/heads/main`) writes: a digest of the name. Git keeps no ref `release`
+    /// beside `release/1.0`, and what a remote once had stays here.
     pub(super) fn own_ref(full_name: &str) -> String {
-        format!("{OWN}/{}", full_name.trim_start_matches("refs/"))
+        format!("{OWN}/names/{}", Digest::of("git-ref", full_name.as_bytes()))
+    }
+
+    /// The ref that a fetch of one commit writes.
+    pub(super) fn own_commit_ref(id: &CommitId) -> String {
+        format!("{OWN}/commits/{id}")
+    }
+
+    /// The refs that a fetch of all branches writes. They have the remote's names, which can be kept beside each other as
+    /// long as those that the remote has no more are pruned.
+    pub(super) fn own_branches() -> String {
+        format!("{OWN}/branches/*")
     }
 
     /// The commit behind one of our refs, tags peeled.
@@ -223,7 +236,7 @@ mod tests {
             .expect("made");
         let left = [
             "shallow.lock",
-            "refs/flotilla/heads/a/b.lock",
+            "refs/flotilla/branches/a/b.lock",
             "objects/pack/tmp_pack_x",
         ]
         .map(|p| directory.join(p));
@@ -249,14 +262,33 @@ mod tests {
             .expect("made");
         let pack = directory.join("objects/pack/pack-1.pack");
         fs::write(&pack, vec![0; 600 << 10]).expect("written");
-        assert!(repository.resolve("refs/flotilla/heads/main").await.is_none());
+        let own = Repository::own_ref("refs/heads/main");
+        assert!(repository.resolve(&own).await.is_none());
         Repository::open(directory, LIMIT, &held).await.expect("made");
         assert!(!pack.exists());
     }
 
     #[test]
     fn our_refs_stand_apart_from_what_the_remote_calls_them() {
-        assert_eq!(Repository::own_ref("refs/heads/main"), "refs/flotilla/heads/main");
-        assert_eq!(Repository::own_ref("refs/tags/v1"), "refs/flotilla/tags/v1");
+        let own = Repository::own_ref("refs/heads/main");
+        assert!(own.starts_with("refs/flotilla/names/"), "{own}");
+        assert_ne!(own, Repository::own_ref("refs/tags/main"));
+    }
+
+    #[test]
+    fn no_ref_of_ours_is_the_directory_of_another_whatever_the_remote_calls_them() {
+        let name = |name: &str| Repository::own_ref(name);
+        let names = [
+            "refs/heads/release",
+            "refs/heads/release/1.0",
+            "refs/heads/x/commits",
+        ]
+        .map(name);
+        for (one, other) in names
+            .iter()
+            .flat_map(|one| names.iter().map(move |other| (one, other)))
+        {
+            assert!(!other.starts_with(&format!("{one}/")), "{one} and {other}");
+        }
     }
 }

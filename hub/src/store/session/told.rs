@@ -57,15 +57,21 @@ pub enum Answer {
 }
 
 impl Told {
-    /// What the same stream accepted before stays so where nothing was accepted after it.
-    pub fn follow(&mut self, former: &Self) {
-        if self.epoch == former.epoch {
-            self.accepted = self.accepted.or(former.accepted);
+    /// This with what was told before: what the same stream accepted stays so where nothing was accepted after it.
+    #[must_use]
+    pub fn after(self, former: Self) -> Self {
+        if self.epoch != former.epoch {
+            return self;
+        }
+        // What is added is little, and what there was may be much.
+        let mut units = former.units;
+        units.extend(self.units);
+        Self {
+            accepted: self.accepted.or(former.accepted),
             // What was taken after it stands behind its digest.
-            self.refusal = self.refusal.take().or_else(|| former.refusal.clone());
-            for (unit, answer) in &former.units {
-                self.units.entry(*unit).or_insert_with(|| answer.clone());
-            }
+            refusal: self.refusal.or(former.refusal),
+            units,
+            ..self
         }
     }
 }
