@@ -36,7 +36,7 @@ pub struct Identity {
     pub is_active: bool,
     /// It was given to a cluster of the kube-system UID that was shown.
     pub is_same_cluster: bool,
-    /// It is as it was given first, and was not renewed.
+    /// It is as it was given first: it was not renewed, and its certificate is in force.
     pub is_first: bool,
 }
 
@@ -90,11 +90,7 @@ pub fn enrol(token: Option<&Token>) -> Enrol {
     if token.is_burnt {
         return Enrol::Refuse(Refusal::UsedByAnotherKey);
     }
-    if token.is_expired {
-        return Enrol::Refuse(Refusal::Expired);
-    }
     match token.used_by {
-        Some(Key::Other) => Enrol::Burn,
         // What is repeated is the enrolment whose reply was lost, and nothing later: an identity that was renewed since, or
         // whose cluster was let go, is not given out again for its token.
         Some(Key::Same) => match token.identity {
@@ -105,6 +101,13 @@ pub fn enrol(token: Option<&Token>) -> Enrol {
             }) => Enrol::Repeat,
             _ => Enrol::Refuse(Refusal::AlreadyBound),
         },
+        // The end of its time ends what it can begin, not what it has begun. A new token would not help where the cluster has
+        // an identity, so that is what is said.
+        _ if token.is_expired => Enrol::Refuse(match token.identity {
+            Some(_) => Refusal::AlreadyBound,
+            None => Refusal::Expired,
+        }),
+        Some(Key::Other) => Enrol::Burn,
         None if !token.awaits_agent => Enrol::Refuse(Refusal::AlreadyBound),
         None if token.is_uid_taken => Enrol::Refuse(Refusal::ClusterUidTaken),
         None => Enrol::Bind,
@@ -239,12 +242,31 @@ mod tests {
             ..FRESH
         };
         assert_eq!(enrol(Some(&used)), Enrol::Repeat);
+        // The reply was lost in the token's last second: a new token would be refused, and the identity is this key's.
+        let late = Token {
+            is_expired: true,
+            ..used
+        };
+        assert_eq!(enrol(Some(&late)), Enrol::Repeat);
         for token in all().filter(|token| enrol(Some(token)) == Enrol::Repeat) {
-            assert!(
-                token.is_right && !token.is_burnt && !token.is_expired,
-                "{token:?}"
-            );
+            assert!(token.is_right && !token.is_burnt, "{token:?}");
             assert_eq!((token.used_by, token.identity), (Some(Key::Same), Some(IDENTITY)));
+        }
+    }
+
+    #[test]
+    fn an_expired_token_binds_and_burns_nothing_and_its_refusal_says_what_helps() {
+        for token in all().filter(|token| token.is_right && !token.is_burnt && token.is_expired) {
+            let helps = match token.identity {
+                Some(_) => Refusal::AlreadyBound,
+                None => Refusal::Expired,
+            };
+            match enrol(Some(&token)) {
+                Enrol::Repeat => assert_eq!(token.used_by, Some(Key::Same)),
+                // Its cluster was let go since: another one may be made.
+                Enrol::Refuse(Refusal::AlreadyBound) if token.used_by == Some(Key::Same) => {}
+                decided => assert_eq!(decided, Enrol::Refuse(helps), "{token:?}"),
+            }
         }
     }
 

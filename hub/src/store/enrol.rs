@@ -341,7 +341,8 @@ async fn gather(tx: &mut Connection, request: &Enrolment<'_>) -> Result<Option<T
     // After the lock: whoever had it may have changed what is read here.
     let known = sqlx::query!(
         r#"SELECT EXISTS (SELECT 1 FROM cluster WHERE cluster_uid = $1 AND state IN ('Active', 'Suspended')) AS "taken!",
-                  i.serial_current AS "serial?", (i.generation = 1 AND i.serial_next IS NULL) IS TRUE AS "first!"
+                  i.serial_current AS "serial?", (i.generation = 1 AND i.serial_next IS NULL AND i.expires_at > now()) IS TRUE
+                    AS "first!"
            FROM (VALUES ($2::uuid)) AS c(id) LEFT JOIN identity i ON i.cluster_id = c.id"#,
         request.cluster_uid,
         token.id

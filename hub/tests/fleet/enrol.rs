@@ -126,6 +126,36 @@ async fn a_token_gives_one_key_one_identity_and_another_key_burns_it() {
 }
 
 #[tokio::test]
+async fn an_enrolment_whose_reply_was_lost_is_repeated_after_the_tokens_time() {
+    let hub = Hub::start().await;
+    let token = hub.join_token("c1").await;
+    let key_one = key();
+    let enrol = async |key: &KeyPair| hub.enrol_with(&token, csr(key), "uid").await;
+    let first = enrol(&key_one).await.expect("enrolled");
+    hub.world
+        .execute("UPDATE join_token SET expires_at = now() - interval '1 second'")
+        .await;
+    let again = enrol(&key_one).await.expect("enrolled again");
+    assert_eq!(
+        (again.cluster_id, again.identity_generation),
+        (first.cluster_id, first.identity_generation)
+    );
+    // An old token that another shows does no harm, and what is said is what helps.
+    let other = enrol(&key()).await.expect_err("expired");
+    assert!(other.message().contains("flotilla cluster revoke"), "{other}");
+    let chain = vec![again.certificate_chain[0].to_vec()];
+    admitted(&hub, Some(identity(&chain, &key_one.serialize_pem())))
+        .await
+        .expect("admitted");
+    // The end of the certificate that was given ends it.
+    hub.world
+        .execute("UPDATE identity SET expires_at = now() - interval '1 second'")
+        .await;
+    let late = enrol(&key_one).await.expect_err("too late");
+    assert!(late.message().contains("flotilla cluster revoke"), "{late}");
+}
+
+#[tokio::test]
 async fn refusals_look_alike_to_who_has_no_token_and_bind_nothing() {
     let hub = Hub::start().await;
     let expired = token::make_join_token().expect("a token");
