@@ -59,7 +59,7 @@ pub struct Database {
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     pub database_url: Option<String>,
     /// Connections to Postgres, beside one that listens.
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(4..=200))]
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(5..=200))]
     pub database_connections: u32,
 }
 

@@ -142,7 +142,7 @@ impl Store {
     pub async fn open(options: PgConnectOptions, connections: u32) -> Result<Self> {
         let (planning, fetching) = ((connections * 3 / 8).max(1), (connections / 4).max(1));
         let writing = (connections / 5).max(1);
-        let ordinary = connections.saturating_sub(planning + fetching + writing).max(1);
+        let ordinary = connections.saturating_sub(planning + fetching + writing).max(2);
         let connections = [ordinary, planning, fetching, writing];
         Self::open_within(options, connections, silence::SILENT, connect::ANSWERS).await
     }
@@ -356,7 +356,7 @@ mod tests {
 
     async fn store(db: &TestDb) -> Store {
         let options = PgConnectOptions::from_str(db.url()).expect("a URL");
-        Store::open(options, 4).await.expect("opened")
+        Store::open(options, 5).await.expect("opened")
     }
 
     #[tokio::test]

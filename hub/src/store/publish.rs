@@ -70,8 +70,11 @@ impl Store {
     pub async fn publish(&self, clusters: &[Uuid], incarnation: u64) -> Result<Vec<Published>> {
         let mut tx = self.pool().begin().await?;
         let locked = lock(&mut tx, clusters, incarnation, self.writer).await?;
-        let ids: Vec<Uuid> = locked.keys().copied().collect();
-        let changed = take_changed(&mut tx, &ids, self.writer).await?;
+        let units: Vec<Uuid> = locked
+            .values()
+            .flat_map(|state| state.units.iter().copied())
+            .collect();
+        let changed = entries_of(&mut tx, &units, self.writer).await?;
         let former = locked.iter().filter(|(_, state)| state.former).map(|(id, _)| *id);
         let mut touched: BTreeSet<Uuid> = former.collect();
         if changed.is_empty() && touched.is_empty() {
@@ -269,9 +272,12 @@ struct Locked {
     root: Digest,
     /// It was published under a former incarnation.
     former: bool,
+    /// Units that changed since they were last published: whoever changes one from now on says so again.
+    units: Vec<Uuid>,
 }
 
-/// Locks the states of clusters that have anything to publish. One of a later incarnation is not this hub's.
+/// Locks the states of clusters that have anything to publish, and takes what that is. One of a later incarnation is not
+/// this hub's.
 async fn lock(
     tx: &mut Connection,
     clusters: &[Uuid],
@@ -297,9 +303,19 @@ async fn lock(
     if superseded {
         return Err(StoreError::Superseded);
     }
+    // What is taken of each cluster comes after its lock, and in one order, as planners write it.
     let rows = sqlx::query!(
-        r#"SELECT cluster_id, generation, root, incarnation < $2 AS "former!" FROM desired
-           WHERE cluster_id = ANY($1) AND incarnation <= $2 ORDER BY cluster_id FOR UPDATE"#,
+        r#"WITH locked AS MATERIALIZED (
+             SELECT cluster_id, generation, root, incarnation < $2 AS former FROM desired
+             WHERE cluster_id = ANY($1) AND incarnation <= $2 ORDER BY cluster_id FOR UPDATE),
+           taken AS (
+             DELETE FROM unpublished n USING (
+               SELECT m.cluster_id, m.unit_id FROM locked l JOIN unpublished m ON m.cluster_id = l.cluster_id
+               ORDER BY 1, 2 FOR UPDATE OF m) AS t
+             WHERE (n.cluster_id, n.unit_id) = (t.cluster_id, t.unit_id) RETURNING n.cluster_id, n.unit_id)
+           SELECT l.cluster_id, l.generation, l.root, l.former AS "former!", t.units AS "units?"
+           FROM locked l LEFT JOIN (
+             SELECT cluster_id, array_agg(unit_id) AS units FROM taken GROUP BY 1) AS t ON t.cluster_id = l.cluster_id"#,
         clusters,
         signed(incarnation)
     )
@@ -313,32 +329,25 @@ async fn lock(
             generation,
             root,
             former,
+            units: row.units.unwrap_or_default(),
         };
         Ok((row.cluster_id, state))
     });
     locked.collect()
 }
 
-/// Takes the units that changed since they were last published, and makes their entries.
-async fn take_changed(tx: &mut Connection, clusters: &[Uuid], writer: i64) -> Result<Vec<Changed>> {
-    let units = sqlx::query_scalar!(
-        "DELETE FROM unpublished n USING (
-           SELECT cluster_id, unit_id FROM unpublished WHERE cluster_id = ANY($1) ORDER BY 1, 2 FOR UPDATE) AS taken
-         WHERE (n.cluster_id, n.unit_id) = (taken.cluster_id, taken.unit_id) RETURNING n.unit_id",
-        clusters
-    )
-    .fetch_all(&mut *tx)
-    .await?;
+/// Makes the entries of units that changed. In a statement after the one that took them: what was committed until then is
+/// seen.
+async fn entries_of(tx: &mut Connection, units: &[Uuid], writer: i64) -> Result<Vec<Changed>> {
     if units.is_empty() {
         return Ok(Vec::new());
     }
-    // After that: what was committed until then is seen, and whoever changes a unit from now on writes its row again.
     let rows = sqlx::query!(
         r#"SELECT u.id, u.cluster_id, u.version, t.content, u.target, u.state, t.settings, t.variables, u.withheld,
                   u.requested, u.released, u.app_uid, r.kind, r.namespace, r.name,
                   coalesce((SELECT v.revision FROM revision v WHERE v.id = u.revision_id), '') AS "revision!"
            FROM unit u JOIN resource r ON r.uid = u.app_uid JOIN target t ON t.digest = u.target WHERE u.id = ANY($1)"#,
-        &units
+        units
     )
     .fetch_all(tx)
     .await?;
