@@ -261,3 +261,50 @@ async fn a_hub_that_starts_waits_for_a_postgres_that_recovers() {
     refused.expect("it waits");
     started.expect("it starts");
 }
+
+/// As in a container that is started again: its process numbers begin anew, and one of the hub's own is the old server's.
+#[tokio::test]
+async fn a_process_number_that_is_anothers_by_now_keeps_no_hub_from_starting() {
+    let mut hub = Hub::start("data").await;
+    hub.ready().await;
+    let postgres = hub.postgres();
+    hub.process.kill().expect("killed");
+    hub.process.wait().expect("ended");
+    let pid = rustix::process::Pid::from_raw(postgres).expect("a process");
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("killed");
+    let data = hub.dir.join("postgres/data").canonicalize().expect("there");
+    let works_there = |process: &std::fs::DirEntry| {
+        std::fs::read_link(process.path().join("cwd")).is_ok_and(|place| place == data)
+    };
+    wait_until("all of its processes to end", PATIENCE, async || {
+        let any = std::fs::read_dir("/proc")?
+            .flatten()
+            .any(|process| works_there(&process));
+        Ok::<_, std::io::Error>((!any).then_some(()))
+    })
+    .await
+    .expect("ended");
+    let mine = std::process::id().to_string();
+    let run = hub.dir.join("postgres/run");
+    for file in [data.join("postmaster.pid"), run.join(".s.PGSQL.5432.lock")] {
+        let text = std::fs::read_to_string(&file).expect("left behind");
+        let rest = text.split_once('\n').expect("lines").1;
+        std::fs::write(&file, format!("{mine}\n{rest}")).expect("written");
+    }
+    let log = hub.dir.with_extension("log");
+    let file = std::fs::File::create(&log).expect("a log");
+    hub.process = serve(&hub.dir)
+        .stdout(Stdio::null())
+        .stderr(file)
+        .spawn()
+        .expect("it starts");
+    wait_until("the hub to serve again", PATIENCE, async || {
+        let said = std::fs::read_to_string(&log).unwrap_or_default();
+        match hub.process.try_wait() {
+            Ok(None) => Ok(said.contains("the hub serves").then_some(())),
+            ended => Err(format!("{ended:?}: {said}")),
+        }
+    })
+    .await
+    .expect("it serves");
+}

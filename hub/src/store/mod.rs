@@ -404,6 +404,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_database_that_holds_something_elses_tables_is_left_as_it_is() {
+        let db = TestDb::create().await.expect("a database");
+        let options = PgConnectOptions::from_str(db.url()).expect("a URL");
+        let mut other = PgConnection::connect_with(&options).await.expect("connected");
+        sqlx::raw_sql("CREATE TABLE customer (id int)")
+            .execute(&mut other)
+            .await
+            .expect("made");
+        let refused = Store::open(options, 5).await;
+        assert!(matches!(refused, Err(StoreError::Foreign)), "{refused:?}");
+        let tables: i64 = sqlx::query_scalar("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'")
+            .fetch_one(&mut other)
+            .await
+            .expect("read");
+        assert_eq!(tables, 1);
+    }
+
+    #[tokio::test]
     async fn of_two_writers_that_wait_for_each_other_one_is_told_to_begin_anew() {
         let db = TestDb::create().await.expect("a database");
         let store = store(&db).await;

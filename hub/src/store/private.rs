@@ -5,6 +5,7 @@
 //! or `nobody`, who owns the directory. Only the hub's own user may connect, and works as a role that is no superuser.
 
 mod programs;
+mod running;
 mod user;
 
 use std::{
@@ -131,6 +132,18 @@ impl PrivatePostgres {
         this.make_dir(&this.socket_dir)?;
         if !this.data.join("PG_VERSION").exists() {
             this.init(dir).await?;
+        }
+        // This process holds the lock: whatever bears the number that was written down is the server of this data, or
+        // nobody's.
+        if let Some(process) = this.process()
+            && !running::is_server_of(process, &this.data)
+            && !running::is_served(&this.data)
+        {
+            tracing::warn!(
+                process = process.as_raw_nonzero().get(),
+                "the private Postgres had ended without a word, and its process number is another's by now"
+            );
+            running::forget(&this.data, &this.socket_dir);
         }
         if !this.is_running().await
             && let Err(error) = this.launch().await
