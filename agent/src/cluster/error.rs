@@ -57,6 +57,9 @@ const RACES: [(u16, &str); 5] = [
     (500, UNTYPED),
 ];
 
+/// Why the server's words are not repeated.
+const WITHHELD: &str = "its words are withheld, they may quote values; they are in its own log";
+
 /// What the server says of an object that does not fit the schema of its kind.
 const UNTYPED: &str = "failed to create typed patch object";
 
@@ -109,9 +112,17 @@ impl ClusterError {
                 code: 401 | 403 | 405,
                 ..
             } => self.to_string(),
-            Self::Rejected { code, reason, .. } => {
-                format!("it answers {code} {reason}").trim_end().to_owned()
-            }
+            Self::Rejected {
+                code,
+                reason,
+                message,
+            } => match message.split_once(" failed") {
+                // Which webhook it is is no secret.
+                Some((webhook, _)) if webhook.starts_with("conversion webhook for ") => {
+                    format!("it answers {code}: {webhook} failed ({WITHHELD})")
+                }
+                _ => format!("it answers {code} {reason} ({WITHHELD})"),
+            },
             Self::Unavailable(words) => match words.split_once(' ') {
                 Some((code, _)) if code.len() == 3 && code.parse::<u16>().is_ok() => {
                     format!("it answers {code}")
@@ -142,13 +153,17 @@ mod tests {
 
     #[test]
     fn of_many_objects_no_words_are_shown_that_may_quote_one() {
-        let quoted = "conversion webhook failed: spec.password: Invalid value: \"hunter2\"";
+        let quoted = "conversion webhook for example.com/v1, Kind=Db failed: spec.password: Invalid value: \"hunter2\"";
         let converted = ClusterError::Rejected {
             code: 500,
             reason: "InternalError".to_owned(),
             message: quoted.to_owned(),
         };
-        assert_eq!(converted.of_many(), "it answers 500 InternalError");
+        let words = converted.of_many();
+        assert!(
+            words.contains("example.com/v1, Kind=Db failed (") && !words.contains("hunter2"),
+            "{words}"
+        );
         let away = ClusterError::Unavailable(format!("503 {quoted}"));
         assert_eq!(away.of_many(), "it answers 503");
         let refused = rejected(403, "secrets is forbidden: User \"agent\" cannot list");

@@ -258,7 +258,10 @@ async fn a_kind_that_can_be_read_by_name_alone_is_applied_and_never_asked_for_in
 #[tokio::test(start_paused = true)]
 async fn a_kind_that_cannot_be_listed_for_other_reasons_than_rights_is_told_without_advice_on_rights() {
     for (code, said) in [
-        (500, Some("the API server cannot list it now: webhook away")),
+        (
+            500,
+            Some("the API server cannot list it now: it answers 500 Other"),
+        ),
         (401, None),
     ] {
         let cluster = Arc::new(Fake::new());
