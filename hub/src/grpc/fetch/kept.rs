@@ -74,15 +74,16 @@ where
             held: Arc::clone(&self.held),
         };
         let (bound, weigh) = (self.bound, self.weigh);
-        let task = tokio::spawn(async move {
+        let task = async move {
             let value = make.await;
             if let Ok(value) = &value {
                 lock(&turn.held).keep(key, value.clone(), ENTRY + weigh(value), bound);
             }
             drop(turn);
             value
-        });
-        async move { task.await.ok() }.boxed().shared()
+        };
+        // With the first look at it, outside of the lock: a runtime that ends drops the task at once, and with it its turn.
+        async move { tokio::spawn(task).await.ok() }.boxed().shared()
     }
 }
 
