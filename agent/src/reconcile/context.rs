@@ -12,6 +12,7 @@ use std::{
 use flotilla_core::{
     apply::{inventory::State, protected::Protected},
     clock::{Clock, Timestamp},
+    digest::Digest,
     id::UnitId,
     object::ObjectKey,
     unit::{
@@ -29,7 +30,11 @@ use super::{
 use crate::{
     causes::with_causes,
     cluster::{Account, Cluster, ClusterError, Discovery},
-    ledger::{Ledger, LedgerError, record::Record, state::Unit},
+    ledger::{
+        Ledger, LedgerError,
+        record::{Accepted, Record},
+        state::Unit,
+    },
     metrics::Metrics,
     random::random,
     report::Reports,
@@ -64,6 +69,14 @@ pub struct Counters {
     pub evaluated: AtomicU64,
     /// How often it was found out what of a unit's objects no watch shows.
     pub notes: AtomicU64,
+}
+
+/// Names a desired state: incarnation, generation and root.
+pub(super) type DesiredState = (u64, u64, Option<Digest>);
+
+/// The name of the desired state that is accepted.
+pub(super) fn desired_state(accepted: &Accepted) -> DesiredState {
+    (accepted.incarnation, accepted.generation, accepted.root)
 }
 
 #[derive(Default)]
@@ -101,7 +114,9 @@ pub struct Context {
     /// How many writes units whose passes go on have at once.
     pub(super) windows: Windows,
     /// What no unit may write.
-    protected: Protected,
+    pub(super) protected: Protected,
+    /// The desired state that all units have been told of: nothing is deleted while a newer one is accepted.
+    told: RwLock<DesiredState>,
     discovery: RwLock<Discovered>,
     /// Held by whoever asks what is served: those who want to know meanwhile wait for the same answer. The last try that
     /// failed, when it began and why.
@@ -132,6 +147,7 @@ impl Context {
             windows: Windows::default(),
             protected: Protected::new(NAMESPACE, RELEASE),
             discovery: RwLock::default(),
+            told: RwLock::default(),
         }
     }
 
@@ -200,6 +216,17 @@ impl Context {
     /// What the cluster served when last asked.
     pub fn discovery(&self) -> Arc<Discovery> {
         self.read().0
+    }
+
+    /// Notes that all units have been told of a desired state, and what each wants of others' objects is known or in doubt.
+    pub(super) fn set_told(&self, state: DesiredState) {
+        *self.told.write().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+
+    /// Tells whether nothing was accepted since what units have been told of.
+    pub(super) fn is_told_of_all(&self) -> bool {
+        let accepted = self.ledger.read(|state| desired_state(&state.accepted));
+        *self.told.read().unwrap_or_else(PoisonError::into_inner) == accepted
     }
 
     /// Tells whether the cluster was ever asked what it serves.
