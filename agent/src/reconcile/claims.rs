@@ -20,7 +20,10 @@ use flotilla_core::{
     unit::{event::Event, object::Object, remove::Claims},
 };
 
-use super::{Reconciler, context::DesiredState};
+use super::{
+    Reconciler,
+    context::{DesiredState, is_whole},
+};
 
 /// What is known of that.
 #[derive(Debug, Default)]
@@ -43,7 +46,7 @@ impl Claiming {
     /// All units have been told of a desired state.
     pub(super) fn synced(&mut self, accepted: DesiredState, unread: BTreeSet<UnitId>) {
         self.told = Some(accepted);
-        self.is_news |= self.unread != unread;
+        self.is_news = true;
         self.unread = unread;
     }
 
@@ -87,9 +90,13 @@ impl Reconciler {
     }
 
     fn tell_claims(&mut self) {
-        let is_known = self.claiming.evaluating.is_empty();
+        if self.claiming.wanting.is_empty() {
+            self.claiming.is_news = false;
+            return;
+        }
+        let is_known = self.claiming.evaluating.is_empty() && self.context.ledger.read(is_whole);
         self.claiming.is_news = !is_known;
-        let unsettled = match is_known && !self.claiming.wanting.is_empty() {
+        let unsettled = match is_known {
             true => self.unsettled_units(),
             false => Vec::new(),
         };

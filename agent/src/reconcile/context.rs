@@ -19,6 +19,7 @@ use flotilla_core::{
         Entry,
         event::Notice,
         now::{Mono, Now},
+        root,
     },
 };
 use flotilla_proto::agent::v1::Event;
@@ -31,7 +32,7 @@ use crate::{
     causes::with_causes,
     cluster::{Account, Cluster, ClusterError, Discovery},
     ledger::{
-        Ledger, LedgerError,
+        self, Ledger, LedgerError,
         record::{Accepted, Record},
         state::Unit,
     },
@@ -77,6 +78,14 @@ pub(super) type DesiredState = (u64, u64, Option<Digest>);
 /// The name of the desired state that is accepted.
 pub(super) fn desired_state(accepted: &Accepted) -> DesiredState {
     (accepted.incarnation, accepted.generation, accepted.root)
+}
+
+/// Tells whether the entries that are here are those of the desired state that is accepted: it is taken in unit by unit,
+/// and one whose content cannot be had keeps the entry before. What that unit is to desire is not known then.
+pub(super) fn is_whole(state: &ledger::state::State) -> bool {
+    let offered = state.units.iter();
+    let offered = offered.filter_map(|(id, unit)| Some((*id, unit.offered.as_ref()?.digest)));
+    state.accepted.root == Some(root(offered))
 }
 
 #[derive(Default)]
@@ -223,10 +232,12 @@ impl Context {
         *self.told.write().unwrap_or_else(PoisonError::into_inner) = state;
     }
 
-    /// Tells whether nothing was accepted since what units have been told of.
+    /// Tells whether all of the desired state that is accepted is here, and nothing was accepted since what units have been
+    /// told of.
     pub(super) fn is_told_of_all(&self) -> bool {
-        let accepted = self.ledger.read(|state| desired_state(&state.accepted));
-        *self.told.read().unwrap_or_else(PoisonError::into_inner) == accepted
+        let told = *self.told.read().unwrap_or_else(PoisonError::into_inner);
+        self.ledger
+            .read(|state| told == desired_state(&state.accepted) && is_whole(state))
     }
 
     /// Tells whether the cluster was ever asked what it serves.

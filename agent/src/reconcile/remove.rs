@@ -85,8 +85,11 @@ struct Removal<'a> {
 impl Removal<'_> {
     /// `None`: not begun, or cancelled before anything was asked to go.
     async fn remove(&self, key: &Arc<ObjectKey>) -> Option<(Arc<ObjectKey>, Removed)> {
-        if self.is_over() || Instant::now() >= self.until {
+        if self.cancel.is_cancelled() || Instant::now() >= self.until {
             return None;
+        }
+        if !self.unit.context.is_told_of_all() {
+            return Some((key.clone(), Removed::Overtaken));
         }
         let Some(record) =
             stored_record(self.unit, key).filter(|record| record.state == State::PendingRemoval)
@@ -98,11 +101,6 @@ impl Removal<'_> {
             Err(stopped) => self.stopped(key, &record, &stopped),
         };
         Some((key.clone(), removed))
-    }
-
-    /// Tells whether nothing may be asked to go any more: the unit is offered something else, or another unit may be.
-    fn is_over(&self) -> bool {
-        self.cancel.is_cancelled() || !self.unit.context.is_told_of_all()
     }
 
     async fn look(&self, key: &Arc<ObjectKey>, record: &Record) -> Result<Option<Removed>, Stopped> {
@@ -131,8 +129,12 @@ impl Removal<'_> {
                 uid,
                 resource_version,
             } => {
-                if self.is_over() {
+                if self.cancel.is_cancelled() {
                     return Ok(None);
+                }
+                // Another unit may be offered it by now.
+                if !self.unit.context.is_told_of_all() {
+                    return Ok(Some(Removed::Overtaken));
                 }
                 let preconditions = Preconditions {
                     uid,

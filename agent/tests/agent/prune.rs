@@ -469,6 +469,47 @@ async fn object_that_a_unit_names_which_cannot_be_evaluated_or_is_suspended_stay
     }
 }
 
+/// A unit whose content cannot be had keeps the entry before: what it is to desire is not known.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_deleted_while_an_entry_of_another_unit_could_not_be_taken_in() {
+    let mut world = World::new().await;
+    world
+        .ready(1, &[config_map("x", "1"), config_map("y", "1")])
+        .await;
+    let second = version(2, entry(1, world.contents.add(&[config_map("x", "1")])));
+    let two = entry(2, world.contents.add(&[config_map("z", "1")]));
+    world.offer(&[second.clone(), two.clone()]).await;
+    world
+        .until("both are ready", |world| {
+            world.is_ready(&second) && world.is_ready(&two)
+        })
+        .await;
+    let content = world.contents.add(&[config_map("y", "2")]);
+    let lost = world.contents.lose(&content).unwrap();
+    let before = uid(&world, &y());
+    let moved = version(2, entry(2, content));
+    world.offer(&[cleared(&second), moved.clone()]).await;
+    settle().await;
+    assert_eq!(uid(&world, &y()), before);
+    assert!(world.is_ready(&second), "{:?}", world.unit(1));
+    world.rests().await;
+    world.restart().await;
+    world.rests().await;
+    assert_eq!(uid(&world, &y()), before);
+    world.contents.restore(content, lost);
+    let agent = world.agent.take().unwrap();
+    agent.complete(&mut world.contents).await.unwrap();
+    world.agent = Some(agent);
+    world.until_ready(&moved).await;
+    settle().await;
+    assert_eq!(
+        (uid(&world, &y()), world.value("y").as_deref()),
+        (before, Some("2"))
+    );
+    world.quiet().await;
+    world.rests().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn crash_between_a_deletion_and_its_record_is_found_out_by_reading() {
     let mut world = World::new().await;
