@@ -166,7 +166,7 @@ fn happen(sim: &mut Sim) {
         }
         16..19 => {
             let some = sim.millis + sim.random(90_000) + 1;
-            sim.millis = sim.wake().filter(|_| some % 2 == 0).unwrap_or(some);
+            sim.millis = sim.wake().filter(|_| some.is_multiple_of(2)).unwrap_or(some);
             sim.send(Event::Tick);
         }
         19 | 20 => {
