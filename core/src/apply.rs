@@ -12,6 +12,7 @@ pub mod ownership;
 pub mod plan;
 pub mod policy;
 pub mod protected;
+pub mod removal;
 pub mod stage;
 
 /// The field manager under which every object is applied.

@@ -18,6 +18,7 @@ pub mod object;
 mod pass;
 pub mod problem;
 pub mod record;
+pub mod remove;
 pub mod state;
 mod step;
 #[cfg(test)]

@@ -12,12 +12,14 @@ use std::{
 use flotilla_core::{
     apply::{inventory::State, protected::Protected},
     clock::{Clock, Timestamp},
+    digest::Digest,
     id::UnitId,
     object::ObjectKey,
     unit::{
         Entry,
         event::Notice,
         now::{Mono, Now},
+        root,
     },
 };
 use flotilla_proto::agent::v1::Event;
@@ -29,7 +31,11 @@ use super::{
 use crate::{
     causes::with_causes,
     cluster::{Account, Cluster, ClusterError, Discovery},
-    ledger::{Ledger, LedgerError, record::Record, state::Unit},
+    ledger::{
+        self, Ledger, LedgerError,
+        record::{Accepted, Record},
+        state::Unit,
+    },
     metrics::Metrics,
     random::random,
     report::Reports,
@@ -64,6 +70,22 @@ pub struct Counters {
     pub evaluated: AtomicU64,
     /// How often it was found out what of a unit's objects no watch shows.
     pub notes: AtomicU64,
+}
+
+/// Names a desired state: incarnation, generation and root.
+pub(super) type DesiredState = (u64, u64, Option<Digest>);
+
+/// The name of the desired state that is accepted.
+pub(super) fn desired_state(accepted: &Accepted) -> DesiredState {
+    (accepted.incarnation, accepted.generation, accepted.root)
+}
+
+/// Tells whether the entries that are here are those of the desired state that is accepted: it is taken in unit by unit,
+/// and one whose content cannot be had keeps the entry before. What that unit is to desire is not known then.
+pub(super) fn is_whole(state: &ledger::state::State) -> bool {
+    let offered = state.units.iter();
+    let offered = offered.filter_map(|(id, unit)| Some((*id, unit.offered.as_ref()?.digest)));
+    state.accepted.root == Some(root(offered))
 }
 
 #[derive(Default)]
@@ -101,7 +123,9 @@ pub struct Context {
     /// How many writes units whose passes go on have at once.
     pub(super) windows: Windows,
     /// What no unit may write.
-    protected: Protected,
+    pub(super) protected: Protected,
+    /// The desired state that all units have been told of: nothing is deleted while a newer one is accepted.
+    told: RwLock<DesiredState>,
     discovery: RwLock<Discovered>,
     /// Held by whoever asks what is served: those who want to know meanwhile wait for the same answer. The last try that
     /// failed, when it began and why.
@@ -132,6 +156,7 @@ impl Context {
             windows: Windows::default(),
             protected: Protected::new(NAMESPACE, RELEASE),
             discovery: RwLock::default(),
+            told: RwLock::default(),
         }
     }
 
@@ -200,6 +225,19 @@ impl Context {
     /// What the cluster served when last asked.
     pub fn discovery(&self) -> Arc<Discovery> {
         self.read().0
+    }
+
+    /// Notes that all units have been told of a desired state, and what each wants of others' objects is known or in doubt.
+    pub(super) fn set_told(&self, state: DesiredState) {
+        *self.told.write().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+
+    /// Tells whether all of the desired state that is accepted is here, and nothing was accepted since what units have been
+    /// told of.
+    pub(super) fn is_told_of_all(&self) -> bool {
+        let told = *self.told.read().unwrap_or_else(PoisonError::into_inner);
+        self.ledger
+            .read(|state| told == desired_state(&state.accepted) && is_whole(state))
     }
 
     /// Tells whether the cluster was ever asked what it serves.

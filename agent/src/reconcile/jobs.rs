@@ -15,7 +15,7 @@ use super::{
     apply, check,
     context::{Context, UnitContext},
     queue::Kind,
-    units,
+    remove, units,
 };
 
 /// What came of a job, and what ended it early.
@@ -70,6 +70,11 @@ pub(super) fn not_begun(action: &Action) -> Option<Event> {
             outcomes: Vec::new(),
             failure: None,
         },
+        Action::Remove { job, .. } => Event::Removed {
+            job: *job,
+            outcomes: Vec::new(),
+            failure: None,
+        },
         _ => return None,
     })
 }
@@ -88,6 +93,7 @@ pub(super) fn kind(action: &Action) -> Option<(Kind, u64)> {
         Action::Evaluate { job, .. } => Some((Kind::Evaluate, *job)),
         Action::Apply { job, .. } => Some((Kind::Apply, *job)),
         Action::Check { job, .. } => Some((Kind::Check, *job)),
+        Action::Remove { job, .. } => Some((Kind::Remove, *job)),
         _ => None,
     }
 }
@@ -144,6 +150,16 @@ pub(super) fn job(
                 let done = caught(check::check(&unit, objects, &cancel)).await;
                 done.unwrap_or_else(panicked)
                     .tell(job, |outcomes, failure| Event::Checked {
+                        job,
+                        outcomes,
+                        failure,
+                    })
+            }
+            Action::Remove { job, entry, keys } => {
+                let unit = UnitContext::new(&context, id, entry);
+                let done = caught(remove::remove(&unit, keys, &cancel)).await;
+                done.unwrap_or_else(panicked)
+                    .tell(job, |outcomes, failure| Event::Removed {
                         job,
                         outcomes,
                         failure,

@@ -6,6 +6,7 @@ mod apply;
 mod bodies;
 mod check;
 pub mod circuit_breaker;
+mod claims;
 pub mod context;
 mod correct;
 mod definitions;
@@ -22,6 +23,7 @@ mod presence;
 mod problem;
 mod queue;
 mod records;
+mod remove;
 mod save;
 mod sightings;
 mod status;
@@ -37,6 +39,7 @@ use std::{
     time::Duration,
 };
 
+use claims::Claiming;
 use context::Context;
 use flotilla_core::{
     id::UnitId,
@@ -119,6 +122,8 @@ pub struct Reconciler {
     gauges: Gauges,
     /// Who may have an object whose mark does not say it.
     holders: Holders,
+    /// What units want of each other's objects.
+    claiming: Claiming,
     /// Units of which not all is seen since the start.
     restoring: BTreeSet<UnitId>,
     /// Until when all rows are held back; `None`: they are not.
@@ -150,6 +155,7 @@ impl Reconciler {
             unjudged: BTreeSet::new(),
             gauges: Gauges::default(),
             holders: Holders::default(),
+            claiming: Claiming::default(),
             restoring: BTreeSet::new(),
             held_until: Some(Instant::now() + RESTORED),
             is_shown: false,
@@ -174,6 +180,7 @@ impl Reconciler {
             self.serve_definitions();
             self.settle();
             self.judge_waiting();
+            self.judge_claims();
             // Watches that end or begin give units something to do and to say, which nothing else would wake.
             self.watch_kinds().await;
             self.start();
@@ -294,6 +301,7 @@ impl Reconciler {
             if unit.state.is_unsettled() {
                 self.unsettled.insert(id);
             }
+            self.note_claims(id);
             self.changed.insert(id);
             self.set_deadline(id, wake);
             for action in actions {
@@ -328,7 +336,11 @@ impl Reconciler {
         }
         match action {
             // Jobs, which are queued, and their end.
-            Action::Evaluate { .. } | Action::Apply { .. } | Action::Check { .. } | Action::Cancel(_) => {}
+            Action::Evaluate { .. }
+            | Action::Apply { .. }
+            | Action::Check { .. }
+            | Action::Remove { .. }
+            | Action::Cancel(_) => {}
             Action::Verify => self.verify_unit(id),
             Action::Enforce(bytes) => self.note(save::enforce(&self.context, id, &bytes)),
             Action::SaveObjects(records) => self.note(save::objects(&self.context, id, records)),

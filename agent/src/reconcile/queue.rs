@@ -25,9 +25,10 @@ pub(super) enum Kind {
     Evaluate,
     Apply,
     Check,
+    Remove,
 }
 
-const KINDS: [Kind; 3] = [Kind::Evaluate, Kind::Apply, Kind::Check];
+const KINDS: [Kind; 4] = [Kind::Evaluate, Kind::Apply, Kind::Check, Kind::Remove];
 
 /// A job that waits to be begun.
 struct Waiting<T> {

@@ -92,6 +92,7 @@ fn report_object(context: &Context, state: &State, key: &Arc<ObjectKey>) {
     let record = object.and_then(|object| object.record.as_ref());
     let problem = object.and_then(|object| object.problem());
     let word = match (record, problem) {
+        (_, Some(Problem::Unpruned(_))) => ObjectState::PendingRemoval,
         (_, Some(Problem::Failed(_))) => ObjectState::Failed,
         (_, Some(Problem::Withheld { .. })) => ObjectState::Conflict,
         (_, Some(Problem::Waiting(_) | Problem::Unanswered(_) | Problem::Unserved(_))) => {

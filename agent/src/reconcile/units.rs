@@ -18,11 +18,15 @@ use flotilla_core::{
     units::Edges,
 };
 
-use crate::{causes::with_causes, cluster::Discovery, ledger::Recovered};
+use crate::{
+    causes::with_causes,
+    cluster::Discovery,
+    ledger::{self, Recovered},
+};
 
 use super::{
     Reconciler, Unit,
-    context::Context,
+    context::{Context, desired_state},
     evaluate::{EvaluateError, Since, Step, shared_key},
     pace::Pace,
 };
@@ -35,8 +39,14 @@ impl Reconciler {
     pub(super) async fn sync(&mut self) {
         let mut pace = Pace::default();
         let asked = self.nudge.take_asked();
-        let mut offered: BTreeMap<UnitId, Accepted> = self.context.ledger.read(|state| {
-            state
+        let (accepted, unread, mut offered) = self.context.ledger.read(|state| {
+            let is_read = |unit: &ledger::state::Unit| {
+                let offered = unit.offered.as_ref();
+                offered.is_none_or(|offered| offered.entry.is_some())
+            };
+            let unread = state.units.iter().filter(|(_, unit)| !is_read(unit));
+            let unread: BTreeSet<UnitId> = unread.map(|(id, _)| *id).collect();
+            let offered: BTreeMap<UnitId, Accepted> = state
                 .units
                 .iter()
                 .filter_map(|(id, unit)| {
@@ -54,7 +64,8 @@ impl Reconciler {
                     };
                     Some((*id, accepted))
                 })
-                .collect()
+                .collect();
+            (desired_state(&state.accepted), unread, offered)
         });
         let gone: Vec<UnitId> = self
             .units
@@ -92,6 +103,7 @@ impl Reconciler {
                 self.feed(id, Event::Requested);
             }
         }
+        self.claiming.synced(accepted, unread);
     }
 
     /// Tells whether all that the evaluation of an entry reads is in the ledger.
@@ -192,6 +204,7 @@ impl Reconciler {
         let all: BTreeSet<UnitId> = gone.iter().copied().collect();
         self.queue.release(&all);
         self.holders.forget(&all);
+        self.claiming.forget(&all);
         for &id in gone {
             self.restoring.remove(&id);
             self.set_deadline(id, None);

@@ -17,6 +17,7 @@ mod logs;
 mod looks;
 mod order;
 mod ownership;
+mod prune;
 mod reconcile;
 mod recovery;
 mod restart;

@@ -57,6 +57,10 @@ pub struct Left {
     /// Content of the unit at that version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<Digest>,
+    /// How many written objects the unit had just before: what of them may leave at once is a share of these, and not of
+    /// what has come since. `None`: not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub had: Option<u32>,
 }
 
 /// How far an object has come.
@@ -192,6 +196,7 @@ mod tests {
         Left {
             version,
             content: Some(Digest::of("test", b"content")),
+            had: None,
         }
     }
 

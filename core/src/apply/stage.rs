@@ -1,7 +1,7 @@
 //! Orders objects for apply as Flux does: definitions first, then classes, then the rest; webhook
 //! configurations last, behind a barrier, since they judge whatever is written after them.
 
-use std::{borrow::Borrow, time::Duration};
+use std::{borrow::Borrow, cmp::Reverse, time::Duration};
 
 use crate::object::ObjectKey;
 
@@ -90,6 +90,16 @@ pub fn stages<K: Borrow<ObjectKey>>(objects: &[K]) -> Vec<(Stage, Vec<usize>)> {
         }
     }
     stages
+}
+
+/// Orders objects for removal; see [`removal_rank`].
+pub type RemovalRank = (bool, Reverse<(Stage, usize)>);
+
+/// Where an object stands when several are removed, from the first to the last: what was applied last goes first, with
+/// namespaces at the very end, since each takes along whatever is in it.
+pub fn removal_rank(key: &ObjectKey) -> RemovalRank {
+    let is_namespace = key.group.is_empty() && key.kind == "Namespace";
+    (is_namespace, Reverse((Stage::of(key), rank(key))))
 }
 
 /// Within a stage: rank of the kind, then group, kind, namespace and name, so that the order never depends on
@@ -185,6 +195,37 @@ mod tests {
         assert_eq!(Stage::of(&key("example.com/Namespace//a")), Stage::Objects);
         assert_eq!(Stage::of(&key("example.com/ClusterRole//a")), Stage::Objects);
         assert_eq!(Stage::of(&key("example.com/ClusterClass//a")), Stage::Classes);
+    }
+
+    #[test]
+    fn removal_takes_last_what_was_applied_first_and_namespaces_after_all() {
+        let mut keys: Vec<ObjectKey> = [
+            "/Namespace//a",
+            "apiextensions.k8s.io/CustomResourceDefinition//widgets.example.com",
+            "rbac.authorization.k8s.io/ClusterRole//r",
+            "storage.k8s.io/StorageClass//fast",
+            "/ServiceAccount/a/s",
+            "/ConfigMap/a/c",
+            "apps/Deployment/a/web",
+            "example.com/Widget/a/w",
+            "admissionregistration.k8s.io/ValidatingWebhookConfiguration//v",
+        ]
+        .map(key)
+        .to_vec();
+        keys.sort_by_key(removal_rank);
+        let kinds: Vec<&str> = keys.iter().map(|key| key.kind.as_str()).collect();
+        let expected = [
+            "ValidatingWebhookConfiguration",
+            "Widget",
+            "Deployment",
+            "ConfigMap",
+            "ServiceAccount",
+            "StorageClass",
+            "ClusterRole",
+            "CustomResourceDefinition",
+            "Namespace",
+        ];
+        assert_eq!(kinds, expected);
     }
 
     #[test]

@@ -21,6 +21,7 @@ impl State {
         actions: &mut Vec<Action>,
     ) {
         let mut retry: Option<Retry> = None;
+        self.claims_made += 1;
         if let Some(pass) = self.pass.as_mut() {
             pass.take_back(&outcomes);
         }

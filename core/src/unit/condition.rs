@@ -63,7 +63,8 @@ impl State {
             waiting: index.unwritten.len() - index.problems_unwritten
                 + waiting.into_iter().map(problems).sum::<usize>(),
             conflict: problems(Problem::WITHHELD),
-            pending_removal: index.leaving.len() - index.problems_leaving,
+            // What cannot be deleted is still pending.
+            pending_removal: index.leaving.len() - index.problems_leaving + problems(Problem::UNPRUNED),
         };
         let others = tally.failed + tally.waiting + tally.conflict + tally.pending_removal;
         tally.applied = self.objects.len().saturating_sub(others);
@@ -342,6 +343,18 @@ impl State {
         if self.entry.settings.wait && !self.index.unhealthy.is_empty() {
             return self.health_condition(now);
         }
+        if let Some(blocked) = self.removals.blocked() {
+            return Condition::new(Ready::False, "PruneBlocked", &**blocked);
+        }
+        // What was said of it before a restart, or before another permission, stands until it is judged anew.
+        let said = self.record.condition.as_ref();
+        let is_of_removal =
+            |said: &&Condition| matches!(said.reason.as_str(), "PruneBlocked" | "PruneFailed");
+        if let Some(said) = said.filter(is_of_removal)
+            && self.is_removal_undecided()
+        {
+            return said.clone();
+        }
         let message = format!("Applied revision: {}", self.record.revision);
         Condition {
             notes: self.notes(),
@@ -440,6 +453,7 @@ impl State {
         let (ready, reason) = match problems.peek() {
             Some(Problem::Unanswered(_)) => self.silence(now),
             Some(Problem::Withheld { reason, .. }) => (Ready::False, *reason),
+            Some(Problem::Unpruned(_)) => (Ready::False, "PruneFailed"),
             Some(Problem::Unserved(_)) => match self.outlasts(self.unserved_since, now) {
                 false => (Ready::Unknown, "Progressing"),
                 true => (Ready::False, "ReconciliationFailed"),

@@ -11,7 +11,7 @@ use super::{
     state::State,
 };
 use crate::{
-    apply::inventory::{Left, State as RecordState},
+    apply::inventory::{Left, Record, State as RecordState},
     object::ObjectKey,
 };
 
@@ -33,6 +33,9 @@ impl State {
         let failed = failure.is_some();
         self.evaluation_failure = failure;
         self.is_evaluated = true;
+        // Until it is taken in, and where it failed, what rows desire is not what is offered.
+        self.is_complete = false;
+        self.claims_made += 1;
         let Some(evaluation) = evaluation else { return };
         if !failed {
             if self.enforced.as_ref() != Some(&self.entry) {
@@ -84,8 +87,17 @@ impl State {
         let left = (complete && is_offered).then_some(Left {
             version: self.entry.version,
             content: self.entry.content,
+            had: Some(self.count_written()),
         });
+        self.is_complete = left.is_some();
         self.intake = Some(Box::new(Intake::new(objects, unchanged, left)));
+    }
+
+    /// How many written objects are desired so far.
+    fn count_written(&self) -> u32 {
+        let is_written = |record: &Arc<Record>| record.state == RecordState::Applied;
+        let records = self.objects.values().filter_map(|object| object.record.as_ref());
+        u32::try_from(records.filter(|record| is_written(record)).count()).unwrap_or(u32::MAX)
     }
 
     /// Takes in a piece of what is desired, and begins a pass once all is.
@@ -112,6 +124,8 @@ impl State {
             self.dirty.extend(records.iter().map(|(key, _)| key.clone()));
             actions.push(Action::SaveObjects(records));
         }
+        self.claims_made += 1;
+        self.removals.forget_claims();
         self.begin_pass(now.mono);
     }
 

@@ -10,6 +10,7 @@ use super::{
     object::{Desired, Observed},
     problem::{Problem, Retry},
     record::UnitRecord,
+    remove::{Claims, Removed},
 };
 use crate::{
     apply::{
@@ -246,6 +247,17 @@ pub enum Event {
         /// What ended the job before its end.
         failure: Option<JobFailure>,
     },
+    /// What other units of this cluster want of the objects that leave this one; `None`: that is not known.
+    Claims(Option<Claims>),
+    /// Objects were to be removed; those not named were not reached.
+    Removed {
+        /// Which job.
+        job: Job,
+        /// What became of each.
+        outcomes: Vec<(Arc<ObjectKey>, Removed)>,
+        /// What ended the job before its end.
+        failure: Option<JobFailure>,
+    },
     /// Time has passed.
     Tick,
     /// The process is about to end: what is under way is cancelled, nothing is begun, and neither is a failure.
@@ -292,6 +304,15 @@ pub enum Action {
         entry: Arc<Entry>,
         /// The objects.
         objects: Vec<ToCheck>,
+    },
+    /// Look at these objects, and delete each that a look proves to be the one of its record.
+    Remove {
+        /// The job.
+        job: Job,
+        /// The entry that they are not in.
+        entry: Arc<Entry>,
+        /// The objects, in order of removal.
+        keys: Vec<Arc<ObjectKey>>,
     },
     /// Drop what the job has not begun; its outcome is awaited.
     Cancel(Job),

@@ -91,6 +91,9 @@ impl Intake {
             let is_doubted = !is_same && matches!(object.check, Check::NotBefore { seen: Some(_), .. });
             object.left &= is_same;
             if let Some(now) = now {
+                if now.is_some() {
+                    object.leaving = None;
+                }
                 object.desired = now;
             }
             if let Some(record) = noted.map(Arc::new) {

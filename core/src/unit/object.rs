@@ -105,6 +105,17 @@ pub enum Check {
     },
 }
 
+/// What is said of an object that is no longer desired.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Leaving {
+    /// Why it is not removed, from what is known without a look.
+    Waits(String),
+    /// The same by what the last look has shown, or what holds its deletion up.
+    Looked(String),
+    /// The server refuses to delete it.
+    Failed(Problem),
+}
+
 /// A row of the object table.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Object {
@@ -124,6 +135,8 @@ pub struct Object {
     pub pass_problem: Option<Box<Problem>>,
     /// What the last check met.
     pub check_problem: Option<Box<Problem>>,
+    /// How far its removal has come, once it is no longer desired.
+    pub leaving: Option<Box<Leaving>>,
     /// Whether it is to be checked.
     pub check: Check,
     /// The version that a list told while a check ran, as in [`super::event::Event::Listed`].
@@ -139,7 +152,12 @@ pub struct Object {
 impl Object {
     /// What is the matter with it.
     pub fn problem(&self) -> Option<&Problem> {
-        self.check_problem.as_deref().or(self.pass_problem.as_deref())
+        let leaving = || match self.leaving.as_deref()? {
+            Leaving::Failed(problem) => Some(problem),
+            Leaving::Waits(_) | Leaving::Looked(_) => None,
+        };
+        let met = self.check_problem.as_deref().or(self.pass_problem.as_deref());
+        met.or_else(leaving)
     }
 
     /// Tells whether something newer than this was observed.
@@ -374,6 +392,9 @@ impl Object {
         if self.is_left_by_manifest() {
             return "left alone: an annotation of its manifest says that it is not to be reconciled";
         }
+        if let Some(Leaving::Waits(said) | Leaving::Looked(said)) = self.leaving.as_deref() {
+            return said;
+        }
         let is_open = self.desired.as_ref().is_some_and(|desired| !desired.secret);
         let health = self.observed.as_ref().map(|observed| &observed.health);
         health.map_or("", |health| match is_open {
@@ -476,10 +497,10 @@ mod tests {
         assert_eq!(known(&object), Some(3));
     }
 
-    /// An agent may have 20,000 of each.
+    /// An agent may have 20,000 of each. glibc gives 336 bytes the same room as 344.
     #[test]
     fn a_row_and_its_record_are_small() {
         let sizes = (size_of::<Object>(), size_of::<Record>());
-        assert!(sizes.0 <= 336 && sizes.1 <= 152, "{sizes:?}");
+        assert!(sizes.0 <= 344 && sizes.1 <= 152, "{sizes:?}");
     }
 }

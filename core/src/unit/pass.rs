@@ -286,6 +286,7 @@ impl State {
     fn end_pass(&mut self, now: Now) {
         let Some(pass) = self.pass.take() else { return };
         let again = std::mem::take(&mut self.again);
+        self.removals.reconsider();
         self.dirty_unit = true;
         self.job_failure = None;
         let unanswered = self

@@ -21,6 +21,8 @@ pub enum Problem {
     Waiting(Arc<str>),
     /// Its kind is not served: its definition has to come first.
     Unserved(String),
+    /// It is no longer desired, and the server refuses to delete it.
+    Unpruned(String),
 }
 
 /// When trying again may help.
@@ -37,7 +39,7 @@ pub enum Retry {
 
 impl Problem {
     /// All ranks there are.
-    pub const RANKS: std::ops::RangeInclusive<u8> = 0..=4;
+    pub const RANKS: std::ops::RangeInclusive<u8> = 0..=5;
 
     /// The rank of what the server refuses.
     pub const FAILED: u8 = 0;
@@ -49,6 +51,8 @@ impl Problem {
     pub const UNSERVED: u8 = 3;
     /// The rank of what waits for something else to happen first.
     pub const WAITING: u8 = 4;
+    /// The rank of what the server refuses to delete.
+    pub const UNPRUNED: u8 = 5;
 
     /// The words for people.
     pub fn message(&self) -> &str {
@@ -56,7 +60,8 @@ impl Problem {
             Self::Failed(message)
             | Self::Withheld { message, .. }
             | Self::Unanswered(message)
-            | Self::Unserved(message) => message,
+            | Self::Unserved(message)
+            | Self::Unpruned(message) => message,
             Self::Waiting(message) => message,
         }
     }
@@ -69,6 +74,7 @@ impl Problem {
             Self::Withheld { .. } => Self::WITHHELD,
             Self::Unserved(_) => Self::UNSERVED,
             Self::Waiting(_) => Self::WAITING,
+            Self::Unpruned(_) => Self::UNPRUNED,
         }
     }
 }

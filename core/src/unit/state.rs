@@ -21,6 +21,7 @@ use super::{
     pass::Pass,
     problem::{Problem, Retry},
     record::{Attained, Condition, UnitRecord},
+    remove::Removals,
 };
 use crate::{
     apply::{
@@ -88,6 +89,12 @@ pub struct State {
     pub(super) evaluated_from: Option<EvaluatedFrom>,
     /// What was evaluated and is not in the rows yet.
     pub(super) intake: Option<Box<Intake>>,
+    /// The set that rows desire is that of the offered entry, and whoever rendered it asserts that nothing is missing.
+    pub(super) is_complete: bool,
+    /// What of what is no longer desired is removed, and how far that is.
+    pub(super) removals: Removals,
+    /// Counts what may change which objects the unit desires or has.
+    pub(super) claims_made: u64,
     /// Rows know what is desired of them: before, an object that is not healthy looks like one that is not desired.
     pub(super) knows_desired: bool,
     pub(super) pass: Option<Pass>,
@@ -169,6 +176,9 @@ impl State {
             is_evaluated: false,
             evaluated_from: None,
             intake: None,
+            is_complete: false,
+            removals: Removals::default(),
+            claims_made: 0,
             knows_desired: false,
             pass: None,
             tried: None,
@@ -245,6 +255,26 @@ impl State {
     /// Tells whether the unit is enforced.
     pub fn is_active(&self) -> bool {
         self.entry.state == UnitState::Active
+    }
+
+    /// Tells whether what the unit desires is about to be found out anew.
+    pub fn is_evaluating(&self) -> bool {
+        let evaluates = self
+            .running
+            .is_some_and(|running| running.evaluates && !running.cancelled);
+        // One that could not be tried at all may take long to be.
+        let is_due = self.to_evaluate().is_some() && self.hold.is_none();
+        self.is_active() && (evaluates || is_due || self.is_taking_in())
+    }
+
+    /// Tells whether the unit desires what its rows say: the entry that it was offered last is evaluated whole.
+    pub fn is_evaluated_as_offered(&self) -> bool {
+        self.is_active() && !self.is_evaluating() && !self.evaluate_due && self.is_complete
+    }
+
+    /// Changes whenever the unit may desire or have other objects than before.
+    pub fn claims_made(&self) -> u64 {
+        self.claims_made
     }
 
     /// What the unit waits for outside itself.
@@ -421,6 +451,8 @@ impl State {
         self.set_check(key, Check::Settled);
         self.set_corrections(key, None);
         self.adoptions.remove(key);
+        // What holds it, or goes with it, may go now.
+        self.removals.reconsider();
         self.objects.remove(key);
         self.reindex(key);
         self.dirty.insert(key.clone());
@@ -542,7 +574,11 @@ impl State {
             (None, Some(hold)) => [Some(hold), None, None],
             (None, None) => [self.retry, later, stage],
         };
+        let removal = self
+            .next_removal()
+            .filter(|_| self.running.is_none() && self.hold.is_none());
         work.into_iter()
+            .chain([removal])
             .chain([self.status_deadline(now), self.restoring, held])
             .flatten()
             .min()

@@ -90,6 +90,22 @@ impl State {
                     }
                 }
             }
+            Event::Claims(claims) => self.set_claims(claims, &mut actions),
+            Event::Removed {
+                job,
+                outcomes,
+                failure,
+            } => {
+                if let Some(running) = self.end_job(job) {
+                    let idle = !running.cancelled && outcomes.is_empty();
+                    let failure = failure.or_else(|| idle.then(reached_nothing));
+                    self.removed(outcomes, now, &mut actions);
+                    match failure {
+                        Some(failure) => self.job_failed(failure, now),
+                        None => self.job_done(),
+                    }
+                }
+            }
             Event::Tick => {}
             Event::Stopping => {
                 self.stopping = true;
@@ -118,6 +134,7 @@ impl State {
     }
 
     fn accept(&mut self, accepted: Accepted, now: Now, actions: &mut Vec<Action>) {
+        self.tell_removed(actions);
         let was_active = self.is_active();
         let changed = self.digest != accepted.digest;
         let retargeted = self.offered() != offered(&accepted.entry);
@@ -127,6 +144,11 @@ impl State {
         self.digest = accepted.digest;
         self.accepted_at = accepted.at;
         self.dirty_unit = true;
+        self.claims_made += 1;
+        if changed {
+            self.removals.retry();
+        }
+        self.removals.forget_claims();
         if retargeted {
             self.release_turns(now.mono);
         }
@@ -175,6 +197,7 @@ impl State {
         self.again |= self.is_busy();
         // Who asks wants it as desired now, whoever else changes it back.
         self.forget_corrections();
+        self.removals.retry();
         let waiting: Vec<_> = self.index.later.iter().map(|(_, key)| key.clone()).collect();
         for key in waiting {
             self.set_check(&key, Check::Due);
@@ -333,6 +356,8 @@ impl State {
         }
         object.record = Some(record);
         self.dirty.insert(key.clone());
+        self.claims_made += 1;
+        self.removals.forget_claims();
         self.set_check(key, Check::Due);
     }
 
@@ -413,6 +438,9 @@ impl State {
         }
         if self.running.is_none() {
             self.begin_check(actions);
+        }
+        if self.running.is_none() {
+            self.begin_removal(now, actions);
         }
         // Nothing is left to do of what could not be done.
         if self.running.is_none() && self.job_failure.is_some() {

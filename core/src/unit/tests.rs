@@ -4,6 +4,8 @@ mod attempt;
 mod drift;
 mod edges;
 mod pass;
+mod prune;
+mod prune_random;
 mod random;
 mod removal;
 mod sim;

@@ -116,6 +116,7 @@ fn lost(state: &State, rows: Rows) -> (Vec<Record>, Recovered) {
         Arc::make_mut(&mut record).leave(Left {
             version: entry.map_or(0, |entry| entry.version),
             content: entry.and_then(|entry| entry.content),
+            had: None,
         });
         recovered.of_units.push((unit, key.clone()));
         records.push(Record::Item { unit, key, record });

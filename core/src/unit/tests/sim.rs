@@ -17,6 +17,7 @@ use crate::{
     digest::Digest,
     id::{ResourceUid, UnitId},
     random::Random,
+    removal::Clearing,
     unit::{
         AppRef, Entry, Settings, Substitution, UnitState, Withheld,
         condition::Tally,
@@ -28,6 +29,7 @@ use crate::{
         object::{Check, Object, Withholding},
         problem::Problem,
         record::{Ready, UnitRecord},
+        remove::Claims,
         state::State,
         target_digest,
     },
@@ -50,6 +52,7 @@ pub(super) struct Log {
     /// Version of the entry, and the objects.
     pub(super) applies: Vec<(u64, Vec<Key>)>,
     pub(super) checks: Vec<(u64, Vec<Key>)>,
+    pub(super) removals: Vec<Vec<Key>>,
     pub(super) cancels: usize,
     pub(super) verifies: usize,
     pub(super) told: Vec<Notice>,
@@ -85,6 +88,8 @@ pub(super) struct Sim {
     pub(super) incomplete: bool,
     /// What evaluations take over besides, though nothing was evaluated so.
     pub(super) taken_over: Option<Key>,
+    /// What was evaluated of entries that were offered: version, content, and whether that was complete.
+    pub(super) history: Vec<(u64, Digest, bool)>,
     /// Objects evaluated.
     pub(super) evaluated: std::cell::Cell<usize>,
     pub(super) ledger_down: bool,
@@ -93,7 +98,9 @@ pub(super) struct Sim {
     pub(super) slow_jobs: bool,
     pub(super) work: Option<Work>,
     pub(super) edge: bool,
-    accepted: Accepted,
+    /// What other units want of what leaves; `None`: it is not known.
+    pub(super) others: Option<Claims>,
+    pub(super) accepted: Accepted,
     pub(super) unit: UnitRecord,
     pub(super) saves: usize,
     /// Rows of objects that were saved, but for those that jobs wrote.
@@ -177,12 +184,14 @@ impl Sim {
             lacking: BTreeSet::new(),
             incomplete: false,
             taken_over: None,
+            history: Vec::new(),
             evaluated: std::cell::Cell::new(0),
             ledger_down: false,
             panics: false,
             slow_jobs: false,
             work: None,
             edge: false,
+            others: Some(Claims::new()),
             accepted,
             unit: UnitRecord::default(),
             saves: 0,
@@ -298,6 +307,36 @@ impl Sim {
             }
         }
         self.restart();
+    }
+
+    /// It becomes known what other units want, or that this is not known.
+    pub(super) fn others_want(&mut self, claims: Option<Claims>) {
+        self.others.clone_from(&claims);
+        self.send(Event::Claims(claims));
+        self.run();
+    }
+
+    /// What is known of others is told once it is known what leaves.
+    fn tell_claims(&mut self) -> bool {
+        let is_due =
+            self.state.wants_removal() && self.state.claims().is_none() && !self.state.is_evaluating();
+        let Some(claims) = self.others.clone().filter(|_| is_due) else {
+            return false;
+        };
+        self.send(Event::Claims(Some(claims)));
+        true
+    }
+
+    /// What left until now may go.
+    pub(super) fn clear(&mut self) {
+        self.accept(|entry| {
+            let version = entry.version;
+            entry.prune_cleared = Some(Clearing {
+                version,
+                except: Vec::new(),
+            });
+        });
+        self.run();
     }
 
     /// The agent stops here and begins anew: what is durable is all there is.
@@ -451,6 +490,7 @@ impl Sim {
             let count = match (object.problem(), record) {
                 (Some(Problem::Failed(_)), _) => &mut tally.failed,
                 (Some(Problem::Withheld { .. }), _) => &mut tally.conflict,
+                (Some(Problem::Unpruned(_)), _) => &mut tally.pending_removal,
                 (Some(_), _) => &mut tally.waiting,
                 (None, Some(RecordState::PendingRemoval)) => &mut tally.pending_removal,
                 (None, None | Some(RecordState::Intent)) if !object.is_left_alone() => &mut tally.waiting,
@@ -494,6 +534,14 @@ impl Sim {
                     self.assert_newest(entry);
                     let keys = objects.iter().map(|object| object.key.clone()).collect();
                     self.log.checks.push((entry.version, keys));
+                    self.begin(action);
+                }
+                Action::Remove {
+                    ref entry, ref keys, ..
+                } => {
+                    assert_eq!(*entry, self.accepted.entry, "a removal of an older entry");
+                    self.assert_may_remove(keys);
+                    self.log.removals.push(keys.clone());
                     self.begin(action);
                 }
                 Action::Cancel(_) => {
@@ -646,6 +694,10 @@ impl Sim {
                     return Some(Event::Failed { job, failure });
                 }
                 let evaluation = self.evaluate(&entry, before);
+                if evaluation.is_some() && !work.cancelled && entry == self.accepted.entry {
+                    let content = entry.content.expect("content");
+                    self.history.push((entry.version, content, !self.incomplete));
+                }
                 let failure = evaluation.is_none().then(|| EvaluationFailure {
                     reason: "ArtifactFailed",
                     message: "content has not come".into(),
@@ -676,6 +728,18 @@ impl Sim {
                     .map(|object| self.world.check(&object.key, object.corrections, content, now))
                     .collect();
                 Event::Checked {
+                    job,
+                    outcomes,
+                    failure,
+                }
+            }
+            Action::Remove { job, keys, .. } => {
+                let mut outcomes = Vec::new();
+                for key in keys.into_iter().take(reach) {
+                    let removed = self.world.remove(&key);
+                    outcomes.push((key, removed));
+                }
+                Event::Removed {
                     job,
                     outcomes,
                     failure,
@@ -728,7 +792,7 @@ impl Sim {
     /// Goes on until nothing is left to do at this instant.
     pub(super) fn run(&mut self) {
         for _ in 0..10_000 {
-            if self.deliver() {
+            if self.deliver() || self.work.is_none() && self.tell_claims() {
                 continue;
             }
             match self.work.is_some() {
@@ -737,6 +801,19 @@ impl Sim {
             }
         }
         panic!("no end: {:#?}", self.state);
+    }
+
+    /// Goes on until a removal is under way.
+    pub(super) fn run_until_removal(&mut self) {
+        for _ in 0..1000 {
+            if !self.log.removals.is_empty() {
+                return;
+            }
+            if !self.deliver() && !self.tell_claims() {
+                self.finish(0);
+            }
+        }
+        panic!("nothing is removed: {:#?}", self.state);
     }
 
     /// Lets time pass; the machine is woken when it wants to be.

@@ -11,6 +11,8 @@ use crate::{
         drift::{Corrections, Drift, Judgement, Observation, Suspicion, Verdict, judge},
         inventory::{Record, State as RecordState},
         policy::{Decision, Policy, Skip, Write},
+        protected::Protected,
+        removal::{self, Blocker, Wait},
     },
     clock::Timestamp,
     digest::Digest,
@@ -20,8 +22,12 @@ use crate::{
         event::{Applied, CheckOutcome, Checked, Outcome},
         object::{Desired, Observed},
         problem::{Problem, Retry},
+        remove::Removed,
     },
 };
+
+/// The unit, as marks name it.
+const UNIT: &str = "00000000-0000-0000-0000-000000000001";
 
 pub(super) type Key = Arc<ObjectKey>;
 /// An object's value and switches.
@@ -48,6 +54,11 @@ pub(super) struct Live {
     pub(super) folded: Vec<String>,
     pub(super) finished: bool,
     pub(super) again: Option<Duration>,
+    /// The unit that its mark names.
+    pub(super) mark: Option<String>,
+    pub(super) deleting: bool,
+    /// Something holds its deletion up.
+    pub(super) is_held: bool,
 }
 
 /// The cluster, and the durable records of its objects.
@@ -62,6 +73,10 @@ pub(super) struct World {
     pub(super) slow: BTreeSet<Key>,
     /// What watches have seen and not told yet.
     pub(super) seen: VecDeque<(Key, Observed)>,
+    /// The UIDs of what this unit has written.
+    pub(super) written: BTreeSet<(Key, String)>,
+    /// What was asked to go, as it was.
+    pub(super) deleted: Vec<(Key, Live)>,
     versions: u64,
 }
 
@@ -103,6 +118,7 @@ impl Live {
             uid: Some(self.uid.as_str().into()),
             policy: self.policy,
             finished: self.finished,
+            deleting: self.deleting,
             projection: Some(Digest::of("projection", self.value.as_bytes())),
             folded: self.folded.clone().into(),
             ..Observation::default()
@@ -134,9 +150,9 @@ impl World {
 
     /// Somebody else's object, of which no watch tells.
     pub(super) fn put(&mut self, key: &Key, value: &str, policy: Policy) {
-        let records = self.records.clone();
+        let (records, written) = (self.records.clone(), self.written.clone());
         self.write(key, value, policy);
-        self.records = records;
+        (self.records, self.written) = (records, written);
         self.seen.clear();
     }
 
@@ -160,6 +176,68 @@ impl World {
         self.versions += 1;
         if self.live.remove(key).is_some() {
             self.tell(key);
+        }
+    }
+
+    /// What holds an object up is done: one that is being deleted goes.
+    pub(super) fn release(&mut self, key: &Key) {
+        let is_over = self.live.get_mut(key).is_some_and(|live| {
+            live.is_held = false;
+            live.deleting
+        });
+        if is_over {
+            self.delete(key);
+        }
+    }
+
+    /// Looks at an object that is to be removed, and deletes it where that look proves it.
+    pub(super) fn remove(&mut self, key: &Key) -> Removed {
+        if let Some((problem, _)) = self.fault(key) {
+            return match problem {
+                Problem::Failed(message) => Removed::Refused {
+                    message,
+                    retry: Retry::Interval,
+                },
+                problem => Removed::Unknown(problem.message().to_owned()),
+            };
+        }
+        let Some(record) = self.records.get(key) else {
+            return Removed::Kept(Wait::Unproven);
+        };
+        let seen = self.live.get(key).map(|live| removal::Live {
+            uid: live.uid.clone(),
+            resource_version: live.version.to_string(),
+            mark: live.mark.clone(),
+            policy: live.policy,
+            deleting: live.deleting,
+            finalizers: live.is_held.then(|| "hold".to_owned()).into_iter().collect(),
+        });
+        let protected = Protected::new("fleet", "flotilla-agent");
+        match removal::at_look(key, record, UNIT, &protected, seen.as_ref()) {
+            removal::Verdict::Gone => Removed::Gone,
+            removal::Verdict::Deleting(blocker) => Removed::Deleting(blocker),
+            removal::Verdict::Release(release) => Removed::Released(release),
+            removal::Verdict::Wait(wait) => Removed::Kept(wait),
+            removal::Verdict::Delete {
+                uid,
+                resource_version,
+            } => {
+                let live = &self.live[key];
+                assert_eq!(
+                    (uid, resource_version),
+                    (live.uid.clone(), live.version.to_string())
+                );
+                let ours = self.written.contains(&(key.clone(), live.uid.clone()));
+                assert!(ours && live.mark.as_deref() == Some(UNIT), "{key} is not ours");
+                assert!(!live.policy.keep && !live.policy.paused, "{key} is to stay");
+                self.deleted.push((key.clone(), live.clone()));
+                if !live.is_held {
+                    self.delete(key);
+                    return Removed::Gone;
+                }
+                self.edit(key, |live| live.deleting = true);
+                Removed::Deleting(Blocker(vec!["hold".to_owned()]))
+            }
         }
     }
 
@@ -200,8 +278,12 @@ impl World {
             },
             finished: false,
             again: None,
+            mark: Some(UNIT.to_owned()),
+            deleting: known.is_some_and(|known| known.deleting),
+            is_held: known.is_some_and(|known| known.is_held),
         };
         let observation = live.observation();
+        self.written.insert((key.clone(), live.uid.clone()));
         self.live.insert(key.clone(), live);
         self.tell(key);
         let record = Record {
