@@ -286,14 +286,15 @@ impl Store {
             .map(|report| (report.cluster, in_this_format(&report.observed_root)))
             .collect();
         let (ids, roots): (Vec<Uuid>, Vec<Vec<u8>>) = roots.into_iter().unzip();
-        let of = |is: fn(&Report) -> bool| -> Vec<Uuid> {
+        let of = |is: fn(&Report) -> bool| -> BTreeSet<Uuid> {
             let reports = counted.iter().filter(|report| is(report));
             reports.map(|report| report.cluster).collect()
         };
-        let begun = of(|report| report.full.as_ref().is_some_and(FullPart::begins_rows));
-        let mut left_out = of(|report| report.left_out);
-        left_out.extend(&beyond);
-        let ended = of(|report| report.full.as_ref().is_some_and(|part| part.until.is_none()));
+        let flags = |of: &BTreeSet<Uuid>| -> Vec<bool> { ids.iter().map(|id| of.contains(id)).collect() };
+        let begun = flags(&of(|report| report.full.as_ref().is_some_and(FullPart::begins_rows)));
+        beyond.extend(of(|report| report.left_out));
+        let left_out = flags(&beyond);
+        let ended = flags(&of(|report| report.full.as_ref().is_some_and(|part| part.until.is_none())));
         let added: Vec<i64> = ids
             .iter()
             .map(|id| objects.get(id).copied().unwrap_or_default())
@@ -302,15 +303,16 @@ impl Store {
         sqlx::query!(
             // Rows of a unit that is not this cluster's, or not there, were passed over.
             "UPDATE session s SET observed_root = v.root, last_seen = now(),
-                 rows_left_out = (s.rows_left_out AND NOT s.cluster_id = ANY($3)) OR s.cluster_id = ANY($4)
-                   OR EXISTS (SELECT 1 FROM unnest($5::uuid[], $6::uuid[]) AS n(cluster, unit)
-                              WHERE n.cluster = s.cluster_id
-                                AND NOT EXISTS (SELECT 1 FROM unit u WHERE u.id = n.unit AND u.cluster_id = n.cluster)),
-                 objects = CASE WHEN s.cluster_id = ANY($8)
+                 rows_left_out = (s.rows_left_out AND NOT v.begun) OR v.left_out
+                   OR s.cluster_id = ANY(ARRAY(
+                     SELECT n.cluster FROM unnest($5::uuid[], $6::uuid[]) AS n(cluster, unit)
+                     WHERE (SELECT cluster_id FROM unit WHERE id = n.unit) IS DISTINCT FROM n.cluster)),
+                 objects = CASE WHEN v.ended
                    THEN (SELECT count(*) FROM unit_object o JOIN unit u ON u.id = o.unit_id
                          WHERE u.cluster_id = s.cluster_id)
                    ELSE v.objects END
-             FROM unnest($1::uuid[], $2::bytea[], $7::bigint[]) AS v(id, root, objects) WHERE s.cluster_id = v.id",
+             FROM unnest($1::uuid[], $2::bytea[], $3::boolean[], $4::boolean[], $7::bigint[], $8::boolean[])
+               AS v(id, root, begun, left_out, objects, ended) WHERE s.cluster_id = v.id",
             &ids,
             &roots,
             &begun,
@@ -393,8 +395,9 @@ async fn write_status(
         let wrote = sqlx::query!(
             // A unit of another cluster is not for this agent to report on.
             // Clocks and networks make `healthy_since` a little different each time: only a jump is a change.
-            r#"WITH old AS (SELECT unit_id, version, ready, applied_version, applied FROM unit_status WHERE unit_id = ANY($2)),
-               wrote AS (INSERT INTO unit_status (unit_id, version, attempted_version, attempted, applied_version,
+            // The rows that it replaces are looked up one by one, as they were before it; joined with those written, each
+            // of a batch would be compared with all.
+            r#"WITH wrote AS (INSERT INTO unit_status (unit_id, version, attempted_version, attempted, applied_version,
                    applied, healthy_version, healthy, healthy_since, ready, reason, message, health, objects,
                    objects_failed, objects_pending_removal, apply_ms, observed_at, notes)
                SELECT v.unit_id, v.version, v.attempted_version, v.attempted, v.applied_version, v.applied,
@@ -406,7 +409,8 @@ async fn write_status(
                    AS v(cluster, unit_id, version, attempted_version, attempted, applied_version, applied,
                    healthy_version, healthy, healthy_since, ready, reason, message, health, objects, failed, pending,
                    apply_ms, observed_at, notes)
-               JOIN unit u ON u.id = v.unit_id AND u.cluster_id = v.cluster
+               -- Looked up by itself: by its cluster each would go through all of that.
+               JOIN LATERAL (SELECT cluster_id FROM unit WHERE id = v.unit_id OFFSET 0) AS u ON u.cluster_id = v.cluster
                ON CONFLICT (unit_id) DO UPDATE SET version = excluded.version,
                  attempted_version = excluded.attempted_version, attempted = excluded.attempted,
                  applied_version = excluded.applied_version, applied = excluded.applied,
@@ -434,13 +438,16 @@ async fn write_status(
                INSERT INTO history (cluster_id, unit_id, version, target, ready)
                SELECT u.cluster_id, u.id, u.version, u.target, wrote.ready
                FROM wrote JOIN unit u ON u.id = wrote.unit_id AND u.version = wrote.version
-                 LEFT JOIN old ON old.unit_id = u.id AND old.version = u.version
+                 LEFT JOIN LATERAL (SELECT version, ready FROM unit_status WHERE unit_id = u.id OFFSET 0) AS old
+                   ON old.version = u.version
                -- With its plan the history has a row that says so.
                WHERE wrote.ready <> coalesce(old.ready, 'Unknown'))
                SELECT wrote.unit_id, u.app_uid, wrote.applied IS NOT NULL
                    AND (old.applied_version, old.applied) IS DISTINCT FROM (wrote.applied_version, wrote.applied)
                      AS "applied!"
-               FROM wrote JOIN unit u ON u.id = wrote.unit_id LEFT JOIN old USING (unit_id)"#,
+               FROM wrote JOIN unit u ON u.id = wrote.unit_id
+                 LEFT JOIN LATERAL (
+                   SELECT applied_version, applied FROM unit_status WHERE unit_id = wrote.unit_id OFFSET 0) AS old ON true"#,
             &clusters,
             &units,
             &versions,
@@ -519,10 +526,11 @@ async fn write_objects(
              FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
                  $8::text[], $9::text[], $10::text[], $11::text[], $12::boolean[], $13::bytea[])
                  AS v(cluster, unit_id, g, k, ns, n, api_version, uid, state, health, message, adopted, sent)
-             JOIN unit u ON u.id = v.unit_id AND u.cluster_id = v.cluster
-             WHERE NOT v.cluster = ANY($14) OR EXISTS (
-               SELECT FROM unit_object o WHERE (o.unit_id, o.api_group, o.kind, o.namespace, o.name)
-                 = (v.unit_id, v.g, v.k, v.ns, v.n))
+             JOIN LATERAL (SELECT cluster_id FROM unit WHERE id = v.unit_id OFFSET 0) AS u ON u.cluster_id = v.cluster
+             -- With a limit it is looked up, and not read whole for all.
+             WHERE CASE WHEN v.cluster = ANY($14) THEN (
+               SELECT true FROM unit_object o WHERE (o.unit_id, o.api_group, o.kind, o.namespace, o.name)
+                 = (v.unit_id, v.g, v.k, v.ns, v.n) LIMIT 1) IS NOT NULL ELSE true END
              ON CONFLICT (unit_id, api_group, kind, namespace, name) DO UPDATE SET
                api_version = excluded.api_version, uid = excluded.uid, state = excluded.state,
                health = excluded.health, message = excluded.message, adopted = excluded.adopted,
@@ -561,10 +569,12 @@ async fn write_objects(
         let clusters: Vec<Uuid> = batch.iter().map(|(cluster, _)| *cluster).collect();
         let units: Vec<Uuid> = batch.iter().map(|(_, row)| row.unit).collect();
         let went = sqlx::query!(
-            "DELETE FROM unit_object o USING unit u,
-                 unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[])
+            "DELETE FROM unit_object o
+             USING unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[])
                    AS v(cluster, unit_id, g, k, ns, n)
-             WHERE u.id = o.unit_id AND u.cluster_id = v.cluster AND o.unit_id = v.unit_id AND o.api_group = v.g
+               JOIN LATERAL (
+                 SELECT id, app_uid, cluster_id FROM unit WHERE id = v.unit_id OFFSET 0) AS u ON u.cluster_id = v.cluster
+             WHERE o.unit_id = v.unit_id AND o.api_group = v.g
                AND o.kind = v.k AND o.namespace = v.ns AND o.name = v.n
              RETURNING u.app_uid, u.cluster_id",
             &clusters,
@@ -602,7 +612,7 @@ async fn write_events(tx: &mut Connection, reports: &[&Report], changed: &mut BT
              FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::boolean[], $5::text[], $6::text[], $7::text[])
                  AS v(cluster, unit_id, at, warning, reason, message, object)
              LEFT JOIN LATERAL (
-               SELECT * FROM unit WHERE id = v.unit_id AND cluster_id = v.cluster OFFSET 0) AS u ON true
+               SELECT * FROM unit WHERE id = v.unit_id OFFSET 0) AS u ON u.cluster_id = v.cluster
              WHERE (v.unit_id IS NULL OR u.id IS NOT NULL)
                -- One that was told before, and whose acknowledgement was lost.
                AND (SELECT true FROM event e WHERE e.cluster_id = v.cluster AND e.at = v.at
@@ -638,7 +648,7 @@ async fn forget_unnamed(tx: &mut Connection, report: &Report, part: &FullPart) -
         rows += sqlx::query!(
             "DELETE FROM unit_status s USING unit u
              WHERE u.id = s.unit_id AND u.cluster_id = $1 AND ($2::uuid IS NULL OR s.unit_id > $2)
-               AND ($3::uuid IS NULL OR s.unit_id <= $3) AND NOT (s.unit_id = ANY($4))",
+               AND ($3::uuid IS NULL OR s.unit_id <= $3) AND s.unit_id NOT IN (SELECT unnest($4::uuid[]))",
             report.cluster,
             bound(after),
             bound(until),
@@ -663,11 +673,9 @@ async fn forget_unnamed(tx: &mut Connection, report: &Report, part: &FullPart) -
                    o.namespace COLLATE "C", o.name COLLATE "C") > ($7, $8, $9, $10, $11))
                AND ($12::uuid IS NULL OR (o.unit_id, o.api_group COLLATE "C", o.kind COLLATE "C",
                    o.namespace COLLATE "C", o.name COLLATE "C") <= ($12, $13, $14, $15, $16))
-               AND NOT EXISTS (
-                 SELECT 1 FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[])
-                   AS v(unit_id, g, k, ns, n)
-                 WHERE o.unit_id = v.unit_id AND o.api_group = v.g AND o.kind = v.k AND o.namespace = v.ns
-                   AND o.name = v.n)"#,
+               -- Hashed, whatever the server thinks how many are named; nothing of them is null.
+               AND (o.unit_id, o.api_group, o.kind, o.namespace, o.name) NOT IN (
+                 SELECT * FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[]))"#,
             report.cluster,
             &owners,
             &column(|row| row.group.clone()),
@@ -736,8 +744,10 @@ pub(super) async fn write_conditions(
            ), written AS (
              INSERT INTO cluster_condition AS c (cluster_id, kind, ok, message, since)
              SELECT v.cluster, v.kind, v.ok, v.message, v.since FROM v
-             WHERE NOT v.ok
-               OR EXISTS (SELECT 1 FROM cluster_condition k WHERE k.cluster_id = v.cluster AND k.kind = v.kind)
+             -- With a limit it is looked up, and not read whole for all.
+             WHERE CASE WHEN v.ok THEN (
+               SELECT true FROM cluster_condition k WHERE k.cluster_id = v.cluster AND k.kind = v.kind LIMIT 1)
+               IS NOT NULL ELSE true END
              ON CONFLICT (cluster_id, kind) DO UPDATE SET ok = excluded.ok, message = excluded.message,
                since = CASE WHEN c.ok = excluded.ok THEN c.since ELSE excluded.since END
              WHERE (c.ok, c.message) IS DISTINCT FROM (excluded.ok, excluded.message)

@@ -168,7 +168,8 @@ impl Store {
                FROM unnest($6::uuid[], $7::uuid[], $8::bigint[], $9::bytea[], $10::bytea[])
                  AS v(cluster, unit, version, target, entry)
                JOIN held ON held.cluster_id = v.cluster
-               JOIN unit u ON u.id = v.unit AND u.cluster_id = v.cluster),
+               JOIN LATERAL (
+                 SELECT cluster_id, app_uid FROM unit WHERE id = v.unit OFFSET 0) AS u ON u.cluster_id = v.cluster),
              accepted AS (
                INSERT INTO unit_accepted AS a (cluster_id, unit_id, version, target, entry)
                SELECT cluster, unit, version, target, entry FROM taken
@@ -181,7 +182,8 @@ impl Store {
                FROM unnest($11::uuid[], $12::uuid[], $13::bytea[], $14::text[], $15::text[])
                  AS v(cluster, unit, entry, reason, message)
                JOIN held ON held.cluster_id = v.cluster
-               JOIN unit u ON u.id = v.unit AND u.cluster_id = v.cluster
+               JOIN LATERAL (
+                 SELECT cluster_id, app_uid FROM unit WHERE id = v.unit OFFSET 0) AS u ON u.cluster_id = v.cluster
                ON CONFLICT (cluster_id, unit_id)
                  DO UPDATE SET entry = excluded.entry, reason = excluded.reason, message = excluded.message, at = now()
                WHERE (r.entry, r.reason, r.message) IS DISTINCT FROM (excluded.entry, excluded.reason, excluded.message)
