@@ -126,10 +126,15 @@ mod tests {
     #[test]
     fn descriptors_are_counted() {
         let (_, before) = own();
-        let files: Vec<_> = (0..500).map(|_| std::fs::File::open("/dev/null").expect("opens")).collect();
+        let files: Vec<_> = (0..500)
+            .map(|_| std::fs::File::open("/dev/null").expect("opens"))
+            .collect();
         let (resident, after) = own();
         // Other tests open and close theirs meanwhile.
-        assert!(after.saturating_sub(before) > files.len() / 2, "{before}, {after}");
+        assert!(
+            after.saturating_sub(before) > files.len() / 2,
+            "{before}, {after}"
+        );
         assert!(resident > 0);
     }
 

@@ -291,10 +291,14 @@ impl Store {
             reports.map(|report| report.cluster).collect()
         };
         let flags = |of: &BTreeSet<Uuid>| -> Vec<bool> { ids.iter().map(|id| of.contains(id)).collect() };
-        let begun = flags(&of(|report| report.full.as_ref().is_some_and(FullPart::begins_rows)));
+        let begun = flags(&of(|report| {
+            report.full.as_ref().is_some_and(FullPart::begins_rows)
+        }));
         beyond.extend(of(|report| report.left_out));
         let left_out = flags(&beyond);
-        let ended = flags(&of(|report| report.full.as_ref().is_some_and(|part| part.until.is_none())));
+        let ended = flags(&of(|report| {
+            report.full.as_ref().is_some_and(|part| part.until.is_none())
+        }));
         let added: Vec<i64> = ids
             .iter()
             .map(|id| objects.get(id).copied().unwrap_or_default())
