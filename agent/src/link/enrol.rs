@@ -8,7 +8,7 @@ use flotilla_proto::enroll::v1::{
 };
 use tonic::{Request, transport::Channel};
 
-use super::identity::{Certified, IdentityCell, IdentityError, InvalidIdentity};
+use super::identity::{Certified, IdentityCell, IdentityError, InvalidIdentity, PrivateKey};
 
 const CALL: Duration = Duration::from_secs(30);
 
@@ -100,14 +100,8 @@ pub async fn renew(channel: Channel, identity: &mut IdentityCell) -> Result<(), 
         .renew(request)
         .await?
         .into_inner();
-    let certified = Certified::new(
-        (&present.cluster_id, &present.cluster_name, &present.trust_domain),
-        reply.identity_generation,
-        key,
-        &reply.certificate_chain,
-        &reply.trust_bundle,
-    )?;
-    Ok(identity.certify(certified).await?)
+    let (chain, roots) = (&reply.certificate_chain, &reply.trust_bundle);
+    follow(identity, &present, key, reply.identity_generation, chain, roots).await
 }
 
 /// Gets the next certificate by the recovery key: the present one has run out. The connection was opened without it.
@@ -142,12 +136,24 @@ pub async fn recover(
     });
     request.set_timeout(CALL);
     let reply = client.recover(request).await?.into_inner();
-    let certified = Certified::new(
-        (&present.cluster_id, &present.cluster_name, &present.trust_domain),
-        reply.identity_generation,
-        key,
-        &reply.certificate_chain,
-        &reply.trust_bundle,
-    )?;
+    let (chain, roots) = (&reply.certificate_chain, &reply.trust_bundle);
+    follow(identity, &present, key, reply.identity_generation, chain, roots).await
+}
+
+/// Goes on with what the hub gave for `key`, as the same cluster.
+async fn follow(
+    identity: &mut IdentityCell,
+    present: &Certified,
+    key: PrivateKey,
+    generation: u64,
+    chain: &[bytes::Bytes],
+    roots: &[bytes::Bytes],
+) -> Result<(), EnrolError> {
+    let cluster = (
+        &*present.cluster_id,
+        &*present.cluster_name,
+        &*present.trust_domain,
+    );
+    let certified = Certified::new(cluster, generation, key, chain, roots)?;
     Ok(identity.certify(certified).await?)
 }
