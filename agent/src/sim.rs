@@ -299,7 +299,7 @@ pub async fn offer_to(
     ledger: &Ledger,
     generation: u64,
     entries: &[Entry],
-    contents: &mut Contents,
+    source: &mut dyn Source,
     now: Timestamp,
 ) -> Result<Ack, AcceptError> {
     let bytes: Vec<(UnitId, Vec<u8>)> = entries
@@ -332,5 +332,5 @@ pub async fn offer_to(
             .chain(released)
             .collect(),
     };
-    accept(ledger, offer, contents, now).await
+    accept(ledger, offer, source, now).await
 }

@@ -88,9 +88,6 @@ impl Removal<'_> {
         if self.cancel.is_cancelled() || Instant::now() >= self.until {
             return None;
         }
-        if !self.unit.context.is_told_of_all() {
-            return Some((key.clone(), Removed::Overtaken));
-        }
         let Some(record) =
             stored_record(self.unit, key).filter(|record| record.state == State::PendingRemoval)
         else {

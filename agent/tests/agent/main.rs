@@ -18,6 +18,7 @@ mod looks;
 mod order;
 mod ownership;
 mod prune;
+mod prune_checks;
 mod reconcile;
 mod recovery;
 mod restart;

@@ -7,35 +7,18 @@ use flotilla_core::{
     content::{Content, Form, ObjectEntry, Objects, object_bytes, object_digest},
     digest::Digest,
     object::ObjectKey,
-    removal::Clearing,
     unit::{Entry, UnitState},
 };
 use flotilla_proto::agent::v1::{ObjectState, Readiness};
 use serde_json::{Value, json};
 
 use crate::{
-    scenes::{switch, version, widget, widget_definition, widget_key, with_switch},
+    scenes::{
+        cleared, cleared_at, items, switch, uid, until_gone, version, widget, widget_definition, widget_key,
+        with_switch, without_y, y,
+    },
     world::{World, config_map, entry, entry_with, key, settings, settle},
 };
-
-fn y() -> ObjectKey {
-    key("ConfigMap", "y")
-}
-
-/// What left until this version may go.
-fn cleared(entry: &Entry) -> Entry {
-    cleared_at(entry.version, entry)
-}
-
-fn cleared_at(version: u64, entry: &Entry) -> Entry {
-    Entry {
-        prune_cleared: Some(Clearing {
-            version,
-            except: Vec::new(),
-        }),
-        ..entry.clone()
-    }
-}
 
 fn approved(entry: &Entry, target: Digest) -> Entry {
     Entry {
@@ -46,34 +29,6 @@ fn approved(entry: &Entry, target: Digest) -> Entry {
 
 fn maps(count: usize) -> Vec<Value> {
     (0..count).map(|n| config_map(&format!("c{n:02}"), "1")).collect()
-}
-
-/// A unit that had `x` and `y`, and of which `y` has left.
-async fn without_y(world: &mut World) -> Entry {
-    world
-        .ready(1, &[config_map("x", "1"), config_map("y", "1")])
-        .await;
-    let second = version(2, entry(1, world.contents.add(&[config_map("x", "1")])));
-    world.ready_as(second).await
-}
-
-async fn until_gone(world: &mut World, name: &str) {
-    let key = key("ConfigMap", name);
-    world
-        .until("it is deleted", |world| world.cluster.object(&key).is_none())
-        .await;
-    world
-        .until("its row goes", |world| {
-            world.objects[name].state() == ObjectState::Gone
-        })
-        .await;
-}
-
-fn items(world: &World, entry: &Entry) -> Vec<String> {
-    world.agent().ledger.read(|state| {
-        let items = state.units[&entry.unit].items.keys();
-        items.map(|key| key.name.clone()).collect()
-    })
 }
 
 #[tokio::test(start_paused = true)]
@@ -362,10 +317,6 @@ async fn what_was_cleared_once_does_not_cover_what_leaves_later() {
     world.offer(&[cleared(&again)]).await;
     until_gone(&mut world, "y").await;
     world.rests().await;
-}
-
-fn uid(world: &World, key: &ObjectKey) -> Value {
-    world.cluster.object(key).unwrap()["metadata"]["uid"].clone()
 }
 
 #[tokio::test(start_paused = true)]
@@ -694,23 +645,36 @@ async fn newer_entry_that_desires_the_rest_again_stops_a_removal() {
     world.rests().await;
 }
 
-/// Between the look and the deletion somebody writes it, or puts another in its place.
+/// Between the look and the deletion somebody writes it: that is no refusal, and a new look says what becomes of it.
 #[tokio::test(start_paused = true)]
 async fn object_that_is_written_after_the_look_is_read_again() {
-    let mut world = World::new().await;
-    let second = without_y(&mut world).await;
-    world.cluster.set_latency(Some(Box::new(|verb, _| match verb {
-        "delete" => Duration::from_secs(5),
-        _ => Duration::ZERO,
-    })));
-    world.offer(&[cleared(&second)]).await;
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    world
-        .cluster
-        .annotate("kubectl-annotate", &y(), &switch("prune"), "disabled");
-    settle().await;
-    assert!(world.value("y").is_some(), "its owner was faster");
-    assert_eq!(items(&world, &second), ["x"]);
-    world.quiet().await;
-    world.rests().await;
+    for (annotation, is_kept) in [("example.com/note", false), (&*switch("prune"), true)] {
+        let mut world = World::new().await;
+        let second = without_y(&mut world).await;
+        world.cluster.set_latency(Some(Box::new(|verb, _| match verb {
+            "delete" => Duration::from_secs(5),
+            _ => Duration::ZERO,
+        })));
+        world.offer(&[cleared(&second)]).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        world
+            .cluster
+            .annotate("kubectl-annotate", &y(), annotation, "disabled");
+        world
+            .until("it is deleted or let go of", |world| {
+                items(world, &second) == ["x"]
+            })
+            .await;
+        assert_eq!(world.value("y").is_some(), is_kept, "{annotation}");
+        let asked = world.cluster.take_requests();
+        let deletions = if is_kept { 1 } else { 2 };
+        assert_eq!((asked["get"], asked["delete"]), (2, deletions), "{annotation}");
+        while world.take_report(Duration::from_secs(1)).await.is_some() {}
+        let failed = world.history.iter().find(|unit| unit.reason == "PruneFailed");
+        assert_eq!(failed, None, "{annotation}");
+        let refused = world.told.iter().find(|row| row.message.contains("not deleted"));
+        assert_eq!(refused, None, "{annotation}");
+        world.quiet().await;
+        world.rests().await;
+    }
 }

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use flotilla_core::{object::ObjectKey, unit::Entry};
+use flotilla_core::{object::ObjectKey, removal::Clearing, unit::Entry};
+use flotilla_proto::agent::v1::ObjectState;
 use serde_json::{Value, json};
 
-use crate::world::{World, entry, key, settle};
+use crate::world::{World, config_map, entry, key, settle};
 
 /// An entry under a version.
 pub(crate) fn version(version: u64, entry: Entry) -> Entry {
@@ -26,6 +27,25 @@ pub(crate) fn x() -> ObjectKey {
     key("ConfigMap", "x")
 }
 
+pub(crate) fn y() -> ObjectKey {
+    key("ConfigMap", "y")
+}
+
+/// What left until this version may go.
+pub(crate) fn cleared(entry: &Entry) -> Entry {
+    cleared_at(entry.version, entry)
+}
+
+pub(crate) fn cleared_at(version: u64, entry: &Entry) -> Entry {
+    Entry {
+        prune_cleared: Some(Clearing {
+            version,
+            except: Vec::new(),
+        }),
+        ..entry.clone()
+    }
+}
+
 /// The definition of a namespaced kind.
 pub(crate) fn widget_definition() -> Value {
     json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
@@ -41,6 +61,40 @@ pub(crate) fn widget() -> Value {
 
 pub(crate) fn widget_key() -> ObjectKey {
     ObjectKey::new("example.com", "Widget", "default", "w")
+}
+
+/// A unit that had `x` and `y`, and of which `y` has left.
+pub(crate) async fn without_y(world: &mut World) -> Entry {
+    world
+        .ready(1, &[config_map("x", "1"), config_map("y", "1")])
+        .await;
+    let second = version(2, entry(1, world.contents.add(&[config_map("x", "1")])));
+    world.ready_as(second).await
+}
+
+pub(crate) async fn until_gone(world: &mut World, name: &str) {
+    let key = key("ConfigMap", name);
+    world
+        .until("it is deleted", |world| world.cluster.object(&key).is_none())
+        .await;
+    world
+        .until("its row goes", |world| {
+            world.objects[name].state() == ObjectState::Gone
+        })
+        .await;
+}
+
+/// What a unit has in its inventory, by name.
+pub(crate) fn items(world: &World, entry: &Entry) -> Vec<String> {
+    world.agent().ledger.read(|state| {
+        let items = state.units[&entry.unit].items.keys();
+        items.map(|key| key.name.clone()).collect()
+    })
+}
+
+/// The UID of an object that is there.
+pub(crate) fn uid(world: &World, key: &ObjectKey) -> Value {
+    world.cluster.object(key).unwrap()["metadata"]["uid"].clone()
 }
 
 impl World {
