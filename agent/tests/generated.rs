@@ -149,10 +149,7 @@ fn no_rule_of_tenant_or_platform_has_a_wildcard_or_reaches_into_pods_or_nodes() 
                 assert!(!resource.contains('/') && resource != "nodes", "{rule}");
             }
             for verb in words(rule, "verbs") {
-                assert!(
-                    !["delete", "deletecollection", "impersonate"].contains(&verb),
-                    "{rule}"
-                );
+                assert!(!["deletecollection", "impersonate"].contains(&verb), "{rule}");
             }
         }
         let bindings = rendered.iter().filter(|one| {
@@ -165,6 +162,31 @@ fn no_rule_of_tenant_or_platform_has_a_wildcard_or_reaches_into_pods_or_nodes() 
                 role.starts_with("flotilla-agent-"),
                 "a role that is not the chart's: {binding}"
             );
+        }
+    }
+}
+
+/// An app with `prune: true` asks for the deletion of what it has written.
+#[test]
+fn each_kind_that_a_profile_writes_it_may_delete_and_of_the_agents_own_state_nothing() {
+    for values in [
+        TENANT_OF_SHOP,
+        "rbac: {profile: platform, platform: {secretNamespaces: [shop]}}",
+        "rbac: {profile: platform, extraRules: [{apiGroups: [g.io], resources: [things]}]}",
+    ] {
+        let rendered = documents(&render(values));
+        let roles = of_kind(&rendered, "ClusterRole");
+        let mut written = 0;
+        for rule in roles.iter().flat_map(|role| role["rules"].as_array().unwrap()) {
+            let verbs = words(rule, "verbs");
+            assert_eq!(verbs.contains(&"create"), verbs.contains(&"delete"), "{rule}");
+            written += usize::from(verbs.contains(&"create"));
+        }
+        assert!(written > 0);
+        let own = of_kind(&rendered, "Role");
+        assert_eq!(own.len(), 1);
+        for rule in own[0]["rules"].as_array().unwrap() {
+            assert!(!words(rule, "verbs").contains(&"delete"), "{rule}");
         }
     }
 }

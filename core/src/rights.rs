@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
-/// What both profiles allow on the kinds they cover: reading, watching, applying.
-pub const VERBS: &[&str] = &["get", "list", "watch", "create", "patch"];
+/// What both profiles allow on the kinds they cover: reading, watching, applying, and deleting one by one.
+pub const VERBS: &[&str] = &["get", "list", "watch", "create", "patch", "delete"];
 
 /// Kinds that the profile `tenant` covers in its namespaces, by API group. The profile `platform` covers them in
 /// all, Secrets apart.
@@ -86,6 +86,18 @@ pub fn advice(message: &str, listed: &BTreeSet<String>) -> Option<String> {
 /// empty, and so is the namespace of a request at the cluster scope. `listed`: the namespaces that the agent works in;
 /// empty: all.
 pub fn hint(verb: &str, group: &str, resource: &str, namespace: &str, listed: &BTreeSet<String>) -> String {
+    let given = given_by(verb, group, resource, namespace, listed);
+    match verb {
+        // Whatever the profile: what it gives is that of the chart which was installed.
+        "delete" => format!(
+            "{given}; charts of earlier builds let no profile but `admin` delete: run helm upgrade where the agent \
+             may write this already"
+        ),
+        _ => given,
+    }
+}
+
+fn given_by(verb: &str, group: &str, resource: &str, namespace: &str, listed: &BTreeSet<String>) -> String {
     let covered = VERBS.contains(&verb);
     let of_tenant =
         covered && is_in(TENANT, group, resource) || verb == "get" && is_in(READ, group, resource);
@@ -229,7 +241,21 @@ mod tests {
                 "deployments",
                 "apps",
                 namespace,
-                "{apiGroups: [apps], resources: [deployments], verbs: [delete]}",
+                "add the namespace shop to `rbac.tenant.namespaces`",
+            ),
+            (
+                "delete",
+                "certificates",
+                "cert-manager.io",
+                namespace,
+                "{apiGroups: [cert-manager.io], resources: [certificates]}",
+            ),
+            (
+                "update",
+                "deployments",
+                "apps",
+                namespace,
+                "{apiGroups: [apps], resources: [deployments], verbs: [update]}",
             ),
             (
                 "get",
@@ -275,6 +301,22 @@ mod tests {
             &listed,
         );
         assert!(rule.is_some_and(|rule| rule.contains("rbac.extraRules")));
+    }
+
+    #[test]
+    fn advice_on_a_deletion_names_the_chart_of_a_build_that_gave_no_right_to_it() {
+        for listed in [BTreeSet::new(), BTreeSet::from(["shop".to_owned()])] {
+            let of = |verb| {
+                let refusal = refusal(verb, "deployments", "apps", "in the namespace \"shop\"");
+                advice(&refusal, &listed).unwrap_or_default()
+            };
+            assert!(
+                of("delete").contains("charts of earlier builds"),
+                "{}",
+                of("delete")
+            );
+            assert!(!of("patch").contains("charts of earlier builds"));
+        }
     }
 
     #[test]

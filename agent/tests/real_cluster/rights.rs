@@ -146,8 +146,10 @@ const NEVER: &[&str] = &[
     "patch secrets kube-system",
     "create serviceaccounts/token kube-system",
     "impersonate serviceaccounts kube-system",
-    "delete apps:deployments default",
-    "delete namespaces",
+    "deletecollection apps:deployments default",
+    "deletecollection namespaces",
+    "delete secrets kube-system",
+    "delete nodes",
 ];
 
 /// What the agent asked for and was refused, written `verb resource namespace`.
@@ -184,14 +186,22 @@ async fn profile_tenant_applies_and_corrects_where_flux_is_installed() {
     install(&mut world, &tenant, vec![namespace.clone()]).await;
 
     assert_eq!(allowed(&world, NEVER).await, [""; 0]);
-    let here =
-        ["patch apps:deployments", "get secrets", "create secrets"].map(|what| format!("{what} {namespace}"));
+    let here = [
+        "patch apps:deployments",
+        "delete apps:deployments",
+        "get secrets",
+        "create secrets",
+        "delete secrets",
+    ]
+    .map(|what| format!("{what} {namespace}"));
     let here: Vec<&str> = here.iter().map(String::as_str).collect();
     assert_eq!(allowed(&world, &here).await, here);
     let elsewhere = [
         "get configmaps default",
         "patch configmaps default",
+        "delete configmaps default",
         "patch namespaces",
+        "delete namespaces",
         "patch apiextensions.k8s.io:customresourcedefinitions",
         "patch rbac.authorization.k8s.io:clusterroles",
         "patch apps:deployments kube-system",
@@ -239,6 +249,14 @@ async fn profile_platform_applies_an_infrastructure_repository_and_secrets_where
     let platform = format!("{{profile: platform, platform: {{secretNamespaces: [{namespace}]}}}}");
     install(&mut world, &platform, Vec::new()).await;
     assert_eq!(allowed(&world, NEVER).await, [""; 0]);
+    let deletes = [
+        "delete apps:deployments default",
+        "delete namespaces",
+        "delete apiextensions.k8s.io:customresourcedefinitions",
+    ];
+    assert_eq!(allowed(&world, &deletes).await, deletes);
+    let own = format!("delete secrets {}", world.own);
+    assert_eq!(allowed(&world, &[own.as_str()]).await, [""; 0], "its state");
 
     let group = format!("{namespace}.example.com");
     let mut crd = kustomizations();

@@ -38,10 +38,10 @@ enum ClusterCommand {
     },
     /// Print the command that installs the agent in a cluster, with a token in it
     ///
-    /// The profile says what the agent may do there, and with it anyone who controls the hub: tenant applies what
-    /// applications consist of in the namespaces given; platform applies what an infrastructure repository holds
-    /// (CustomResourceDefinitions, RBAC, webhooks, workloads everywhere) and does not stop an attacker; admin
-    /// is cluster-admin. The README of the agent's chart says what each amounts to.
+    /// The profile says what the agent may do there, and with it anyone who controls the hub: tenant applies and
+    /// deletes what applications consist of in the namespaces given; platform does so with what an infrastructure
+    /// repository holds (CustomResourceDefinitions, RBAC, webhooks, workloads everywhere) and does not stop an attacker;
+    /// admin is cluster-admin. The README of the agent's chart says what each amounts to.
     Join {
         #[command(flatten)]
         token: TokenArgs,
@@ -189,8 +189,8 @@ pub(crate) async fn cmd_cluster(
             if rights.profile.is_none() && made.cluster_created {
                 rights.profile = Some(Profile::Platform);
                 host.ui.warning(
-                    "profile platform: the agent, and so anyone who controls the hub, may apply CustomResourceDefinitions, \
-                     RBAC, webhooks and workloads in the whole cluster, which to an attacker is all of the cluster; \
+                    "profile platform: the agent, and so anyone who controls the hub, may apply and delete \
+                     CustomResourceDefinitions, RBAC, webhooks and workloads in the whole cluster, which to an attacker is all of the cluster; \
                      choose another with --profile",
                 );
             } else if rights.profile.is_none() {

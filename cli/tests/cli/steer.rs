@@ -298,7 +298,7 @@ async fn a_token_is_the_only_line_of_output() {
     -- err
     ✔ cluster c1 created
     ✔ token for cluster c1 made, to be used once within 15m
-    ⚠️ profile platform: the agent, and so anyone who controls the hub, may apply CustomResourceDefinitions, RBAC, webhooks and workloads in the whole cluster, which to an attacker is all of the cluster; choose another with --profile
+    ⚠️ profile platform: the agent, and so anyone who controls the hub, may apply and delete CustomResourceDefinitions, RBAC, webhooks and workloads in the whole cluster, which to an attacker is all of the cluster; choose another with --profile
     ");
     assert_snapshot!(hub.run(&["cluster", "token", "c1", "-o", "json"]).await, @r#"
     exit 0

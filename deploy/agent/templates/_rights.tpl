@@ -69,7 +69,10 @@ let the agent run code where it may only read.
   verbs: [get]
 {{- end }}
 
-{{- /* Rules for kinds. Without verbs of its own, a kind is read, watched and applied, and never deleted. */}}
+{{- /*
+Rules for kinds. Without verbs of its own, a kind is read, watched, applied and deleted: `prune: true` is what Flux's apps
+say. Deleted one by one, each the very object that was read: nothing asks for `deletecollection`.
+*/}}
 {{- define "agent.rules" -}}
 {{- range . }}
 - apiGroups: {{ toJson .apiGroups }}
@@ -77,7 +80,7 @@ let the agent run code where it may only read.
   {{- with .resourceNames }}
   resourceNames: {{ toJson . }}
   {{- end }}
-  verbs: {{ .verbs | default (list "get" "list" "watch" "create" "patch") | toJson }}
+  verbs: {{ .verbs | default (list "get" "list" "watch" "create" "patch" "delete") | toJson }}
 {{- end }}
 {{- end }}
 
@@ -108,8 +111,8 @@ let the agent run code where it may only read.
 
 {{- define "agent.choices" -}}
 rbac.profile is tenant, which works in the namespaces of rbac.tenant.namespaces, and none is given. Choose one:
-  --set 'rbac.tenant.namespaces={shop,web}'   apply what applications consist of, Secrets too, in these namespaces only
-  --set rbac.profile=platform   apply what an infrastructure repository holds (CustomResourceDefinitions, RBAC, webhooks, workloads in every namespace): does not stop an attacker
+  --set 'rbac.tenant.namespaces={shop,web}'   apply and delete what applications consist of, Secrets too, in these namespaces only
+  --set rbac.profile=platform   apply and delete what an infrastructure repository holds (CustomResourceDefinitions, RBAC, webhooks, workloads in every namespace): does not stop an attacker
   --set rbac.profile=admin      everything, as cluster-admin
 The README of this chart says what each amounts to.
 {{- end }}
