@@ -285,10 +285,26 @@ async fn object_that_a_finalizer_holds_is_named_and_asked_about_no_more_until_it
             .await;
         assert_eq!(world.objects["y"].state(), ObjectState::PendingRemoval);
         assert!(world.is_ready(&second));
+        world
+            .until("it takes too long", |world| {
+                !world.events("PruneStalled").is_empty()
+            })
+            .await;
+        let told = &world.events("PruneStalled")[0].message;
+        assert!(
+            told.contains("ConfigMap/default/y") && told.contains("example.com/hold"),
+            "{told}"
+        );
         world.rests().await;
+        assert!(
+            world.unit(1).unwrap().notes.contains("example.com/hold"),
+            "{:?}",
+            world.unit(1)
+        );
         if restarts {
             world.restart().await;
             world.rests().await;
+            assert_eq!(world.events("PruneStalled").len(), 1, "told once");
             assert!(
                 world.objects["y"].message.contains("example.com/hold"),
                 "{:?}",
@@ -573,6 +589,11 @@ async fn objects_of_a_definition_are_gone_before_it_goes_and_all_of_a_namespace_
     };
     assert!(!stands(&world, &widget_key()) && !stands(&world, &a));
     assert!(stands(&world, &definition) && stands(&world, &namespace));
+    world
+        .until("it takes too long", |world| {
+            !world.events("PruneStalled").is_empty()
+        })
+        .await;
     world.rests().await;
     world.cluster.set_finalizers(&widget_key(), &[]);
     settle().await;

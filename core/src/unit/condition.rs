@@ -382,6 +382,7 @@ impl State {
                 of(&index.leaving)
             ));
         }
+        notes.extend(self.stalled());
         notes.join("; ")
     }
 

@@ -137,6 +137,9 @@ impl State {
         if object.record.is_none() && object.desired.is_none() {
             return self.forget(key);
         }
+        if object.desired.is_some() {
+            self.removals.is_desired(key);
+        }
         // What was never seen to exist is looked at: it may not have been created at all.
         let is_unwritten = object.observed.is_none()
             && object

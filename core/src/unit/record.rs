@@ -1,5 +1,7 @@
 //! What of a unit outlives a restart of the agent, besides its entry and its objects' records.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::attempt::Attempt;
@@ -90,6 +92,9 @@ pub struct UnitRecord {
     /// Digest of (ready, reason, objects) of the event sent last, so that a state is told once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reported: Option<Digest>,
+    /// Objects of which it was told that their deletion takes too long, and what holds each up.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub stalled: BTreeMap<String, String>,
     /// A long action under way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempt: Option<Attempt>,

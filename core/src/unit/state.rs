@@ -451,8 +451,7 @@ impl State {
         self.set_check(key, Check::Settled);
         self.set_corrections(key, None);
         self.adoptions.remove(key);
-        // What holds it, or goes with it, may go now.
-        self.removals.reconsider();
+        self.removals.is_over(key);
         self.objects.remove(key);
         self.reindex(key);
         self.dirty.insert(key.clone());

@@ -10,5 +10,6 @@ mod random;
 mod removal;
 mod sim;
 mod stages;
+mod stalled;
 mod status;
 mod world;

@@ -18,13 +18,13 @@ fn keys(count: usize) -> Vec<Key> {
     (0..count).map(|n| config(&format!("c{n:02}"))).collect()
 }
 
-fn of(keys: &[Key]) -> Content {
+pub(super) fn of(keys: &[Key]) -> Content {
     let all: Vec<_> = keys.iter().map(|key| (key, "1")).collect();
     content(&all)
 }
 
 /// A unit that has had so many objects and desires the first of them alone.
-fn shrunk(had: usize, has: usize) -> (Sim, Vec<Key>) {
+pub(super) fn shrunk(had: usize, has: usize) -> (Sim, Vec<Key>) {
     let keys = keys(had);
     let mut sim = Sim::ready(&of(&keys));
     sim.offer(&of(&keys[..has]));
@@ -290,6 +290,7 @@ fn finalizer_is_named_holds_no_job_and_the_row_goes_with_the_object() {
         assert_eq!(pruned(&sim), [format!("deletes ConfigMap/a/c02 ({said})")]);
         assert!(sim.work.is_none());
         assert_eq!(sim.ready_word(), Ready::True);
+        sim.sleep(6 * MINUTE);
         sim.assert_quiet();
         if restarts {
             sim.restart();
