@@ -1,5 +1,6 @@
-//! What is asked again before an object that left is deleted: what is durable, and what other units are to have. Each of
-//! these scenarios ends with the object gone, or another one in its place, where one check is taken out.
+//! What is asked again before an object that left is deleted: what is durable, and what other units are to have. Each
+//! check, taken out alone, makes one of these scenarios fail: the object is gone, or tried without end, or a false word is
+//! said of it.
 
 use std::time::Duration;
 
