@@ -311,6 +311,7 @@ fn well_again(kind: ClusterConditionKind) -> &'static str {
         ClusterConditionKind::Ledger => "the ledger takes what it has to hold again",
         ClusterConditionKind::Certificate => "the certificate is renewed in time again",
         ClusterConditionKind::Watches => "every kind and namespace is watched again",
+        ClusterConditionKind::Units => "the hub names every unit that is held here again",
         ClusterConditionKind::Reports | ClusterConditionKind::Clock | ClusterConditionKind::Unspecified => {
             "well again"
         }

@@ -1,5 +1,6 @@
 //! Judges an offered desired state against what is held. Pure. Whatever is refused here leaves the ledger as it
-//! was: absence is never deletion, and nothing goes back in time unless the hub's history itself is a new one.
+//! was: absence is never deletion, and nothing goes back in time unless the hub's history itself is a new one. What a new
+//! history does not name is kept as it is.
 
 use std::collections::BTreeMap;
 
@@ -48,6 +49,8 @@ pub enum Judged {
         changed: Vec<usize>,
         /// Units let go.
         released: Vec<UnitId>,
+        /// Units that this history does not name, as the one before did.
+        unknown: Vec<UnitId>,
     },
 }
 
@@ -96,7 +99,8 @@ pub fn judge(accepted: &Accepted, known: &BTreeMap<UnitId, Known>, offer: &Offer
         };
     }
     let mut next = if offer.base.is_some() {
-        known.iter().map(|(unit, known)| (*unit, known.digest)).collect()
+        let named = known.iter().filter(|(_, known)| !known.is_unknown);
+        named.map(|(unit, known)| (*unit, known.digest)).collect()
     } else {
         BTreeMap::new()
     };
@@ -117,21 +121,29 @@ pub fn judge(accepted: &Accepted, known: &BTreeMap<UnitId, Known>, offer: &Offer
         }
         let digest = Entry::digest_of(&entry.bytes);
         next.insert(entry.unit, digest);
-        if known.get(&entry.unit).map(|known| known.digest) != Some(digest) {
+        let is_held = |known: &Known| known.digest == digest && !known.is_unknown;
+        if !known.get(&entry.unit).is_some_and(is_held) {
             changed.push(position);
         }
     }
-    if let Some(missing) = known
-        .keys()
-        .find(|unit| !next.contains_key(*unit) && !released.contains(unit))
-    {
+    let missing = known
+        .iter()
+        .filter(|(unit, known)| !known.is_unknown && !next.contains_key(*unit) && !released.contains(unit));
+    let unknown: Vec<UnitId> = missing.map(|(unit, _)| *unit).collect();
+    // A hub that was restored from a backup may know less than the one before it.
+    let is_new_history = offer.incarnation > accepted.incarnation && accepted.incarnation > 0;
+    if let Some(missing) = unknown.first().filter(|_| !is_new_history) {
         return Err(Refusal::UnitMissing(*missing));
     }
     if root(next) != offer.root {
         return Err(Refusal::RootMismatch);
     }
     released.retain(|unit| known.contains_key(unit));
-    Ok(Judged::New { changed, released })
+    Ok(Judged::New {
+        changed,
+        released,
+        unknown,
+    })
 }
 
 fn same(accepted: &Accepted, offer: &Offer) -> bool {
@@ -180,7 +192,17 @@ mod tests {
     fn known(units: &[(u128, &str)], releasable: bool) -> BTreeMap<UnitId, Known> {
         digests(units)
             .into_iter()
-            .map(|(unit, digest)| (unit, Known { digest, releasable }))
+            .map(|(unit, digest)| {
+                let is_unknown = false;
+                (
+                    unit,
+                    Known {
+                        digest,
+                        releasable,
+                        is_unknown,
+                    },
+                )
+            })
             .collect()
     }
 
@@ -223,7 +245,8 @@ mod tests {
             judged(&offer(9, None, whole, whole)),
             Ok(Judged::New {
                 changed: vec![1, 2],
-                released: vec![]
+                released: vec![],
+                unknown: vec![]
             })
         );
     }
@@ -272,6 +295,71 @@ mod tests {
         );
     }
 
+    /// An offer of the history that comes after.
+    fn of_next(
+        generation: u64,
+        base: Option<u64>,
+        entries: &[(u128, &str)],
+        whole: &[(u128, &str)],
+    ) -> Offer {
+        Offer {
+            incarnation: 2,
+            ..offer(generation, base, entries, whole)
+        }
+    }
+
+    #[test]
+    fn what_a_new_history_does_not_name_is_kept_until_it_is_named_again() {
+        let without = &[(1, "a")];
+        let whole = of_next(3, None, without, without);
+        let judged = judge(&accepted(5, AB), &known(AB, false), &whole);
+        let unknown = vec![unit(2)];
+        assert_eq!(
+            judged,
+            Ok(Judged::New {
+                changed: vec![],
+                released: vec![],
+                unknown
+            })
+        );
+        // From then on the state is one without it.
+        let held = Accepted {
+            incarnation: 2,
+            ..accepted(3, without)
+        };
+        let mut units = known(AB, false);
+        units.get_mut(&unit(2)).expect("held").is_unknown = true;
+        let changed = of_next(4, Some(3), &[(1, "c")], &[(1, "c")]);
+        let taken = |changed| {
+            Ok(Judged::New {
+                changed,
+                released: vec![],
+                unknown: vec![],
+            })
+        };
+        assert_eq!(judge(&held, &units, &changed), taken(vec![0]));
+        assert_eq!(
+            judge(&held, &units, &of_next(4, None, &[(1, "c")], &[(1, "c")])),
+            taken(vec![0])
+        );
+        // It is back, as it is held or as another.
+        for text in ["b", "d"] {
+            let back = of_next(4, Some(3), &[(2, text)], &[(1, "a"), (2, text)]);
+            assert_eq!(judge(&held, &units, &back), taken(vec![0]), "{text}");
+        }
+        // What this history has named is missing from it as from any other.
+        assert_eq!(
+            judge(&held, &units, &of_next(4, None, &[], &[])),
+            Err(Refusal::UnitMissing(unit(1)))
+        );
+        // Nor is it let go of while it is enforced.
+        let let_go = of_next(4, Some(3), &[(2, "")], &[(1, "a")]);
+        assert_eq!(
+            judge(&held, &units, &let_go),
+            Err(Refusal::NotReleasable(unit(2)))
+        );
+    }
+
     #[test]
     fn a_unit_let_go_is_the_only_removal() {
         for base in [None, Some(5)] {
@@ -284,7 +372,8 @@ mod tests {
                 judged(&offer(6, base, entries, &[(1, "a")])),
                 Ok(Judged::New {
                     changed: vec![],
-                    released: vec![unit(2)]
+                    released: vec![unit(2)],
+                    unknown: vec![]
                 })
             );
         }

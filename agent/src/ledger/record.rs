@@ -40,6 +40,11 @@ pub enum Record {
         /// The unit.
         unit: UnitId,
     },
+    /// The hub's history that is accepted does not name the unit: it stays as it is until it is offered again.
+    Unknown {
+        /// The unit.
+        unit: UnitId,
+    },
     /// What the unit's loop remembers, in its own bytes.
     Unit {
         /// The unit.
@@ -91,6 +96,7 @@ impl Record {
             Self::Accepted(_)
             | Self::Offered { .. }
             | Self::Released { .. }
+            | Self::Unknown { .. }
             | Self::Blob(..)
             | Self::Delta(_) => false,
         }
@@ -139,6 +145,7 @@ const KIND: u8 = 8;
 /// Rows of [`items`], of one unit. Another layout of rows takes another tag.
 const ITEMS: u8 = 9;
 const DELTA: u8 = 10;
+const UNKNOWN: u8 = 11;
 const HEADER: usize = 4 + 8 + 1;
 /// Objects that stand in one record.
 const ROWS_MAX: usize = 256;
@@ -225,6 +232,10 @@ fn encode_payload(record: &Record, out: &mut Vec<u8>) -> u8 {
         Record::Released { unit } => {
             out.extend_from_slice(unit.0.as_bytes());
             RELEASED
+        }
+        Record::Unknown { unit } => {
+            out.extend_from_slice(unit.0.as_bytes());
+            UNKNOWN
         }
         Record::Unit { unit, state } => {
             out.extend_from_slice(unit.0.as_bytes());
@@ -322,6 +333,7 @@ fn decode_payload(tag: u8, payload: &[u8], take: &mut impl FnMut(Record)) -> Res
             entry: payload[16..].to_vec(),
         },
         RELEASED => Record::Released { unit: unit()? },
+        UNKNOWN => Record::Unknown { unit: unit()? },
         UNIT => Record::Unit {
             unit: unit()?,
             state: payload[16..].to_vec(),

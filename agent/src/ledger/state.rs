@@ -11,7 +11,7 @@ use flotilla_core::{
     digest::Digest,
     id::UnitId,
     object::ObjectKey,
-    unit::{Entry, UnitState},
+    unit::{Entry, UnitState, root},
 };
 
 use super::{
@@ -68,6 +68,9 @@ pub struct Unit {
     pub items: BTreeMap<Arc<ObjectKey>, Arc<ObjectRecord>>,
     /// What its loop remembers, in its own bytes.
     pub record: Option<Arc<[u8]>>,
+    /// The hub's history that is accepted does not name it: the hub was restored from a backup that did not have it, or
+    /// has not confirmed it yet. It is kept and enforced as it is, and is no part of the accepted root.
+    pub is_unknown: bool,
     /// How many of its objects are not to be removed.
     standing: usize,
 }
@@ -145,6 +148,8 @@ pub struct Known {
     pub digest: Digest,
     /// The hub may let go of it: nothing of it is enforced, or nothing is left in the cluster.
     pub releasable: bool,
+    /// The accepted state does not name it.
+    pub is_unknown: bool,
 }
 
 /// Kinds that are remembered; more than any cluster serves.
@@ -166,7 +171,9 @@ impl State {
                     self.shrink_entry(&before);
                     self.refer_entry(&before, Change::Less);
                 }
+                self.set_unknown(unit, false);
             }
+            Record::Unknown { unit } => self.set_unknown(unit, true),
             Record::Enforced { unit, entry } => {
                 if self.units.contains_key(&unit) {
                     let stored = StoredEntry::new(entry, Timestamp::default());
@@ -264,11 +271,29 @@ impl State {
             Some(Known {
                 digest: unit.offered.as_ref()?.digest,
                 releasable: unit.is_releasable(),
+                is_unknown: unit.is_unknown,
             })
         };
         self.units
             .iter()
             .filter_map(|(id, unit)| Some((*id, known(unit)?)))
+            .collect()
+    }
+
+    /// Returns the digest of the entries that the accepted state names, as far as they are here.
+    pub fn root(&self) -> Digest {
+        let named = self.units.iter().filter(|(_, unit)| !unit.is_unknown);
+        root(named.filter_map(|(id, unit)| Some((*id, unit.offered.as_ref()?.digest))))
+    }
+
+    /// Returns the apps of units that the accepted state does not name.
+    pub fn unknown_apps(&self) -> Vec<String> {
+        let unknown = self.units.iter().filter(|(_, unit)| unit.is_unknown);
+        unknown
+            .map(|(id, unit)| {
+                unit.entry()
+                    .map_or_else(|| id.to_string(), |entry| entry.app.to_string())
+            })
             .collect()
     }
 

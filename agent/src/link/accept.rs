@@ -65,6 +65,11 @@ pub fn refused_reason(refusal: &Refusal) -> RefusedReason {
     }
 }
 
+/// When the entry that is stored of a unit was accepted.
+fn accepted_at(ledger: &Ledger, unit: UnitId) -> Option<Timestamp> {
+    ledger.read(|state| Some(state.units.get(&unit)?.offered.as_ref()?.at))
+}
+
 /// Which units a fetch is for: small ones never wait for a large one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Lane {
@@ -125,12 +130,20 @@ impl Acceptance {
         known.extend(self.pending.iter().map(|(unit, pending)| {
             // Whether its objects may be let go of is said by what is stored.
             let releasable = durable.get(unit).is_none_or(|known| known.releasable);
-            let digest = Entry::digest_of(&pending.bytes);
-            (*unit, Known { digest, releasable })
+            let known = Known {
+                digest: Entry::digest_of(&pending.bytes),
+                releasable,
+                is_unknown: false,
+            };
+            (*unit, known)
         }));
-        let (changed, released) = match judge(&accepted, &known, &offer)? {
-            Judged::Accepted => (Vec::new(), Vec::new()),
-            Judged::New { changed, released } => (changed, released),
+        let (changed, released, unknown) = match judge(&accepted, &known, &offer)? {
+            Judged::Accepted => (Vec::new(), Vec::new(), Vec::new()),
+            Judged::New {
+                changed,
+                released,
+                unknown,
+            } => (changed, released, unknown),
         };
         let mut units = Vec::new();
         let mut records = Vec::new();
@@ -138,8 +151,15 @@ impl Acceptance {
         for position in changed {
             let offered = &offer.entries[position];
             let (unit, digest) = (offered.unit, Entry::digest_of(&offered.bytes));
-            // Back to what is stored already.
-            if durable.get(&unit).map(|known| known.digest) == Some(digest) {
+            // Back to what is stored already, or named again by a history that did not.
+            if let Some(known) = durable.get(&unit).filter(|known| known.digest == digest) {
+                if known.is_unknown {
+                    records.push(Record::Offered {
+                        unit,
+                        entry: offered.bytes.clone(),
+                        at: accepted_at(ledger, unit).unwrap_or(now),
+                    });
+                }
                 entries.push((unit, None));
                 continue;
             }
@@ -168,6 +188,11 @@ impl Acceptance {
             }
         }
         records.extend(released.iter().map(|unit| Record::Released { unit: *unit }));
+        for unit in unknown {
+            // What was on its way for it was of the history before.
+            entries.push((unit, None));
+            records.push(Record::Unknown { unit });
+        }
         ledger.append(records).await?;
         for unit in released {
             entries.push((unit, None));

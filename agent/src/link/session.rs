@@ -245,6 +245,7 @@ impl Session {
         if let Some(epoch) = epoch {
             open.store_epoch(epoch).await?;
         }
+        open.units_condition();
         open.serve(renewed).await
     }
 

@@ -19,7 +19,6 @@ use flotilla_core::{
         Entry,
         event::Notice,
         now::{Mono, Now},
-        root,
     },
 };
 use flotilla_proto::agent::v1::Event;
@@ -83,9 +82,7 @@ pub(super) fn desired_state(accepted: &Accepted) -> DesiredState {
 /// Tells whether the entries that are here are those of the desired state that is accepted: it is taken in unit by unit,
 /// and one whose content cannot be had keeps the entry before. What that unit is to desire is not known then.
 pub(super) fn is_whole(state: &ledger::state::State) -> bool {
-    let offered = state.units.iter();
-    let offered = offered.filter_map(|(id, unit)| Some((*id, unit.offered.as_ref()?.digest)));
-    state.accepted.root == Some(root(offered))
+    state.accepted.root == Some(state.root())
 }
 
 #[derive(Default)]
@@ -238,6 +235,12 @@ impl Context {
         let told = *self.told.read().unwrap_or_else(PoisonError::into_inner);
         self.ledger
             .read(|state| told == desired_state(&state.accepted) && is_whole(state))
+    }
+
+    /// Tells whether the hub, whose history is accepted, does not name a unit.
+    pub(super) fn is_unknown(&self, unit: UnitId) -> bool {
+        self.ledger
+            .read(|state| state.units.get(&unit).is_some_and(|unit| unit.is_unknown))
     }
 
     /// Tells whether the cluster was ever asked what it serves.

@@ -88,6 +88,10 @@ impl Removal<'_> {
         if self.cancel.is_cancelled() || Instant::now() >= self.until {
             return None;
         }
+        // A hub that does not know the unit clears nothing of it, whatever the one before it has cleared.
+        if self.unit.context.is_unknown(self.unit.unit) {
+            return Some((key.clone(), Removed::Kept(Wait::NotCleared)));
+        }
         let Some(record) =
             stored_record(self.unit, key).filter(|record| record.state == State::PendingRemoval)
         else {

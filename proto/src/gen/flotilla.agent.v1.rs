@@ -510,6 +510,8 @@ pub enum ClusterConditionKind {
     Clock = 5,
     /// Every kind and namespace of the inventories is watched.
     Watches = 6,
+    /// Every unit that is held is named by the hub. Absent from older agents, which refuse a state that lacks one.
+    Units = 7,
 }
 impl ClusterConditionKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -525,6 +527,7 @@ impl ClusterConditionKind {
             Self::Reports => "CLUSTER_CONDITION_KIND_REPORTS",
             Self::Clock => "CLUSTER_CONDITION_KIND_CLOCK",
             Self::Watches => "CLUSTER_CONDITION_KIND_WATCHES",
+            Self::Units => "CLUSTER_CONDITION_KIND_UNITS",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -537,6 +540,7 @@ impl ClusterConditionKind {
             "CLUSTER_CONDITION_KIND_REPORTS" => Some(Self::Reports),
             "CLUSTER_CONDITION_KIND_CLOCK" => Some(Self::Clock),
             "CLUSTER_CONDITION_KIND_WATCHES" => Some(Self::Watches),
+            "CLUSTER_CONDITION_KIND_UNITS" => Some(Self::Units),
             _ => None,
         }
     }

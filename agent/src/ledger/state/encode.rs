@@ -54,6 +54,7 @@ impl Unit {
             entry: stored.bytes.to_vec(),
             at: stored.at,
         });
+        let unknown = self.is_unknown.then_some(Record::Unknown { unit: id });
         let enforced = self.enforced.iter().map(|stored| Record::Enforced {
             unit: id,
             entry: stored.bytes.to_vec(),
@@ -62,6 +63,6 @@ impl Unit {
             unit: id,
             state: state.to_vec(),
         });
-        offered.chain(enforced).chain(record).collect()
+        offered.chain(unknown).chain(enforced).chain(record).collect()
     }
 }

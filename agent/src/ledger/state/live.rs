@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use flotilla_core::{content::Table, digest::Digest, unit::Entry};
+use flotilla_core::{content::Table, digest::Digest, id::UnitId, unit::Entry};
 
 use super::{Accepted, Blob, BlobKind, Parsed, Record, State, StoredEntry, Unit, Usage};
 use crate::ledger::{
@@ -143,8 +143,23 @@ impl State {
         self.references.free(entry_size(stored));
     }
 
+    /// Notes whether the accepted state names a unit.
+    pub(super) fn set_unknown(&mut self, unit: UnitId, is_unknown: bool) {
+        let Some(unit) = self.units.get_mut(&unit) else {
+            return;
+        };
+        match (std::mem::replace(&mut unit.is_unknown, is_unknown), is_unknown) {
+            (false, true) => self.references.live += UNIT_OVERHEAD,
+            (true, false) => self.references.free(UNIT_OVERHEAD),
+            _ => {}
+        }
+    }
+
     /// Takes out what a unit held that is no longer here.
     pub(super) fn release(&mut self, unit: Unit) {
+        if unit.is_unknown {
+            self.references.free(UNIT_OVERHEAD);
+        }
         let items = unit.items.iter().map(|(key, record)| items::size(key, record));
         let record = unit
             .record
@@ -288,6 +303,7 @@ impl State {
             let bare = Unit {
                 offered: unit.offered.clone(),
                 enforced: unit.enforced.clone(),
+                is_unknown: unit.is_unknown,
                 ..Unit::default()
             };
             (*id, bare)

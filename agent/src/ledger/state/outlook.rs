@@ -94,6 +94,14 @@ fn content_of(unit: &Unit) -> Option<Digest> {
     unit.offered.as_ref()?.entry.as_ref()?.content
 }
 
+/// Bytes of the mark that the accepted state does not name a unit.
+fn mark_size(unit: &Unit) -> usize {
+    match unit.is_unknown {
+        true => UNIT_OVERHEAD,
+        false => 0,
+    }
+}
+
 /// Bytes that a unit's entry needs more once it is the one that is enforced.
 fn enforced_later(unit: &Unit, offered: usize) -> usize {
     let enforced = unit.enforced.as_ref();
@@ -178,16 +186,22 @@ impl<'a> Outlook<'a> {
                 if let Some(entry) = entry_before {
                     self.refer_entry(entry, -1);
                 }
+                self.less(before.map_or(0, mark_size));
                 self.need += entry_size_of(entry.len());
                 self.need += if before.is_none() { UNIT_OVERHEAD } else { 0 };
                 self.less(offered.map_or(0, |stored| entry_size_of(stored.bytes.len())));
                 self.need += self.owed(before, entry_before, content, entry.len());
                 self.less(before.map_or(0, |unit| self.owed_before(unit)));
             }
+            Record::Unknown { unit } => {
+                let is_marked = self.state.units.get(unit).is_none_or(|unit| unit.is_unknown);
+                self.need += if is_marked { 0 } else { UNIT_OVERHEAD };
+            }
             Record::Released { unit } => {
                 let Some(unit) = self.state.units.get(unit) else {
                     return;
                 };
+                self.less(mark_size(unit));
                 let items = unit.items.iter().map(|(key, record)| items::size(key, record));
                 let record = unit
                     .record

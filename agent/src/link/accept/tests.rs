@@ -908,3 +908,79 @@ async fn a_manifest_that_came_is_parsed_once() {
         .expect("it is here");
     assert!(Arc::ptr_eq(&parsed, &held));
 }
+
+/// What a hub offers that was restored from a backup of before the second unit.
+#[tokio::test]
+async fn a_unit_that_a_new_history_does_not_name_is_kept_also_by_a_later_life_until_it_is_back() {
+    let cells = Arc::new(Memory::default());
+    let first = ledger(&cells).await;
+    let mut contents = Contents::default();
+    let [one, two] = [1, 2].map(|unit| entry(unit, 3, contents.add(&many(unit, 2))));
+    let both = [one.clone(), two.clone()];
+    let mut acceptance = Acceptance::default();
+    acceptance
+        .offer(&first, offer(9, None, &both, &both), Timestamp(1))
+        .await
+        .expect("taken");
+    fetch_all(&mut acceptance, &first, &mut contents, Lane::Small).await;
+    let fetched = contents.fetched;
+    let restored = |generation, base, all: &[Entry], sent: &[Entry]| Offer {
+        incarnation: 2,
+        ..offer(generation, base, all, sent)
+    };
+    // Nothing is confirmed yet, then the first is, as it is held.
+    let ack = acceptance
+        .offer(&first, restored(4, None, &[], &[]), Timestamp(2))
+        .await
+        .expect("taken");
+    assert_eq!((ack.incarnation, ack.generation), (2, 4));
+    let unknown = |ledger: &Ledger| ledger.read(|state| state.unknown_apps());
+    assert_eq!(
+        unknown(&first),
+        ["Kustomization/apps/app-1", "Kustomization/apps/app-2"]
+    );
+    let only = std::slice::from_ref(&one);
+    let ack = acceptance
+        .offer(&first, restored(5, Some(4), only, only), Timestamp(3))
+        .await
+        .expect("taken");
+    assert_eq!((ack.generation, reasons(&ack)), (5, vec![(1, "accepted")]));
+    drop(first);
+    let again = ledger(&cells).await;
+    assert_eq!(unknown(&again), ["Kustomization/apps/app-2"]);
+    assert_eq!(accepted(&again), (5, vec![1, 2]), "it is held as it was");
+    let held = again.read(|state| {
+        (
+            state.accepted.root == Some(state.root()),
+            state.units[&two.unit].offered.clone(),
+        )
+    });
+    assert!(held.0, "all that this history names is here");
+    assert_eq!(held.1.expect("held").digest, Entry::digest_of(&two.to_bytes()));
+    // Its app is back, with a number of its own and the same target: nothing is fetched for it.
+    let mut acceptance = Acceptance::resume(&again);
+    let back = Entry {
+        version: 1,
+        ..two.clone()
+    };
+    let all = [one, back.clone()];
+    let ack = acceptance
+        .offer(
+            &again,
+            restored(6, Some(5), &all, std::slice::from_ref(&back)),
+            Timestamp(4),
+        )
+        .await
+        .expect("taken");
+    assert_eq!((ack.generation, reasons(&ack)), (6, vec![(2, "accepted")]));
+    assert_eq!(unknown(&again), Vec::<String>::new());
+    assert_eq!(contents.fetched, fetched);
+    // Within one history nothing may be missing.
+    let refused = acceptance
+        .offer(&again, restored(7, None, &all[..1], &all[..1]), Timestamp(5))
+        .await;
+    assert!(
+        matches!(refused, Err(AcceptError::Refused(Refusal::UnitMissing(unit))) if unit == back.unit),
+        "{refused:?}"
+    );
+}

@@ -3,7 +3,9 @@
 use std::{collections::HashSet, time::Duration};
 
 use flotilla_core::{digest::Digest, id::UnitId};
-use flotilla_proto::agent::v1::{Ack, Desired, Refused, RefusedReason, UnitEntry, agent_message};
+use flotilla_proto::agent::v1::{
+    Ack, ClusterConditionKind, Desired, Refused, RefusedReason, UnitEntry, agent_message,
+};
 use futures::FutureExt as _;
 use tokio::time::Instant;
 
@@ -13,6 +15,7 @@ use crate::{
     ledger::{
         LedgerError,
         accept::{Offer, OfferedEntry},
+        state::State,
     },
     link::{
         accept::{self, AcceptError, Lane},
@@ -23,6 +26,9 @@ use crate::{
 
 /// First and longest wait before what did not come, or was not taken, is tried again.
 pub(super) const RETRY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
+
+/// Apps that are named of those that the hub does not name.
+const UNKNOWN_NAMED: usize = 5;
 
 /// One batch that was asked for, and what came of it.
 pub(super) struct Batch {
@@ -128,8 +134,18 @@ impl Open<'_> {
             session.reports.event(turn.into_event(session.clock.now()));
         }
         session.nudge.accepted();
+        self.units_condition();
         self.ledger_condition();
         self.wire.send(agent_message::Kind::Ack(ack)).await
+    }
+
+    /// Tells of units that the hub does not name. They stay as they are.
+    pub(super) fn units_condition(&self) {
+        let session = &*self.session;
+        let unknown = session.ledger.read(State::unknown_apps);
+        let message = unknown_to_hub(&unknown).unwrap_or_default();
+        let (kind, now) = (ClusterConditionKind::Units, session.clock.now());
+        session.reports.condition(kind, unknown.is_empty(), message, now);
     }
 
     /// Tells what the ledger does not take of what was offered: the last offer itself, or some of one before.
@@ -244,6 +260,21 @@ impl Open<'_> {
         self.fetch_more();
         Ok(())
     }
+}
+
+/// What is said of units that the hub does not name.
+fn unknown_to_hub(apps: &[String]) -> Option<String> {
+    let named = apps.get(..apps.len().min(UNKNOWN_NAMED))?.join(", ");
+    let more = match apps.len() - apps.len().min(UNKNOWN_NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    (!apps.is_empty()).then(|| {
+        format!(
+            "UnknownToHub: the hub was restored from a backup and does not know {named}{more}, or has not looked at the source \
+             since; kept and enforced as before, and nothing of it is removed; apply what is still unknown again"
+        )
+    })
 }
 
 /// Reads an offer from the wire.

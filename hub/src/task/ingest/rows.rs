@@ -270,13 +270,14 @@ fn event_row(event: wire::Event, clock: &AgentClock) -> Result<ClusterEventRow, 
 }
 
 /// Conditions by their names in the store.
-const CONDITIONS: [(wire::ClusterConditionKind, &str); 6] = [
+const CONDITIONS: [(wire::ClusterConditionKind, &str); 7] = [
     (wire::ClusterConditionKind::ApiServer, "ApiServer"),
     (wire::ClusterConditionKind::Ledger, "Ledger"),
     (wire::ClusterConditionKind::Certificate, "Certificate"),
     (wire::ClusterConditionKind::Reports, "Reports"),
     (wire::ClusterConditionKind::Clock, "Clock"),
     (wire::ClusterConditionKind::Watches, "Watches"),
+    (wire::ClusterConditionKind::Units, "Units"),
 ];
 
 /// Returns the kind that a name in the store stands for.
