@@ -88,6 +88,12 @@ impl Held {
     }
 }
 
+/// The number of a history that begins with a restore: above all that are known, and above those that the lost hub may
+/// have given itself since the backup. It took them from a clock as this one does, in seconds.
+pub fn next_incarnation(clock: u64, known: u64) -> u64 {
+    clock.max(known.saturating_add(1))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,6 +152,14 @@ mod tests {
             (Held::NOTHING, Offer::Whole),
         ] {
             assert_eq!(held.offer(published), expected, "{held:?}");
+        }
+    }
+
+    #[test]
+    fn a_history_that_begins_with_a_restore_is_later_than_all_that_are_known() {
+        for (clock, known) in [(1_800, 1_700), (1_800, 1_800), (1_600, 1_800), (0, u64::MAX - 1)] {
+            let next = next_incarnation(clock, known);
+            assert!(next > known && next >= clock, "{clock} {known}");
         }
     }
 

@@ -1,10 +1,7 @@
 //! Wiring: the one module that knows all others. Opens the store, takes or makes the hub's identity, starts the
 //! reconcilers and serves until told to stop.
 
-use std::{
-    net::SocketAddr, os::unix::fs::OpenOptionsExt as _, path::Path, str::FromStr as _, sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, os::unix::fs::OpenOptionsExt as _, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
@@ -14,7 +11,6 @@ use flotilla_proto::{
     enroll::v1::enroll_service_server::EnrollServiceServer,
     fleet::v1::fleet_service_server::FleetServiceServer, limits::REPORT_BYTES,
 };
-use sqlx::postgres::PgConnectOptions;
 use time::OffsetDateTime;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -33,6 +29,7 @@ use crate::{
     },
     config::{Database, Serve},
     data_dir::{self, Owner},
+    database::Server,
     grpc::{
         agent::Agents,
         enroll::Enrolments,
@@ -53,20 +50,18 @@ use crate::{
         git::{self, ProbeShare, Prober, fetch::FetchLimits},
         transport::Clients,
     },
-    store::{Store, listener::Listener, private::PrivatePostgres},
+    store::{Store, listener::Listener},
     task::{
         Context, driver::Driver, ingest::Ingest, lanes::Lanes, poll::Sources, receivers::Registered,
         render::Engine, watchers::Watchers,
     },
 };
 
-/// An opened store, and the private Postgres under it.
+/// An opened store, and the Postgres under it.
 pub struct Opened {
     /// The store.
     pub store: Store,
-    private: Option<PrivatePostgres>,
-    /// Not held by a command beside a hub that serves: what runs is that hub's.
-    lock: Option<DataDirLock>,
+    server: Server,
 }
 
 /// Opens the store of a hub that will serve: the given Postgres, or the private one.
@@ -87,41 +82,14 @@ pub async fn open_store(database: &Database) -> anyhow::Result<Opened> {
 }
 
 async fn open(database: &Database, lock: Option<DataDirLock>) -> anyhow::Result<Opened> {
-    let dir = database.data_dir.join("postgres");
-    let (options, private) = match &database.database_url {
-        Some(url) => (
-            PgConnectOptions::from_str(url).context("DATABASE_URL is not a Postgres URL")?,
-            None,
-        ),
-        None => {
-            let private = match lock {
-                Some(_) => PrivatePostgres::start(&dir).await?,
-                None => PrivatePostgres::attach(&dir).await?,
-            };
-            (private.options(), Some(private))
-        }
-    };
-    let (host, port) = (options.get_host().to_owned(), options.get_port());
-    let store = Store::open(options, database.database_connections).await;
-    let named = || match private {
-        Some(_) => "opening the hub's own Postgres".to_owned(),
-        None => format!("opening the database at {host}:{port}, which DATABASE_URL names"),
-    };
-    match store.with_context(named) {
-        Ok(store) => Ok(Opened { store, private, lock }),
+    let server = Server::open(database, lock).await?;
+    let store = Store::open(server.options(), database.database_connections).await;
+    match store.with_context(|| format!("opening {}", server.name())) {
+        Ok(store) => Ok(Opened { store, server }),
         Err(error) => {
-            stop(private, lock).await;
+            server.stop().await;
             Err(error)
         }
-    }
-}
-
-/// Stops the private Postgres, if it is ours to stop.
-async fn stop(private: Option<PrivatePostgres>, lock: Option<DataDirLock>) {
-    if let (Some(private), Some(_)) = (private, &lock)
-        && let Err(error) = private.stop().await
-    {
-        tracing::warn!(%error, "stopping the private Postgres failed; the next start continues with it");
     }
 }
 
@@ -130,7 +98,7 @@ impl Opened {
     pub async fn close(self) {
         // A connection that hangs is closed by its server.
         let _ = tokio::time::timeout(Duration::from_secs(2), self.store.close()).await;
-        stop(self.private, self.lock).await;
+        self.server.stop().await;
     }
 }
 
@@ -176,7 +144,7 @@ pub async fn start(serve: &Serve) -> anyhow::Result<Running> {
     }
     match start_on(serve, &opened.store).await {
         Ok(mut started) => {
-            if let Some(private) = opened.private.clone() {
+            if let Some(private) = opened.server.private().cloned() {
                 started
                     .tasks
                     .push(tokio::spawn(private.keep(started.stop.clone())));
@@ -361,10 +329,7 @@ async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
 }
 
 async fn open_seal(serve: &Serve, store: &Store) -> anyhow::Result<Seal> {
-    let path = serve
-        .kek_file
-        .clone()
-        .unwrap_or_else(|| serve.database.data_dir.join("kek"));
+    let path = serve.database.kek_file(serve.kek_file.as_ref());
     // A new key would open nothing of it, and would be taken for the right one from then on.
     if !path.exists() && store.is_sealed().await? {
         anyhow::bail!(

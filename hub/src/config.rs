@@ -27,6 +27,11 @@ pub enum Command {
     Serve(Box<Serve>),
     /// Brings the database's schema up to date and exits.
     Migrate(Database),
+    /// Writes a backup of the hub into a new directory, also while it serves.
+    Backup(Backup),
+    /// Makes the hub of a backup, in an empty database and with a new incarnation, by which agents know that they may take
+    /// what it says.
+    Restore(Restore),
     /// Administers a hub on this machine.
     Admin {
         #[command(subcommand)]
@@ -61,6 +66,49 @@ pub struct Database {
     /// Connections to Postgres, beside one that listens.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(5..=200))]
     pub database_connections: u32,
+}
+
+/// What to back up, and where to.
+#[derive(Debug, Clone, Args)]
+pub struct Backup {
+    #[command(flatten)]
+    /// Where the data is.
+    pub database: Database,
+    /// File of the key-encryption key; in the data directory when not given.
+    #[arg(long, env = "FLOTILLA_KEK_FILE")]
+    pub kek_file: Option<PathBuf>,
+    /// Where artifacts are kept, as the hub has it.
+    #[arg(long, env = "FLOTILLA_ARTIFACT_STORE")]
+    pub artifact_store: Option<Shared>,
+    /// Copy the artifacts too. Without them they are fetched again from their sources.
+    #[arg(long)]
+    pub artifacts: bool,
+    /// The directory to make.
+    #[arg(value_parser = absolute)]
+    pub dir: PathBuf,
+}
+
+/// What to restore, and over what.
+#[derive(Debug, Clone, Args)]
+pub struct Restore {
+    #[command(flatten)]
+    /// Where the data goes.
+    pub database: Database,
+    /// File of the key-encryption key; in the data directory when not given.
+    #[arg(long, env = "FLOTILLA_KEK_FILE")]
+    pub kek_file: Option<PathBuf>,
+    /// Where artifacts are to be kept, as the hub will have it.
+    #[arg(long, env = "FLOTILLA_ARTIFACT_STORE")]
+    pub artifact_store: Option<Shared>,
+    /// Remove the hub that is in the database first.
+    #[arg(long, conflicts_with = "in_place")]
+    pub replace: bool,
+    /// The database was put back by other means, as by pg_restore: give the hub in it its new incarnation, and nothing else.
+    #[arg(long, conflicts_with = "dir")]
+    pub in_place: bool,
+    /// The directory that `backup` has made.
+    #[arg(value_parser = absolute, required_unless_present = "in_place")]
+    pub dir: Option<PathBuf>,
 }
 
 /// How to serve.
@@ -124,6 +172,13 @@ pub struct Serve {
     /// `text` or `json`.
     #[arg(long, env = "FLOTILLA_LOG_FORMAT", default_value = "text", value_parser = ["text", "json"])]
     pub log_format: String,
+}
+
+impl Database {
+    /// The file of the key-encryption key, where none is named.
+    pub fn kek_file(&self, named: Option<&PathBuf>) -> PathBuf {
+        named.cloned().unwrap_or_else(|| self.data_dir.join("kek"))
+    }
 }
 
 /// A directory, as it is from here: Postgres' programs run elsewhere.

@@ -7,8 +7,10 @@
 pub mod app;
 pub mod artifact;
 pub mod auth;
+pub mod backup;
 pub mod config;
 pub mod data_dir;
+pub mod database;
 pub mod grpc;
 pub mod http;
 pub mod index;

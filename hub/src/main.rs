@@ -3,7 +3,7 @@
 use std::{process::ExitCode, time::Duration};
 
 use clap::Parser as _;
-use flotilla_hub::{app, config, trace};
+use flotilla_hub::{app, backup, config, trace};
 use tikv_jemallocator::Jemalloc;
 
 /// What reads many documents at once needs much for a moment. This allocator gives it back; the C library's keeps it in the
@@ -57,6 +57,32 @@ async fn run(command: config::Command) -> anyhow::Result<()> {
             trace::init("text", None)?;
             app::open_store(&database).await?.close().await;
             println!("✔ the schema is up to date");
+            Ok(())
+        }
+        config::Command::Backup(asked) => {
+            trace::init("text", None)?;
+            let manifest = backup::write(&asked).await?;
+            println!(
+                "✔ backup of hub {} written to {}: {}",
+                manifest.trust_domain,
+                asked.dir.display(),
+                manifest.contents()
+            );
+            println!(
+                "► it holds the key-encryption key, which opens every secret in it: keep it as secret as those"
+            );
+            Ok(())
+        }
+        config::Command::Restore(asked) => {
+            trace::init("text", None)?;
+            let restored = backup::restore::restore(&asked).await?;
+            println!(
+                "✔ hub {} has incarnation {} now; start it with `flotilla-hub serve`",
+                restored.trust_domain, restored.incarnation
+            );
+            println!(
+                "► agents come back by themselves and keep what they hold until each app's source was looked at again"
+            );
             Ok(())
         }
         config::Command::Admin {

@@ -33,7 +33,10 @@ pub(crate) fn from_store(error: StoreError) -> Status {
             Status::invalid_argument("the hub's database refuses what was to be written; see the hub's log")
         }
         StoreError::Superseded => Status::unavailable("a newer hub decides; try again"),
-        StoreError::Corrupt { .. } | StoreError::Foreign | StoreError::Migrate(_) => {
+        StoreError::Corrupt { .. }
+        | StoreError::Foreign
+        | StoreError::HalfRestored
+        | StoreError::Migrate(_) => {
             error!(
                 error = &error as &dyn std::error::Error,
                 "the store holds what this hub cannot read"

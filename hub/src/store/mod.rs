@@ -27,6 +27,7 @@ pub mod rendering;
 pub mod replica;
 pub mod report;
 pub mod resource;
+pub mod restore;
 pub mod retention;
 pub mod rollout;
 pub mod session;
@@ -100,6 +101,9 @@ pub enum StoreError {
     /// The database is something else's.
     #[error("the database holds tables, and they are not a hub's: give the hub a database of its own")]
     Foreign,
+    /// A restore into the database did not end.
+    #[error("a restore into this database did not end: run `flotilla-hub restore` again")]
+    HalfRestored,
     /// The schema could not be brought up to date.
     #[error("migrating the database failed")]
     Migrate(#[from] sqlx::migrate::MigrateError),
@@ -157,6 +161,12 @@ impl Store {
         let options = connect::named(options);
         // On a connection of its own: a migration may take as long as it takes.
         let mut connection = PgConnection::connect_with(&options).await?;
+        let is_half: bool = sqlx::query_scalar("SELECT to_regclass('restoring') IS NOT NULL")
+            .fetch_one(&mut connection)
+            .await?;
+        if is_half {
+            return Err(StoreError::HalfRestored);
+        }
         let is_foreign: bool = sqlx::query_scalar(
             "SELECT to_regclass('hub') IS NULL AND EXISTS (
                SELECT FROM pg_tables WHERE schemaname = current_schema() AND tablename <> '_sqlx_migrations')",
@@ -249,6 +259,7 @@ impl Store {
         futures::join!(
             self.ordinary.close(),
             self.planning.close(),
+            self.writing.close(),
             self.fetching.close()
         );
     }

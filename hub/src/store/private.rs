@@ -20,6 +20,7 @@ use std::{
     time::Duration,
 };
 
+pub use programs::clients;
 use rustix::{
     io::Errno,
     process::{Pid, PidfdFlags, WaitOptions, pidfd_open, test_kill_process, waitpid},
@@ -82,6 +83,15 @@ pub enum PrivateError {
         needed: u32,
         /// Those that are installed.
         found: String,
+    },
+    /// The programs that dump and restore are missing.
+    #[error(
+        "the server is PostgreSQL {server}, and no `pg_dump` and `pg_restore` of that version or a newer one are on PATH, in \
+         $FLOTILLA_PG_BIN or under /usr/lib/postgresql; install the package `postgresql-client-{server}`"
+    )]
+    NoClients {
+        /// Version of the server.
+        server: u32,
     },
     /// Running as root and no unprivileged user to drop to.
     #[error(

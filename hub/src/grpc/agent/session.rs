@@ -44,6 +44,8 @@ const NAMED: usize = 5;
 const PROBLEMS: usize = 1000;
 /// What is said of an agent that is ahead of the store: without numbers, which change with each publication.
 const NOT_OF_THIS_STORE: &str = "the store is older than the agent's state, or has another under its number: it was restored from a backup";
+/// What is to be done about it.
+const RESTORE: &str = "stop the hub and give it a new incarnation with `flotilla-hub restore --in-place`";
 /// Changed entries of a state that what they need goes along with; of more it is fetched, in batches.
 const ALONG: usize = 8;
 /// The longest that a state waits for what goes along with it.
@@ -201,9 +203,10 @@ impl Session<'_> {
             "the agent is ahead of this hub's store; nothing is sent"
         );
         let text = format!(
-            "the agent holds generation {agent}, this hub's store {hub}: {NOT_OF_THIS_STORE}, nothing is sent"
+            "the agent holds generation {agent}, this hub's store {hub}: {NOT_OF_THIS_STORE}, nothing is sent; {RESTORE}"
         );
-        self.tell_refusal("AgentAhead", NOT_OF_THIS_STORE.to_owned(), (agent, text));
+        let why = format!("{NOT_OF_THIS_STORE}; {RESTORE}");
+        self.tell_refusal("AgentAhead", why, (agent, text));
     }
 
     /// The next message: changes since what the agent holds, or the whole state.

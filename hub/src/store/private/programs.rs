@@ -56,14 +56,37 @@ pub(super) fn version_of(data: &Path) -> Option<u32> {
     text.trim().split('.').next()?.parse().ok()
 }
 
+/// The programs that dump and restore a database of a server of this version: of the same version, else of the next newer
+/// one that is there, as an older one refuses the server.
+pub async fn clients(server: u32) -> Result<PathBuf, PrivateError> {
+    let has = |dir: &PathBuf| dir.join("pg_dump").is_file() && dir.join("pg_restore").is_file();
+    let mut found = Vec::new();
+    for dir in places().into_iter().filter(has) {
+        if let Some(version) = version_said(&dir.join("pg_dump")).await {
+            found.push((version, dir));
+        }
+    }
+    let fitting = found.iter().filter(|(version, _)| *version >= server);
+    match fitting.min_by_key(|(version, _)| *version) {
+        Some((_, dir)) => Ok(dir.clone()),
+        None => Err(PrivateError::NoClients { server }),
+    }
+}
+
 /// The first of that version; else the first that does not say which it is.
 fn choose(found: &[Programs], needed: u32) -> Option<&Programs> {
     let of = |version: Option<u32>| found.iter().find(move |one| one.version == version);
     of(Some(needed)).or_else(|| of(None))
 }
 
-/// Directories of programs: the one that is named, those on the path, those of packages.
+/// Directories with the programs of a server.
 fn candidates() -> Vec<PathBuf> {
+    let has = |dir: &PathBuf| dir.join("initdb").is_file() && dir.join("pg_ctl").is_file();
+    places().into_iter().filter(has).collect()
+}
+
+/// Directories of programs: the one that is named, those on the path, those of packages.
+fn places() -> Vec<PathBuf> {
     let named = std::env::var_os("FLOTILLA_PG_BIN").map(PathBuf::from);
     let on_path = std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect::<Vec<_>>());
     let mut packaged: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
@@ -82,12 +105,16 @@ fn candidates() -> Vec<PathBuf> {
         .into_iter()
         .chain(on_path.unwrap_or_default())
         .chain(packaged)
-        .filter(|dir| dir.join("initdb").is_file() && dir.join("pg_ctl").is_file())
         .collect()
 }
 
 async fn version(dir: &Path) -> Option<u32> {
-    let mut command = Command::new(dir.join("pg_ctl"));
+    version_said(&dir.join("pg_ctl")).await
+}
+
+/// The major version that a program says it is of.
+async fn version_said(program: &Path) -> Option<u32> {
+    let mut command = Command::new(program);
     command
         .arg("--version")
         .env_clear()
