@@ -20,6 +20,12 @@ const ROOT_LIFETIME: Duration = Duration::days(3650);
 /// Certificates begin a little early: clocks differ.
 const BACKDATE: Duration = Duration::minutes(10);
 
+/// When an agent's certificate was issued, by its validity.
+pub fn issued_at(not_before: OffsetDateTime, not_after: OffsetDateTime) -> OffsetDateTime {
+    // By a tenth of its lifetime at most, which is an eleventh of both.
+    not_before + BACKDATE.min((not_after - not_before) / 11)
+}
+
 /// The authority in force.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,

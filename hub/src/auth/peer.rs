@@ -1,10 +1,15 @@
 //! Who is on the other end: judged above TLS on every call, from the certificate that TLS verified.
 
 use rustls::pki_types::CertificateDer;
+use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
+use super::ca;
 use crate::store::enrol::IdentityRow;
+
+/// What a certificate says is to the second.
+const SECOND: Duration = Duration::SECOND;
 
 /// An agent's certificate, read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +18,24 @@ pub struct PeerCertificate {
     pub cluster: Uuid,
     /// Its serial number.
     pub serial: Vec<u8>,
+    /// SubjectPublicKeyInfo of its key, DER.
+    pub public_key: Vec<u8>,
+    /// When it was issued, to the second.
+    pub issued_at: OffsetDateTime,
+    /// When it runs out.
+    pub expires_at: OffsetDateTime,
+}
+
+/// What an admitted certificate is to its identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// The one in force.
+    Current,
+    /// The next one, in use for the first time: it is to be promoted.
+    Next,
+    /// Of an identity that is as a backup had it: one that this hub has issued since, and does not remember. It is to be
+    /// taken for the current one.
+    SinceBackup,
 }
 
 /// Why a certificate gives no access. Shown to the peer in one shape only.
@@ -49,22 +72,33 @@ pub fn read(leaf: Option<&CertificateDer<'_>>, trust_domain: &str) -> Result<Pee
         .strip_prefix(&format!("spiffe://{trust_domain}/cluster/"))
         .and_then(|id| Uuid::parse_str(id).ok())
         .ok_or(NotAdmitted::NotAnAgent)?;
+    let at = |at: x509_parser::time::ASN1Time| at.to_datetime();
+    let (not_before, not_after) = (
+        at(certificate.validity().not_before),
+        at(certificate.validity().not_after),
+    );
     Ok(PeerCertificate {
         cluster,
         serial: certificate.raw_serial().to_vec(),
+        public_key: certificate.public_key().raw.to_vec(),
+        issued_at: ca::issued_at(not_before, not_after),
+        expires_at: not_after,
     })
 }
 
-/// Judges a certificate by the recorded identity. `Ok(true)`: the next serial is in use for the first time and
-/// is to be promoted.
-pub fn judge(peer: &PeerCertificate, identity: Option<&IdentityRow>) -> Result<bool, NotAdmitted> {
+/// Judges a certificate by the recorded identity.
+pub fn judge(peer: &PeerCertificate, identity: Option<&IdentityRow>) -> Result<Standing, NotAdmitted> {
     let identity = identity
         .filter(|identity| identity.state == "Active")
         .ok_or(NotAdmitted::NotActive)?;
     if identity.serial_current == peer.serial {
-        Ok(false)
+        Ok(Standing::Current)
     } else if identity.serial_next.as_ref() == Some(&peer.serial) {
-        Ok(true)
+        Ok(Standing::Next)
+    } else if identity.of_backup && peer.issued_at > identity.issued_at + SECOND {
+        // Only this hub's authority issues it, and only to whoever held the one before: what was replaced before the
+        // backup is older than what the backup has.
+        Ok(Standing::SinceBackup)
     } else {
         Err(NotAdmitted::Replaced)
     }
@@ -82,6 +116,8 @@ mod tests {
             generation: 1,
             serial_current: vec![1],
             serial_next: Some(vec![2]),
+            of_backup: false,
+            issued_at: OffsetDateTime::UNIX_EPOCH,
             epoch: None,
         }
     }
@@ -90,13 +126,36 @@ mod tests {
         PeerCertificate {
             cluster: Uuid::nil(),
             serial: vec![serial],
+            public_key: Vec::new(),
+            issued_at: OffsetDateTime::UNIX_EPOCH + Duration::HOUR,
+            expires_at: OffsetDateTime::UNIX_EPOCH + Duration::DAY,
         }
     }
 
     #[test]
+    fn a_certificate_that_was_issued_since_the_backup_is_admitted_and_no_older_one() {
+        let of_backup = IdentityRow {
+            of_backup: true,
+            ..identity("Active")
+        };
+        assert_eq!(judge(&peer(3), Some(&of_backup)), Ok(Standing::SinceBackup));
+        assert_eq!(judge(&peer(1), Some(&of_backup)), Ok(Standing::Current));
+        let older = PeerCertificate {
+            issued_at: of_backup.issued_at,
+            ..peer(3)
+        };
+        assert_eq!(judge(&older, Some(&of_backup)), Err(NotAdmitted::Replaced));
+        let suspended = IdentityRow {
+            state: "Suspended".into(),
+            ..of_backup
+        };
+        assert_eq!(judge(&peer(3), Some(&suspended)), Err(NotAdmitted::NotActive));
+    }
+
+    #[test]
     fn only_the_current_and_the_next_serial_are_admitted() {
-        assert_eq!(judge(&peer(1), Some(&identity("Active"))), Ok(false));
-        assert_eq!(judge(&peer(2), Some(&identity("Active"))), Ok(true));
+        assert_eq!(judge(&peer(1), Some(&identity("Active"))), Ok(Standing::Current));
+        assert_eq!(judge(&peer(2), Some(&identity("Active"))), Ok(Standing::Next));
         assert_eq!(
             judge(&peer(3), Some(&identity("Active"))),
             Err(NotAdmitted::Replaced)

@@ -76,13 +76,8 @@ impl Agents {
         };
         let peer = peer::read(leaf(request).as_ref(), &self.trust_domain).map_err(refused)?;
         let identity = self.identities.ask(peer.cluster).await?;
-        let promote = peer::judge(&peer, identity.as_ref()).map_err(refused)?;
-        if promote {
-            self.store
-                .promote_serial(peer.cluster, &peer.serial)
-                .await
-                .map_err(from_store)?;
-        }
+        let standing = peer::judge(&peer, identity.as_ref()).map_err(refused)?;
+        self.store.admitted(&peer, standing).await.map_err(from_store)?;
         let identity = identity.ok_or_else(|| refused(NotAdmitted::NotActive))?;
         Ok(Admitted {
             cluster: peer.cluster,

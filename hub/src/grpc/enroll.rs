@@ -121,8 +121,8 @@ impl EnrollService for Enrolments {
         let identity = self.store.identity(peer.cluster).await.map_err(from_store)?;
         let judged = peer::judge(&peer, identity.as_ref());
         let named = request.cluster_id == peer.cluster.to_string();
-        let promote = match judged {
-            Ok(promote) if named && request.csr.len() <= MAX_FIELD => promote,
+        let standing = match judged {
+            Ok(standing) if named && request.csr.len() <= MAX_FIELD => standing,
             _ => {
                 warn!(cluster.id = %peer.cluster, why = ?judged.err(), "renewal refused");
                 return Err(Status::unauthenticated("not admitted"));
@@ -130,12 +130,7 @@ impl EnrollService for Enrolments {
         };
         let checked = self.check(&request.csr)?;
         // Else the serial in use would be neither the current nor the next one if this reply is lost.
-        if promote {
-            self.store
-                .promote_serial(peer.cluster, &peer.serial)
-                .await
-                .map_err(from_store)?;
-        }
+        self.store.admitted(&peer, standing).await.map_err(from_store)?;
         let renewed = self
             .store
             .renew(

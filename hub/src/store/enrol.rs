@@ -13,7 +13,10 @@ use super::{
     cluster, nudge, nudge_all,
     report::{ConditionRow, write_conditions},
 };
-use crate::auth::seal::Seal;
+use crate::auth::{
+    peer::{PeerCertificate, Standing},
+    seal::Seal,
+};
 
 /// A join token as the store keeps it: never the secret itself.
 pub struct NewToken<'a> {
@@ -84,6 +87,10 @@ pub struct IdentityRow {
     pub serial_current: Vec<u8>,
     /// Serial issued and not yet used.
     pub serial_next: Option<Vec<u8>>,
+    /// It is as a backup had it: what was issued since is not recorded.
+    pub of_backup: bool,
+    /// When the newest recorded certificate was issued.
+    pub issued_at: OffsetDateTime,
     /// Epoch of the stream that holds the cluster; none is open without.
     pub epoch: Option<u64>,
 }
@@ -161,7 +168,7 @@ impl Store {
     pub async fn identities(&self, clusters: &[Uuid]) -> Result<Vec<Option<IdentityRow>>> {
         let rows = sqlx::query!(
             r#"SELECT v.no AS "no!", c.name, c.state, c.cluster_uid, i.generation, i.serial_current, i.serial_next,
-                      s.epoch AS "epoch?"
+                      i.of_backup, i.issued_at, s.epoch AS "epoch?"
                FROM unnest($1::uuid[]) WITH ORDINALITY AS v(id, no)
                JOIN identity i ON i.cluster_id = v.id JOIN cluster c ON c.id = i.cluster_id
                LEFT JOIN session s ON s.cluster_id = c.id AND s.connected"#,
@@ -178,6 +185,8 @@ impl Store {
                 generation: row.generation.unsigned_abs(),
                 serial_current: row.serial_current,
                 serial_next: row.serial_next,
+                of_backup: row.of_backup,
+                issued_at: row.issued_at,
                 epoch: row.epoch.map(i64::unsigned_abs),
             };
             // Numbered from 1.
@@ -238,8 +247,37 @@ impl Store {
         Ok(())
     }
 
+    /// Records what an admitted certificate says of its identity that is not recorded.
+    pub async fn admitted(&self, peer: &PeerCertificate, standing: Standing) -> Result<()> {
+        match standing {
+            Standing::Current => Ok(()),
+            Standing::Next => self.promote_serial(peer.cluster, &peer.serial).await,
+            Standing::SinceBackup => self.take_over(peer).await,
+        }
+    }
+
+    /// Makes a certificate that was issued since the backup the current one, unless a later one is by now.
+    async fn take_over(&self, peer: &PeerCertificate) -> Result<()> {
+        let mut tx = self.pool().begin().await?;
+        sqlx::query!(
+            "UPDATE identity SET serial_current = $2, serial_next = NULL, public_key = $3, issued_at = $4, expires_at = $5
+             WHERE cluster_id = $1 AND of_backup AND issued_at < $4",
+            peer.cluster,
+            peer.serial,
+            peer.public_key,
+            peer.issued_at,
+            peer.expires_at
+        )
+        .execute(&mut *tx)
+        .await?;
+        let object = format!("cluster/{}", peer.cluster);
+        audit(&mut tx, "agent", "renewed.since-backup", &object).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
     /// The first use of the next serial makes it the current one.
-    pub async fn promote_serial(&self, cluster_id: Uuid, serial: &[u8]) -> Result<()> {
+    async fn promote_serial(&self, cluster_id: Uuid, serial: &[u8]) -> Result<()> {
         sqlx::query!(
             "UPDATE identity SET serial_current = $2, serial_next = NULL
              WHERE cluster_id = $1 AND serial_next = $2",
@@ -266,9 +304,10 @@ impl Store {
         let renewed = sqlx::query_scalar!(
             r#"UPDATE identity SET generation = $2 + 1, public_key = $4,
                     serial_next = CASE WHEN generation = $2 + 1 AND public_key = $4 THEN serial_next ELSE $3 END,
-                    issued_at = now(), expires_at = now() + make_interval(secs => $5)
+                    issued_at = now(), expires_at = now() + make_interval(secs => $5), of_backup = false
              WHERE cluster_id = $1
-               AND (generation = $2 OR (generation = $2 + 1 AND serial_next IS NOT NULL))
+               -- Since a backup it may have been renewed any number of times.
+               AND (generation = $2 OR (generation = $2 + 1 AND serial_next IS NOT NULL) OR (of_backup AND generation < $2))
                AND EXISTS (SELECT 1 FROM cluster WHERE id = $1 AND state = 'Active')
              RETURNING serial_next AS "serial!""#,
             cluster_id,
