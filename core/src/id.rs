@@ -5,6 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
+use crate::digest::Digest;
+
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -43,6 +45,33 @@ id! {
 id! {
     /// One app on one target cluster.
     UnitId
+}
+
+/// How an app is named, whatever its uid: it has the same units when it is made again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AppName<'a> {
+    /// The cluster in whose scope it is, or that of the fleet.
+    pub scope: Uuid,
+    /// API group.
+    pub group: &'a str,
+    /// Kind.
+    pub kind: &'a str,
+    /// Namespace.
+    pub namespace: &'a str,
+    /// Name.
+    pub name: &'a str,
+}
+
+impl UnitId {
+    /// The unit of an app in a cluster. Those of one app stand together, as they are written together.
+    pub fn of(cluster: ClusterId, app: AppName<'_>) -> Self {
+        let named = Digest::of_json("unit", &(app.scope, app.group, app.kind, app.namespace, app.name));
+        let placed = Digest::of_json("unit", &(named, cluster));
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&named.as_bytes()[..8]);
+        bytes[8..].copy_from_slice(&placed.as_bytes()[..8]);
+        Self(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+    }
 }
 
 /// A UID as the API server gives it: a text that is a UUID, and is kept as one where it is written as one. There are
@@ -122,5 +151,57 @@ mod uid_tests {
             assert_eq!(serde_json::from_str::<Uid>(&json).expect("readable"), uid);
         }
         assert!(size_of::<Option<Uid>>() <= 24);
+    }
+}
+
+#[cfg(test)]
+mod unit_tests {
+    use super::*;
+
+    #[test]
+    fn an_app_that_is_made_again_has_the_same_units_and_no_other_app_has_them() {
+        let app = AppName {
+            scope: Uuid::nil(),
+            group: "kustomize.toolkit.fluxcd.io",
+            kind: "Kustomization",
+            namespace: "apps",
+            name: "web",
+        };
+        let of = |cluster, app| UnitId::of(ClusterId(Uuid::from_u128(cluster)), app);
+        // Hubs and agents store it: it stays what it is.
+        assert_eq!(of(1, app).to_string(), "f246f3b0-4cd1-8b21-81af-58d0a9b01ae7");
+        let others = [
+            of(2, app),
+            of(1, AppName { name: "other", ..app }),
+            of(
+                1,
+                AppName {
+                    namespace: "other",
+                    ..app
+                },
+            ),
+            of(
+                1,
+                AppName {
+                    kind: "HelmRelease",
+                    ..app
+                },
+            ),
+            of(
+                1,
+                AppName {
+                    group: "other",
+                    ..app
+                },
+            ),
+            of(
+                1,
+                AppName {
+                    scope: Uuid::from_u128(1),
+                    ..app
+                },
+            ),
+        ];
+        assert!(others.iter().all(|other| *other != of(1, app)), "{others:?}");
     }
 }

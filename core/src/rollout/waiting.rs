@@ -99,6 +99,9 @@ pub enum Waiting {
         /// What went wrong.
         message: String,
     },
+    /// The hub was restored from a backup, and the app's source was not looked at since: what is recorded may be older than
+    /// what its units have.
+    Restored,
     /// No cluster matches the placements.
     NoClusterMatches,
     /// Neither a placement nor a kubeConfig says where to.
@@ -121,7 +124,7 @@ pub struct Other {
 impl Waiting {
     /// Whether it passes by itself, and nothing has failed.
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::RendererBusy)
+        matches!(self, Self::RendererBusy | Self::Restored)
     }
 
     /// Condition reason: one word, as Flux has it where it has one.
@@ -137,6 +140,7 @@ impl Waiting {
             | Self::NotOnHub { .. } => "NotSupported",
             Self::Claimed { .. } | Self::OverridesDiffer { .. } => "Conflict",
             Self::Unreadable { .. } | Self::Failed { .. } => "ReconciliationFailed",
+            Self::Restored => "Progressing",
             Self::NoClusterMatches => "NoClusterMatches",
             Self::NoTarget => "NoTarget",
             Self::Other(other) => &other.reason,
@@ -181,6 +185,11 @@ impl Waiting {
                 second,
             } => format!("placements {first} and {second} give different overrides for cluster {cluster}"),
             Self::Unreadable { object, message } => format!("{object} cannot be read: {message}"),
+            Self::Restored => {
+                "the hub was restored from a backup and has not looked at the source since; what is deployed \
+                               stays as it is"
+                    .to_owned()
+            }
             Self::NoClusterMatches => "no cluster matches the placements".to_owned(),
             Self::NoTarget => "no Placement names this app; add one that chooses its clusters".to_owned(),
             Self::Other(other) => other.reason.clone(),
@@ -254,6 +263,7 @@ mod tests {
             Waiting::NoClusterMatches,
             Waiting::NoTarget,
             Waiting::RendererBusy,
+            Waiting::Restored,
             Waiting::Other(Other {
                 reason: format!("Newer{}", text()),
                 params: json!({ "a": text(), "b": [1, { "c": text() }] }),
@@ -262,7 +272,7 @@ mod tests {
     }
 
     /// Names of the variants in the order of `reasons`: a renamed one would be unknown to what is stored.
-    const STORED: [&str; 17] = [
+    const STORED: [&str; 18] = [
         "SourceNotFound",
         "NoArtifact",
         "ArtifactFailed",
@@ -280,6 +290,7 @@ mod tests {
         "NoClusterMatches",
         "NoTarget",
         "RendererBusy",
+        "Restored",
     ];
 
     /// Texts that a form made of words would trip over, and random ones.

@@ -70,6 +70,8 @@ impl Store {
                SELECT DISTINCT 'unpublished', u.cluster_id FROM unpublished u
                WHERE u.at <= now() - make_interval(secs => $2)
                  AND NOT EXISTS (SELECT FROM desired d WHERE d.cluster_id = u.cluster_id AND d.incarnation > $1)
+                 AND NOT ((SELECT EXISTS (SELECT FROM unconfirmed)) AND EXISTS (
+                   SELECT FROM unit w JOIN unconfirmed c ON c.uid = w.app_uid WHERE w.id = u.unit_id))
                UNION ALL
                SELECT 'unpublished', cluster_id FROM desired WHERE incarnation < $1
                UNION ALL

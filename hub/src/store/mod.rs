@@ -7,6 +7,7 @@ pub mod apply;
 pub mod authority;
 pub mod claim;
 pub mod cluster;
+mod confirmed;
 mod connect;
 pub mod content;
 pub mod due;

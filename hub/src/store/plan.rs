@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use flotilla_core::{
     claim::Claims,
     digest::Digest,
-    id::{ClusterId, UnitId},
+    id::{AppName, ClusterId, UnitId},
     rollout::{
         plan::{Cause, Current, Next, Planned},
         waiting::Waiting,
@@ -18,9 +18,7 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::{
-    Connection, Result, Store, StoreError, Topic, Wakes,
-    authority::new_uuid,
-    claim,
+    Connection, Result, Store, StoreError, Topic, Wakes, claim, confirmed,
     content::{Blob, Prepared, put_config_values},
     rollout::{self, Turned},
     session::signed,
@@ -43,6 +41,11 @@ pub struct AppPlan {
     pub generation: i64,
     /// The last change that has the app planned; `None`: it was planned since.
     pub due: Option<i64>,
+    /// The hub was restored from a backup, and nothing has confirmed since what is recorded of the app: none of its units
+    /// is published.
+    pub is_unconfirmed: bool,
+    /// That holds for some source or app.
+    pub is_any_unconfirmed: bool,
     /// Units as recorded.
     pub units: Vec<Current>,
 }
@@ -54,6 +57,8 @@ struct Head {
     generation: i64,
     due: Option<i64>,
     superseded: bool,
+    unconfirmed: bool,
+    any_unconfirmed: bool,
     /// Its mark was taken for this hub.
     held: bool,
     /// It is rendered from what its source has now.
@@ -64,6 +69,8 @@ struct Head {
 pub struct Commit<'a> {
     /// The app.
     pub app_uid: Uuid,
+    /// What it is called: a unit that it gets is named by that.
+    pub app: AppName<'a>,
     /// What the plan was made from.
     pub recorded: &'a AppPlan,
     /// Generation of the app's spec the plan is about.
@@ -80,6 +87,8 @@ pub struct Commit<'a> {
     pub content: Option<Digest>,
     /// Why nothing, or not everything, moves.
     pub waiting: &'a [Waiting],
+    /// It confirms what is recorded of the app since the hub was restored: its units are published from now on.
+    pub confirms: bool,
     /// The request that is handled by this.
     pub handled: &'a str,
     /// What must still be so; `None`: nothing but that no other plan was committed.
@@ -99,7 +108,7 @@ pub struct Unchanged {
 impl Commit<'_> {
     /// Whether what is recorded would become another.
     pub fn changes_anything(&self) -> bool {
-        self.is_shown() || !self.planned.units.is_empty()
+        self.is_shown() || self.confirms || !self.planned.units.is_empty()
     }
 
     /// Whether what is shown of the app itself changes.
@@ -136,6 +145,8 @@ impl Store {
                SELECT coalesce(p.version, 0) AS "version!", coalesce(p.waiting, '[]') AS "waiting!: Json<Vec<Waiting>>",
                       coalesce(p.observed_generation, 0) AS "generation!", d.change AS "due?",
                       superseded($2) AS "superseded!", EXISTS (SELECT FROM held) AS "held!",
+                      EXISTS (SELECT FROM unconfirmed WHERE uid = $1) AS "unconfirmed!",
+                      EXISTS (SELECT FROM unconfirmed) AS "any_unconfirmed!",
                       -- What failed, or waits for its time, is looked at though nothing has changed.
                       EXISTS (SELECT FROM app_input i JOIN input_at t ON t.input_key = i.input_key AND t.newest
                                 JOIN rendering x ON x.digest = t.rendering AND x.state = 'Done'
@@ -191,6 +202,8 @@ impl Store {
             waiting: head.waiting.0,
             generation: head.generation,
             due: head.due,
+            is_unconfirmed: head.unconfirmed,
+            is_any_unconfirmed: head.any_unconfirmed,
             units,
         })
     }
@@ -221,7 +234,7 @@ impl Store {
             .planned
             .units
             .iter()
-            .map(|unit| unit.id.map_or_else(new_uuid, |id| id.0))
+            .map(|unit| unit.id.unwrap_or_else(|| UnitId::of(unit.cluster, commit.app)).0)
             .collect();
         let mut units: Vec<(Uuid, &Next)> = ids.into_iter().zip(&commit.planned.units).collect();
         // In one order for all writers.
@@ -236,11 +249,14 @@ impl Store {
         if !new.is_empty() {
             claim::check(&mut tx, commit.app_uid, commit.claims, &new).await?;
         }
-        let published: Vec<Uuid> = units
+        let mut published: Vec<Uuid> = units
             .iter()
             .filter(|(_, unit)| is_published(unit))
             .map(|(_, unit)| unit.cluster.0)
             .collect();
+        if commit.confirms {
+            published = confirmed::app(&mut tx, commit.app_uid).await?;
+        }
         let shown: &[Uuid] = match units.is_empty() && !commit.is_shown() {
             true => &[],
             false => &[commit.app_uid],

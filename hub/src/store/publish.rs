@@ -311,6 +311,9 @@ async fn lock(
            taken AS (
              DELETE FROM unpublished n USING (
                SELECT m.cluster_id, m.unit_id FROM locked l JOIN unpublished m ON m.cluster_id = l.cluster_id
+               -- What only a backup says is not published: the agent may have what is newer.
+               WHERE NOT ((SELECT EXISTS (SELECT FROM unconfirmed)) AND EXISTS (
+                 SELECT FROM unit u JOIN unconfirmed c ON c.uid = u.app_uid WHERE u.id = m.unit_id))
                ORDER BY 1, 2 FOR UPDATE OF m) AS t
              WHERE (n.cluster_id, n.unit_id) = (t.cluster_id, t.unit_id) RETURNING n.cluster_id, n.unit_id)
            SELECT l.cluster_id, l.generation, l.root, l.former AS "former!", t.units AS "units?"

@@ -1,6 +1,7 @@
 //! Configured objects: reading them, and what commands and tasks write onto them.
 
 use flotilla_api::Kind;
+use flotilla_core::id::AppName;
 use serde_json::Value;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -71,6 +72,17 @@ macro_rules! resources {
 }
 
 impl ResourceRow {
+    /// What units of it are named by, if it is an app.
+    pub fn as_app(&self) -> AppName<'_> {
+        AppName {
+            scope: self.scope,
+            group: &self.api_group,
+            kind: &self.kind,
+            namespace: &self.namespace,
+            name: &self.name,
+        }
+    }
+
     /// Whether reconciliation is suspended: by command, else by the spec.
     pub fn is_suspended(&self) -> bool {
         self.suspended

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    Connection, Result, Store, StoreError, Topic, Wakes,
+    Connection, Result, Store, StoreError, Topic, Wakes, confirmed,
     reference::Reference,
     rendering::{Changes, move_inputs, restore},
     resource::Condition,
@@ -88,6 +88,8 @@ pub struct SourceOutcome<'a> {
     pub former: Option<i64>,
     /// A new revision, if one was fetched, and what it may change.
     pub revision: Option<(NewRevision<'a>, Changes)>,
+    /// The remote was seen: what is recorded is what it has.
+    pub is_seen: bool,
     /// The artifact of the present revision is here again: who waits for it is woken.
     pub restored: bool,
     /// Conditions to show.
@@ -214,28 +216,31 @@ impl Store {
             Some((new, _)) => Some(insert_revision(&mut tx, outcome.uid, new).await?),
             None => None,
         };
-        let done = sqlx::query!(
-            "INSERT INTO source_state (uid, version, revision_id, observed_generation, last_probe, next_probe, failures)
+        let confirmed = sqlx::query_scalar!(
+            r#"WITH confirmed AS (DELETE FROM unconfirmed WHERE uid = $1 AND $8 RETURNING uid)
+             INSERT INTO source_state (uid, version, revision_id, observed_generation, last_probe, next_probe, failures)
              SELECT $1, $6::bigint + 1, $2, $3, now(), now() + make_interval(secs => $4), $5
              FROM resource WHERE uid = $1 AND generation = $7
              ON CONFLICT (uid) DO UPDATE SET version = $6::bigint + 1,
                revision_id = coalesce($2, source_state.revision_id),
                observed_generation = $3, last_probe = now(), next_probe = now() + make_interval(secs => $4),
                failures = $5
-             WHERE source_state.version = $6::bigint",
+             WHERE source_state.version = $6::bigint
+             RETURNING EXISTS (SELECT FROM confirmed) AS "confirmed!""#,
             outcome.uid,
             revision_id,
             outcome.generation,
             outcome.next_seconds,
             outcome.failures,
             outcome.version,
-            outcome.spec
+            outcome.spec,
+            outcome.is_seen
         )
-        .execute(&mut *tx)
+        .fetch_optional(&mut *tx)
         .await?;
-        if done.rows_affected() == 0 {
+        let Some(is_confirmed) = confirmed else {
             return Err(StoreError::Conflict("the source's state"));
-        }
+        };
         let shown = show(&mut tx, outcome).await?;
         let mut apps = Vec::new();
         if let (Some(id), Some((new, changes))) = (revision_id, &outcome.revision) {
@@ -250,6 +255,9 @@ impl Store {
             .await?;
         } else if outcome.restored {
             apps = restore(&mut tx, outcome.uid).await?;
+        }
+        if is_confirmed {
+            apps.extend(confirmed::apps_of(&mut tx, outcome.uid).await?);
         }
         // An unchanged probe wakes nobody; this is for who watches.
         let watched = [outcome.uid];

@@ -120,6 +120,11 @@ async fn reconcile_app(
         // Where it belongs is not known: nothing is planned.
         Err(problem) => return hold(context, app, recorded, vec![problem]).await,
     };
+    // What is recorded of its source is of a backup: planned from that, it would go back in time, also where the app is new
+    // to this hub and not to its clusters.
+    if recorded.is_any_unconfirmed && context.store.awaits_source(app.uid).await? {
+        return hold(context, app, recorded, vec![Waiting::Restored]).await;
+    }
     let unsupported = app.not_supported.iter().map(|what| Waiting::NotSupported {
         object: None,
         what: what.clone(),
@@ -184,6 +189,7 @@ async fn reconcile_app(
     let admitted = input.admission.admitted();
     let commit = Commit {
         app_uid: app.uid,
+        app: app.as_app(),
         recorded,
         generation: app.generation,
         planned: &decision.planned,
@@ -192,6 +198,8 @@ async fn reconcile_app(
         revision_id: admitted.map(|admitted| admitted.revision),
         content: admitted.map(|admitted| admitted.content),
         waiting: &decision.waiting,
+        // One that is held keeps what the backup says, which is not what its units have.
+        confirms: recorded.is_unconfirmed && admitted.is_some(),
         handled: &app.requested_at,
         unchanged: Some(Unchanged {
             mark,
@@ -247,6 +255,7 @@ async fn hold(
 ) -> anyhow::Result<Outcome> {
     let held = Commit {
         app_uid: app.uid,
+        app: app.as_app(),
         recorded,
         generation: app.generation,
         planned: &Planned::default(),
@@ -255,6 +264,7 @@ async fn hold(
         revision_id: None,
         content: None,
         waiting: &waiting,
+        confirms: false,
         handled: &app.requested_at,
         unchanged: Some(Unchanged {
             mark: None,

@@ -87,12 +87,13 @@ pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> 
             }
         }
     };
+    let is_seen = matches!(look, Look::Same | Look::Fetched(_));
     let next = next(&asked, &recorded.state, look, now(), random());
     // While it goes on waiting there is nothing to write.
     if next.state.waiting.is_some() && next.state.is_shown_as(&recorded.state) {
         return Ok(Outcome::After(next.wait));
     }
-    commit(context, &object, &recorded, &next, fetched.as_ref()).await?;
+    commit(context, &object, &recorded, &next, fetched.as_ref(), is_seen).await?;
     Ok(Outcome::After(next.wait))
 }
 
@@ -264,6 +265,7 @@ async fn commit(
     recorded: &Recorded,
     next: &Next,
     fetched: Option<&Fetched>,
+    is_seen: bool,
 ) -> anyhow::Result<()> {
     let present = next.state.present.as_ref();
     let revision = match (fetched, present) {
@@ -292,6 +294,7 @@ async fn commit(
                 Some(_) => &object.handled_at,
                 None => &object.requested_at,
             },
+            is_seen,
             restored: next.is_restored,
             former: recorded.revision.as_ref().map(|one| one.id),
             revision,

@@ -298,6 +298,19 @@ impl Hub {
         end(&mut self.process).await;
     }
 
+    /// Starts it again after it has ended, at another address.
+    pub(crate) async fn start_again(&mut self) {
+        let dir = self.world.dir.path().to_owned();
+        self.process = spawn(&self.world, &dir, &Setting::default()).await;
+        serving(&dir, &mut self.process).await;
+        let log = self.log();
+        let address = log
+            .split("grpc=")
+            .nth(1)
+            .and_then(|rest| rest.split_whitespace().next());
+        self.endpoint = format!("https://{}", address.expect("an address"));
+    }
+
     /// Starts this one again that has ended.
     pub(crate) async fn again(&self, mut other: Other, setting: &Setting) -> Other {
         let _ = other.process.kill();

@@ -34,6 +34,7 @@ async fn record(store: &Store, source: Uuid, version: i64, revision: &str) -> Re
                 },
                 Changes::Anything,
             )),
+            is_seen: true,
             restored: false,
             conditions: &[],
             next_seconds: 3600.0,

@@ -27,6 +27,7 @@ mod removal;
 mod renderings;
 mod replicas;
 mod reports;
+mod restored;
 mod retention;
 mod rollouts;
 mod s3;

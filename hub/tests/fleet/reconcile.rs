@@ -42,7 +42,7 @@ fn reference(kind: &str, name: &str) -> ResourceRef {
 
 impl Fleet {
     /// A source with one object, an app of it, and where it goes.
-    async fn deploy(&self, placement: &str) -> GitRepo {
+    pub(crate) async fn deploy(&self, placement: &str) -> GitRepo {
         let repository = self
             .repository("a", &[("app/x.yaml", &config_map("x", "0"))])
             .await;
@@ -75,7 +75,7 @@ impl Fleet {
         told
     }
 
-    async fn end(&self, kind: &str, name: &str, with_source: bool) -> ReconcileProgress {
+    pub(crate) async fn end(&self, kind: &str, name: &str, with_source: bool) -> ReconcileProgress {
         self.reconcile(kind, name, with_source)
             .await
             .pop()

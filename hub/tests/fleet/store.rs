@@ -31,7 +31,7 @@ use serde_json::json;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use crate::world::{INCARNATION, Object, World, resource, secret};
+use crate::world::{INCARNATION, Object, World, named, resource, secret};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const CANARY: &str = "cAnArY-7f3a9c1e5b2d8046-zq";
@@ -838,6 +838,7 @@ async fn a_reason_to_wait_of_an_app_without_units_wakes_who_watches() {
     let waiting = [Waiting::NoClusterMatches];
     let commit = Commit {
         app_uid: app,
+        app: named(app),
         recorded: &recorded,
         generation: 1,
         planned: &Planned::default(),
@@ -846,6 +847,7 @@ async fn a_reason_to_wait_of_an_app_without_units_wakes_who_watches() {
         revision_id: None,
         content: None,
         waiting: &waiting,
+        confirms: false,
         handled: "",
         unchanged: None,
     };

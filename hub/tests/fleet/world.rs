@@ -13,7 +13,7 @@ use flotilla_core::{
     content::{Content, Form, ObjectEntry, Objects, object_digest},
     digest::Digest,
     fleet::placement::Chosen,
-    id::ClusterId,
+    id::{AppName, ClusterId},
     object::ObjectKey,
     rollout::{
         admission::End,
@@ -101,6 +101,17 @@ pub(crate) struct Gathered {
     admitted: Admitted,
     claims: Claims,
     pub(crate) unchanged: Option<Unchanged>,
+}
+
+/// The name of an app, for its units: as good as any that differs from all others.
+pub(crate) fn named(app: Uuid) -> AppName<'static> {
+    AppName {
+        scope: app,
+        group: "",
+        kind: "",
+        namespace: "",
+        name: "",
+    }
 }
 
 pub(crate) fn resource(kind: &str, name: &str, spec: Value) -> NewResource {
@@ -216,6 +227,7 @@ impl World {
                 spec: 1,
                 generation: 1,
                 handled: "",
+                is_seen: true,
                 restored: false,
                 former: state.and_then(|state| state.revision).map(|one| one.id),
                 revision: Some((
@@ -428,6 +440,7 @@ impl World {
     ) -> Result<Vec<Turned>, StoreError> {
         let commit = Commit {
             app_uid: gathered.app,
+            app: named(gathered.app),
             recorded: &gathered.recorded,
             generation,
             planned: &gathered.planned,
@@ -436,6 +449,7 @@ impl World {
             revision_id: Some(gathered.admitted.revision),
             content: Some(gathered.admitted.content),
             waiting: &[],
+            confirms: gathered.recorded.is_unconfirmed,
             handled: "",
             unchanged: gathered.unchanged,
         };
