@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use flotilla_hub::store::{private::PrivatePostgres, restore};
+use flotilla_hub::store::{
+    private::{PrivatePostgres, clients},
+    restore,
+};
 use flotilla_testkit::{TestDb, wait_until};
 use sqlx::{Connection as _, PgConnection, postgres::PgConnectOptions};
 
@@ -305,6 +308,43 @@ async fn no_hub_starts_where_a_restore_did_not_end_and_the_same_restore_ends_it(
     assert_eq!(look(&mut connection).await, half);
     let said = refused(&elsewhere, url, &["restore", "--in-place"]);
     assert!(said.contains("restore DIR"), "{said}");
+    done(&elsewhere, url, &served.restore(&[]));
+    assert!(hub_of(&mut connection).await.1 > before);
+    Serving::start(&elsewhere, url).await.stop();
+}
+
+#[tokio::test]
+async fn a_restore_that_is_killed_with_yesterdays_tables_in_place_leaves_no_hub_that_starts() {
+    let served = Served::new().await;
+    let fresh = TestDb::create().await.expect("a database");
+    let url = Some(fresh.url());
+    let elsewhere = served.place.path().join("elsewhere");
+    let mut connection = connected(fresh.url()).await;
+    let place = restore::place(&mut connection).await.expect("read");
+    let real = clients(place.server).await.expect("installed");
+    // It does what it is to do, and then whoever has called it is gone.
+    let programs = served.place.path().join("programs");
+    std::fs::create_dir(&programs).expect("made");
+    std::os::unix::fs::symlink(real.join("pg_dump"), programs.join("pg_dump")).expect("linked");
+    let script = format!(
+        "#!/bin/sh\n'{}' \"$@\" && kill -9 $PPID\n",
+        real.join("pg_restore").display()
+    );
+    std::fs::write(programs.join("pg_restore"), script).expect("written");
+    let executable = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(programs.join("pg_restore"), executable).expect("executable");
+    let killed = hub(&elsewhere, url, &served.restore(&[]))
+        .env("FLOTILLA_PG_BIN", &programs)
+        .output()
+        .expect("it runs");
+    assert!(!killed.status.success() && killed.stderr.is_empty(), "{killed:?}");
+    let (_, before) = hub_of(&mut connection).await;
+    let found = restore::found(&mut connection).await.expect("read");
+    assert!(matches!(found, restore::Found::Half { .. }), "{found:?}");
+    for command in [&["serve"][..], &["backup", text(&elsewhere.join("other"))]] {
+        let said = refused(&elsewhere, url, command);
+        assert!(said.contains("did not end"), "{said}");
+    }
     done(&elsewhere, url, &served.restore(&[]));
     assert!(hub_of(&mut connection).await.1 > before);
     Serving::start(&elsewhere, url).await.stop();
