@@ -8,8 +8,8 @@ use std::{
 
 use flotilla_core::unit::{Entry, root};
 use flotilla_proto::agent::v1::{
-    AgentMessage, Chunk, ClusterCondition, ContentKind, Desired, Encoding, FetchRequest, RefusedReason,
-    ReportAck, UnitEntry,
+    AgentMessage, Chunk, ClusterCondition, ClusterConditionKind, ContentKind, Desired, Encoding,
+    FetchRequest, RefusedReason, ReportAck, UnitEntry,
     agent_service_server::{AgentService, AgentServiceServer},
 };
 use serde_json::{Value, json};
@@ -172,6 +172,8 @@ struct World {
     is_still: tokio::sync::watch::Sender<bool>,
     ended: tokio::task::JoinHandle<Result<(), SessionError>>,
     /// What the last condition said.
+    /// Of what it is offered.
+    incarnation: u64,
     last_condition_ok: bool,
     /// Whether each event that was told warns, its reason and its unit.
     events: Vec<(bool, String, Vec<u8>)>,
@@ -238,6 +240,7 @@ impl World {
             cells,
             is_still,
             ended,
+            incarnation: 1,
             last_condition_ok: true,
             events: Vec::new(),
             along: Vec::new(),
@@ -277,7 +280,7 @@ impl World {
     ) {
         let digests = all.iter().map(|(unit, bytes)| (*unit, Entry::digest_of(bytes)));
         let desired = Desired {
-            incarnation: 1,
+            incarnation: self.incarnation,
             generation,
             epoch: 1,
             root: root(digests).as_bytes().to_vec().into(),
@@ -479,6 +482,27 @@ async fn while_a_large_unit_hangs_the_stream_is_read_and_other_units_are_accepte
         }
     }
     assert!(!world.ended.is_finished());
+}
+
+#[tokio::test]
+async fn units_that_a_restored_hub_does_not_name_are_told_by_name_until_it_does() {
+    let mut world = World::new().await;
+    let entry = world.entry(1, 1, &[config("one", "1")]).await;
+    let all = std::slice::from_ref(&entry);
+    world.desire(9, None, all, all).await;
+    assert_eq!(world.accepted(1).await, 9);
+    world.incarnation = 2;
+    world.desire(4, None, &[], &[]).await;
+    let told = world.condition().await;
+    assert_eq!((told.kind(), told.ok), (ClusterConditionKind::Units, false));
+    assert!(
+        told.message.starts_with("UnknownToHub: ") && told.message.contains("Kustomization/apps/app-1"),
+        "{}",
+        told.message
+    );
+    world.desire(5, Some(4), all, all).await;
+    let told = world.condition().await;
+    assert_eq!((told.kind(), told.ok), (ClusterConditionKind::Units, true));
 }
 
 #[tokio::test]
