@@ -1,4 +1,7 @@
-//! The removal of a unit as data: what is to become of its objects, and who has allowed that. Nothing here decides it.
+//! The removal of a unit as data: what is to become of its objects, and who has allowed that. What the hub permits is decided
+//! in [`clearing`].
+
+pub mod clearing;
 
 use serde::{Deserialize, Serialize};
 

@@ -153,7 +153,14 @@ impl Record {
     pub fn leave(&mut self, left: Left) -> bool {
         let is_news = self.left.is_none();
         self.state = State::PendingRemoval;
-        self.left.get_or_insert_with(|| Box::new(left));
+        // A later version is one of a history that the hub has lost.
+        if self
+            .left
+            .as_ref()
+            .is_none_or(|known| known.version > left.version)
+        {
+            self.left = Some(Box::new(left));
+        }
         is_news
     }
 

@@ -2,6 +2,7 @@
 
 pub mod admission;
 pub mod plan;
+pub mod removal;
 pub mod waiting;
 
 #[cfg(test)]

@@ -142,6 +142,8 @@ pub enum Cause {
     Suspend,
     /// No longer chosen.
     Unplaced,
+    /// Its app is to be deleted.
+    Deleted,
     /// Ownership of an object changed.
     Ownership,
     /// Somebody asked for a reconciliation.
@@ -160,6 +162,7 @@ impl Cause {
             Self::Settings => "settings",
             Self::Suspend => "suspend",
             Self::Unplaced => "unplaced",
+            Self::Deleted => "deleted",
             Self::Ownership => "ownership",
             Self::Request => "request",
             Self::Waiting => "waiting",
@@ -196,11 +199,12 @@ pub fn plan(input: &Input) -> Planned {
         units.extend(next.filter(|next| current.get(cluster).is_none_or(|unit| differs(unit, next))));
     }
     for (cluster, unit) in &current {
-        // A removal that was decided goes on whatever placements say, until the cluster is chosen again.
-        if chosen.contains_key(cluster) || matches!(unit.state, UnitState::Removing(_)) {
+        if chosen.contains_key(cluster) {
             continue;
         }
-        let next = match input.unreadable.get(cluster) {
+        // The app was to be deleted, and is not any more: what is left of it stays.
+        let is_removed = matches!(unit.state, UnitState::Removing(_));
+        let next = match input.unreadable.get(cluster).filter(|_| !is_removed) {
             Some(why) => Next {
                 waiting: vec![why.clone()],
                 ..unchanged(unit)
@@ -263,10 +267,14 @@ fn keep_or_move(input: &Input, chosen: &Chosen, unit: &Current) -> Next {
     let Some(variables) = layers(input, chosen) else {
         let conflict = chosen.overrides.as_ref().err();
         let waiting = conflict.map(|conflict| overrides_differ(chosen, conflict));
-        return Next {
+        let mut next = Next {
             waiting: waiting.into_iter().collect(),
             ..unchanged(unit)
         };
+        if matches!(next.state, UnitState::Removing(_)) {
+            (next.state, next.cause) = (UnitState::Detached, Cause::Unplaced);
+        }
+        return next;
     };
     // A suspended app follows neither its source nor its spec until it is resumed.
     if input.suspended {

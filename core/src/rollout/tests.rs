@@ -317,17 +317,20 @@ fn placements_in_conflict_leave_the_unit_as_it_is_and_say_so() {
     assert_eq!(unplaced(&input), []);
 }
 
+/// Its app was to be deleted, and is planned as any other again.
 #[test]
-fn a_removal_that_was_decided_stays_until_its_cluster_is_chosen_again() {
+fn a_unit_whose_app_is_wanted_again_keeps_what_is_left_wherever_it_is() {
     let mut input = input();
     step(&mut input);
-    input.units[0].state = UnitState::Removing(REMOVAL);
+    let removing = |input: &mut Input| input.units[0].state = UnitState::Removing(REMOVAL);
     let gone = input.chosen.remove(0);
-    assert_eq!(step(&mut input), Planned::default());
+    let state = |input: &mut Input| step(input).units[0].state.clone();
+    removing(&mut input);
+    assert_eq!(state(&mut input), UnitState::Detached);
     // Also where it is not known whether it is chosen, or placements are in conflict over it.
-    let why = Waiting::NoArtifact;
-    input.unreadable = BTreeMap::from([(gone.id, why)]);
-    assert_eq!(step(&mut input), Planned::default());
+    removing(&mut input);
+    input.unreadable = BTreeMap::from([(gone.id, Waiting::NoArtifact)]);
+    assert_eq!(state(&mut input), UnitState::Detached);
     input.unreadable.clear();
     let conflict = OverrideConflict {
         first: "a".into(),
@@ -337,9 +340,11 @@ fn a_removal_that_was_decided_stays_until_its_cluster_is_chosen_again() {
         overrides: Err(conflict),
         ..gone.clone()
     });
-    assert_eq!(step(&mut input).units[0].state, UnitState::Removing(REMOVAL));
+    removing(&mut input);
+    assert_eq!(state(&mut input), UnitState::Detached);
     *input.chosen.last_mut().expect("there") = gone;
-    assert_eq!(step(&mut input).units[0].state, UnitState::Active);
+    removing(&mut input);
+    assert_eq!(state(&mut input), UnitState::Active);
 }
 
 #[test]

@@ -284,7 +284,7 @@ impl State {
 
     fn judge_condition(&self, now: Mono) -> Condition {
         match &self.entry.state {
-            UnitState::Active => {}
+            UnitState::Active | UnitState::Removing(_) => {}
             UnitState::Suspended => {
                 return Condition::new(
                     Ready::Unknown,
@@ -294,13 +294,6 @@ impl State {
             }
             UnitState::Detached => {
                 return Condition::new(Ready::Unknown, "Detached", "let go: kept as it is, not enforced");
-            }
-            UnitState::Removing(_) => {
-                return Condition::new(
-                    Ready::False,
-                    "NotSupported",
-                    "removal is not supported by this agent: kept as it is, not enforced",
-                );
             }
         }
         if let Some(message) = self.failure_message() {
@@ -354,6 +347,16 @@ impl State {
             && self.is_removal_undecided()
         {
             return said.clone();
+        }
+        if matches!(self.entry.state, UnitState::Removing(_)) {
+            return match self.objects.len() {
+                0 => Condition::new(Ready::True, "Gone", "all of it is removed"),
+                left => Condition::new(
+                    Ready::Unknown,
+                    "Removing",
+                    format!("{left} objects are to be removed"),
+                ),
+            };
         }
         let message = format!("Applied revision: {}", self.record.revision);
         Condition {

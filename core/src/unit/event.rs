@@ -247,6 +247,9 @@ pub enum Event {
         /// What ended the job before its end.
         failure: Option<JobFailure>,
     },
+    /// Another unit of this cluster has let go of objects that this one desires: what kept them from being written may be
+    /// over.
+    Freed(Vec<Arc<ObjectKey>>),
     /// What other units of this cluster want of the objects that leave this one; `None`: that is not known.
     Claims(Option<Claims>),
     /// Objects were to be removed; those not named were not reached.

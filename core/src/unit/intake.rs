@@ -154,10 +154,19 @@ fn noted(record: &Record, desired: Option<&Desired>, left: Option<Left>) -> Opti
                 record
             })
         }
-        None => left.filter(|_| record.left.is_none()).map(|left| {
-            let mut record = record.clone();
-            record.leave(left);
-            record
-        }),
+        // One that left at a later version did so in a history that the hub has lost: it is absent from what is offered now,
+        // and a clearing speaks of nothing else.
+        None => left
+            .filter(|left| {
+                record
+                    .left
+                    .as_ref()
+                    .is_none_or(|known| known.version > left.version)
+            })
+            .map(|left| {
+                let mut record = record.clone();
+                record.leave(left);
+                record
+            }),
     }
 }

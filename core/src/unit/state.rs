@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    Entry, UnitState,
+    Entry,
     event::{Accepted, Action, Adoption, EvaluatedFrom, EvaluationFailure, Job, JobFailure},
     held::{Moment, PROVING},
     index::Index,
@@ -254,7 +254,7 @@ impl State {
 
     /// Tells whether the unit is enforced.
     pub fn is_active(&self) -> bool {
-        self.entry.state == UnitState::Active
+        self.entry.state.is_active()
     }
 
     /// Tells whether what the unit desires is about to be found out anew.

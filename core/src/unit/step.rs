@@ -43,6 +43,10 @@ impl State {
             Event::Recovered { key, record } => self.recovered(&key, record),
             Event::Shown => self.shown(),
             Event::KindServed => self.kind_served(now),
+            Event::Freed(keys) => {
+                self.again |= self.is_busy();
+                self.try_again(&keys, now);
+            }
             Event::Edge(edge) => {
                 self.dirty_unit |= self.edge != edge;
                 self.edge = edge;
@@ -493,8 +497,8 @@ fn offered(entry: &Entry) -> super::record::Attained {
 
 /// Tells whether a unit in this state is the agent's to enforce.
 impl UnitState {
-    /// Tells whether the unit is enforced.
+    /// Tells whether the unit is enforced: one that is to be removed is, as a content that holds nothing.
     pub fn is_active(&self) -> bool {
-        *self == Self::Active
+        matches!(self, Self::Active | Self::Removing(_))
     }
 }

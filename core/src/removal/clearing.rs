@@ -1,0 +1,252 @@
+//! What the hub permits to be deleted of what has left a unit's content (design §6). That additions are published is one
+//! decision, that removals are permitted another one, and later: an object that leaves one app may be on its way to
+//! another one, whose turn has not come yet.
+
+use std::collections::BTreeSet;
+
+use super::Clearing;
+use crate::{object::ObjectKey, rollout::waiting::Waiting};
+
+/// Objects that a clearing excepts. More of them are not on their way one by one: they are handed over first.
+pub const EXCEPTED: usize = 1000;
+
+/// An app that is rendered from the same source: where it stands with what that has now.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Sibling {
+    /// `Kind/namespace/name`.
+    pub app: String,
+    /// It is to be planned.
+    pub due: bool,
+    /// Why nothing, or not everything, of it moves.
+    pub waiting: Vec<Waiting>,
+    /// It is rendered from what the source has now.
+    pub rendered: bool,
+    /// That could not be done.
+    pub failed: bool,
+    /// It is suspended.
+    pub suspended: bool,
+    /// Some unit of it has another content than it is rendered to now.
+    pub behind: bool,
+}
+
+/// Whether an app may claim more than its units do by now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// It does not.
+    Settled,
+    /// It may, and that will be known by itself in a moment. Where it belongs is not known either.
+    Soon(String),
+    /// It may, for as long as this is not mended; in words.
+    Held(String),
+}
+
+impl Sibling {
+    /// Where it stands.
+    pub fn standing(&self) -> Standing {
+        let app = &self.app;
+        let why = self.waiting.iter().find(|why| !why.is_passing() && holds(why));
+        if self.suspended {
+            // What it is to be is known, and it is that.
+            return match self.rendered && !self.behind && !self.due {
+                true => Standing::Settled,
+                false => Standing::Held(format!(
+                    "{app}, of the same source, is suspended, and what it would take over is not known"
+                )),
+            };
+        }
+        if let Some(why) = why {
+            return Standing::Held(format!("{app}, of the same source, waits: {why}"));
+        }
+        if self.failed {
+            return Standing::Held(format!("{app}, of the same source, cannot be rendered"));
+        }
+        match self.rendered && !self.due {
+            true => Standing::Settled,
+            false => Standing::Soon(format!(
+                "{app}, of the same source, is being rendered and planned"
+            )),
+        }
+    }
+}
+
+/// Whether an app that waits for this may claim more once it does not: one that has no cluster claims nothing, and what
+/// another app has it claims already.
+fn holds(why: &Waiting) -> bool {
+    !matches!(
+        why,
+        Waiting::NoClusterMatches | Waiting::NoTarget | Waiting::Claimed { .. }
+    )
+}
+
+/// What has left a unit, as its agent has reported it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Left {
+    /// Version of the unit that it is reported of.
+    pub version: u64,
+    /// How many objects.
+    pub objects: usize,
+    /// Those of them that are known here.
+    pub keys: Vec<ObjectKey>,
+}
+
+/// Decides what of it may go, where no app of the same source may claim any of it still. `claimed` is what other units of the
+/// cluster are to have, whether they leave it to this one or not: this one has let go of it.
+pub fn clear(left: &Left, claimed: &BTreeSet<&ObjectKey>) -> Result<Clearing, String> {
+    if left.keys.len() != left.objects {
+        return Err(format!(
+            "the hub knows {} of the {} objects that have left: the agent's next report tells the others",
+            left.keys.len(),
+            left.objects
+        ));
+    }
+    let mut except: Vec<ObjectKey> = left
+        .keys
+        .iter()
+        .filter(|key| claimed.contains(*key))
+        .cloned()
+        .collect();
+    if except.len() > EXCEPTED {
+        return Err(format!(
+            "other apps claim {} of the objects that have left: these are handed over first",
+            except.len()
+        ));
+    }
+    except.sort_unstable();
+    Ok(Clearing {
+        version: left.version,
+        except,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(name: &str) -> ObjectKey {
+        ObjectKey::new("", "ConfigMap", "a", name)
+    }
+
+    fn settled() -> Sibling {
+        Sibling {
+            app: "Kustomization/apps/b".to_owned(),
+            rendered: true,
+            ..Sibling::default()
+        }
+    }
+
+    #[test]
+    fn an_app_is_settled_once_it_is_planned_from_what_the_source_has_and_waits_for_nothing() {
+        let failed = Waiting::BuildFailed {
+            message: "no such file".to_owned(),
+        };
+        let soon = [
+            Sibling {
+                due: true,
+                ..settled()
+            },
+            Sibling {
+                rendered: false,
+                ..settled()
+            },
+            Sibling {
+                rendered: false,
+                waiting: vec![Waiting::RendererBusy],
+                ..settled()
+            },
+        ];
+        let held = [
+            Sibling {
+                failed: true,
+                rendered: false,
+                ..settled()
+            },
+            Sibling {
+                waiting: vec![failed.clone()],
+                ..settled()
+            },
+            Sibling {
+                waiting: vec![failed],
+                due: true,
+                ..settled()
+            },
+            Sibling {
+                suspended: true,
+                behind: true,
+                ..settled()
+            },
+            Sibling {
+                suspended: true,
+                rendered: false,
+                ..settled()
+            },
+            Sibling {
+                suspended: true,
+                due: true,
+                ..settled()
+            },
+        ];
+        let no_matter = [
+            settled(),
+            Sibling {
+                waiting: vec![Waiting::NoClusterMatches],
+                ..settled()
+            },
+            Sibling {
+                suspended: true,
+                ..settled()
+            },
+        ];
+        for one in soon {
+            assert!(matches!(one.standing(), Standing::Soon(_)), "{one:?}");
+        }
+        for one in held {
+            let Standing::Held(why) = one.standing() else {
+                panic!("{one:?}");
+            };
+            assert!(
+                why.starts_with("Kustomization/apps/b, of the same source, "),
+                "{why}"
+            );
+        }
+        for one in no_matter {
+            assert_eq!(one.standing(), Standing::Settled, "{one:?}");
+        }
+    }
+
+    #[test]
+    fn all_that_has_left_is_cleared_but_for_what_others_claim() {
+        let left = Left {
+            version: 7,
+            objects: 3,
+            keys: vec![key("c"), key("b"), key("a")],
+        };
+        let (b, other) = (key("b"), key("other"));
+        let cleared = clear(&left, &BTreeSet::from([&b, &other])).expect("cleared");
+        assert_eq!(
+            cleared,
+            Clearing {
+                version: 7,
+                except: vec![key("b")]
+            }
+        );
+        assert!(cleared.covers(&key("a"), 7) && !cleared.covers(&key("b"), 7));
+    }
+
+    #[test]
+    fn nothing_is_cleared_of_what_is_not_known_whole_or_is_mostly_others() {
+        let keys: Vec<ObjectKey> = (0..=EXCEPTED).map(|n| key(&n.to_string())).collect();
+        let unknown = Left {
+            version: 1,
+            objects: 3,
+            keys: vec![key("a")],
+        };
+        assert!(clear(&unknown, &BTreeSet::new()).is_err());
+        let many = Left {
+            version: 1,
+            objects: keys.len(),
+            keys: keys.clone(),
+        };
+        assert!(clear(&many, &keys.iter().collect()).is_err());
+        assert!(clear(&many, &keys.iter().skip(1).collect()).is_ok());
+    }
+}

@@ -1,0 +1,201 @@
+//! Plans the units of an app that is to be deleted: what they have is removed by the steps of any other removal, as a target
+//! that holds nothing, or let go of. Pure.
+
+use super::plan::{Cause, Current, Next, Planned};
+use crate::{
+    content::{Content, Objects},
+    digest::Digest,
+    removal::{DeletionPolicy, Removal},
+    unit::{Settings, Substitution, UnitState, target_digest},
+};
+
+/// The content that holds nothing, and of which nothing is missing.
+pub fn nothing() -> Content {
+    Content::Objects(Objects {
+        entries: Vec::new(),
+        count: 0,
+        complete: true,
+    })
+}
+
+/// Whether a unit's objects are deleted with its app, in Flux's words.
+fn deletes(policy: DeletionPolicy, suspended: bool, unit: &Current) -> bool {
+    // Whoever suspends an app wants nothing done to it.
+    if suspended || unit.state == UnitState::Suspended {
+        return false;
+    }
+    match policy {
+        DeletionPolicy::Delete | DeletionPolicy::WaitForTermination => true,
+        DeletionPolicy::Orphan => false,
+        // Of one that is removed already nothing tells any more whether it pruned.
+        DeletionPolicy::MirrorPrune => unit.settings.prune || matches!(unit.state, UnitState::Removing(_)),
+    }
+}
+
+/// Plans the units of an app that a person has said is to be deleted: that is the permission for all that they have.
+/// `suspended`: the app is.
+pub fn plan_removal(units: &[Current], policy: DeletionPolicy, suspended: bool) -> Planned {
+    let next = units.iter().map(|unit| match deletes(policy, suspended, unit) {
+        true => remove(unit, policy),
+        false => let_go(unit),
+    });
+    let mut units: Vec<Next> = next
+        .zip(units)
+        .filter(|(next, unit)| next.retargeted || next.state != unit.state || !unit.waiting.is_empty())
+        .map(|(next, _)| next)
+        .collect();
+    units.sort_by_key(|unit| unit.cluster);
+    Planned { units }
+}
+
+fn remove(unit: &Current, policy: DeletionPolicy) -> Next {
+    let content: Option<Digest> = Some(nothing().digest());
+    let settings = Settings {
+        prune: true,
+        substitution: Substitution::Off,
+        ..unit.settings.clone()
+    };
+    let target = target_digest(content, &settings, &[]);
+    Next {
+        content,
+        target,
+        settings,
+        variables: Vec::new(),
+        withheld: Vec::new(),
+        state: UnitState::Removing(Removal {
+            policy,
+            approval: Some(target),
+        }),
+        retargeted: target != unit.target,
+        ..let_go(unit)
+    }
+}
+
+/// It stays in its cluster as it is.
+fn let_go(unit: &Current) -> Next {
+    Next {
+        id: Some(unit.id),
+        cluster: unit.cluster,
+        content: unit.content,
+        revision: unit.revision,
+        target: unit.target,
+        settings: unit.settings.clone(),
+        variables: unit.variables.clone(),
+        withheld: unit.withheld.clone(),
+        state: UnitState::Detached,
+        requested: unit.requested.clone(),
+        waiting: Vec::new(),
+        retargeted: false,
+        cause: Cause::Deleted,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, time::Duration};
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::id::{ClusterId, UnitId};
+
+    fn unit(state: UnitState, prune: bool) -> Current {
+        let settings = Settings {
+            interval: Duration::from_secs(60),
+            retry_interval: Duration::from_secs(60),
+            timeout: Duration::from_secs(30),
+            wait: false,
+            prune,
+            common_labels: BTreeMap::new(),
+            common_annotations: BTreeMap::new(),
+            substitution: Substitution::Always,
+            default_namespace: String::new(),
+        };
+        let content = Some(Digest::of("content", b"x"));
+        Current {
+            id: UnitId(Uuid::from_u128(1)),
+            cluster: ClusterId(Uuid::from_u128(2)),
+            content,
+            revision: Some(3),
+            target: target_digest(content, &settings, &[]),
+            keyset: None,
+            settings,
+            variables: Vec::new(),
+            withheld: Vec::new(),
+            state,
+            requested: String::new(),
+            waiting: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_becomes_of_a_unit_is_what_flux_would_do() {
+        use DeletionPolicy::{Delete, MirrorPrune, Orphan, WaitForTermination};
+        let removes = |policy, state, prune| {
+            let planned = plan_removal(&[unit(state, prune)], policy, false);
+            match &planned.units[..] {
+                [one] => {
+                    assert_eq!(
+                        one.target,
+                        target_digest(one.content, &one.settings, &one.variables)
+                    );
+                    matches!(&one.state, UnitState::Removing(removal) if removal.is_approved(one.target))
+                }
+                other => panic!("{other:?}"),
+            }
+        };
+        assert!(removes(MirrorPrune, UnitState::Active, true));
+        assert!(!removes(MirrorPrune, UnitState::Active, false));
+        assert!(removes(Delete, UnitState::Active, false));
+        assert!(removes(WaitForTermination, UnitState::Detached, false));
+        assert!(!removes(Orphan, UnitState::Active, true));
+        assert!(!removes(Delete, UnitState::Suspended, true));
+    }
+
+    #[test]
+    fn what_is_planned_so_is_not_planned_again() {
+        let first = plan_removal(
+            &[unit(UnitState::Active, true)],
+            DeletionPolicy::MirrorPrune,
+            false,
+        );
+        let next = &first.units[0];
+        assert!(next.retargeted);
+        let recorded = Current {
+            content: next.content,
+            target: next.target,
+            settings: next.settings.clone(),
+            state: next.state.clone(),
+            ..unit(UnitState::Active, true)
+        };
+        assert!(
+            plan_removal(&[recorded], DeletionPolicy::MirrorPrune, false)
+                .units
+                .is_empty()
+        );
+        let detached = unit(UnitState::Detached, false);
+        assert!(
+            plan_removal(&[detached], DeletionPolicy::MirrorPrune, false)
+                .units
+                .is_empty()
+        );
+    }
+
+    /// The state of its units is planned by then, and says so no more.
+    #[test]
+    fn of_a_suspended_app_everything_stays_however_often_it_is_planned() {
+        for state in [UnitState::Suspended, UnitState::Active, UnitState::Detached] {
+            let first = plan_removal(&[unit(state, true)], DeletionPolicy::MirrorPrune, true);
+            assert!(
+                first.units.iter().all(|unit| unit.state == UnitState::Detached),
+                "{first:?}"
+            );
+            let detached = unit(UnitState::Detached, true);
+            assert!(
+                plan_removal(&[detached], DeletionPolicy::Delete, true)
+                    .units
+                    .is_empty()
+            );
+        }
+    }
+}
