@@ -104,7 +104,11 @@ impl Reconciler {
             let Some(unit) = self.units.get(&id) else { continue };
             let claims = is_known.then(|| self.claims_on(id, &unsettled));
             if unit.state.claims() != claims.as_ref() {
+                let freed = claims.as_ref().map(|claims| self.freed(id, claims));
                 self.feed(id, Event::Claims(claims));
+                for (other, keys) in freed.unwrap_or_default() {
+                    self.feed(other, Event::Freed(keys));
+                }
             }
         }
     }
@@ -127,6 +131,17 @@ impl Reconciler {
         let keys = unit.state.leaving();
         keys.filter_map(|key| Some((key.clone(), self.claim_on(id, key, unsettled)?)))
             .collect()
+    }
+
+    /// Units that desire what a unit has let go of, and have not written it: they may have met it as that unit's.
+    fn freed(&self, id: UnitId, claims: &Claims) -> BTreeMap<UnitId, Vec<Arc<ObjectKey>>> {
+        let mut freed: BTreeMap<UnitId, Vec<Arc<ObjectKey>>> = BTreeMap::new();
+        for key in claims.iter().filter(|(_, claim)| !claim.has).map(|(key, _)| key) {
+            for other in self.holders.of(key).filter(|other| *other != id) {
+                freed.entry(other).or_default().push(key.clone());
+            }
+        }
+        freed
     }
 
     fn claim_on(&self, id: UnitId, key: &Arc<ObjectKey>, unsettled: &[UnitId]) -> Option<Claim> {

@@ -385,6 +385,34 @@ async fn object_that_moves_keeps_its_uid_whichever_entry_comes_first_and_however
     }
 }
 
+/// It is not tried again by time alone, which may be an hour.
+#[tokio::test(start_paused = true)]
+async fn object_that_another_unit_lets_go_of_is_taken_over_at_once() {
+    let mut world = World::new().await;
+    let one = world
+        .ready(1, &[config_map("x", "1"), config_map("y", "1")])
+        .await;
+    let before = uid(&world, &y());
+    let two = entry(2, world.contents.add(&[config_map("y", "2")]));
+    world.offer(&[one.clone(), two.clone()]).await;
+    settle().await;
+    assert!(!world.is_ready(&two), "it is the other's");
+    let without = cleared(&version(2, entry(1, world.contents.add(&[config_map("x", "1")]))));
+    let began = tokio::time::Instant::now();
+    world.offer(&[without.clone(), two.clone()]).await;
+    world
+        .until("both are ready", |world| {
+            world.is_ready(&without) && world.is_ready(&two)
+        })
+        .await;
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert_eq!(
+        (uid(&world, &y()), world.value("y").as_deref()),
+        (before, Some("2"))
+    );
+    world.rests().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn object_that_a_unit_names_which_cannot_be_evaluated_or_is_suspended_stays() {
     for case in ["fails", "suspended", "waits"] {
