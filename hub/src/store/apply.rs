@@ -208,14 +208,16 @@ struct Stored {
     payload_digest: Option<Vec<u8>>,
     not_supported: Vec<String>,
     suspended: Option<bool>,
+    deleting: bool,
 }
 
 async fn stored(tx: &mut Connection, new: &NewResource) -> Result<Option<Stored>> {
     Ok(sqlx::query_as!(
         Stored,
-        "SELECT uid, spec, labels, annotations, api_version, payload_digest, not_supported, suspended
+        r#"SELECT uid, spec, labels, annotations, api_version, payload_digest, not_supported, suspended,
+                  deleting_at IS NOT NULL AS "deleting!"
          FROM resource WHERE scope = $1 AND api_group = $2 AND kind = $3 AND namespace = $4 AND name = $5
-         FOR UPDATE",
+         FOR UPDATE"#,
         new.scope,
         new.group,
         new.kind,
@@ -267,7 +269,8 @@ async fn put(tx: &mut Connection, new: &NewResource, seal: &Seal, origin: &str) 
     let spec_changed = old.spec != new.spec || old.payload_digest != digest;
     let meta_changed = old.labels != new.labels || old.annotations != new.annotations;
     let other_changed = old.api_version != new.api_version || old.not_supported != new.not_supported;
-    if !spec_changed && !meta_changed && !other_changed {
+    // Whoever applies it wants it: what was not deleted of it yet stays.
+    if !spec_changed && !meta_changed && !other_changed && !old.deleting {
         return Ok((Action::Unchanged, old.uid));
     }
     // What a person set by a command stays until an apply changes that very field.
@@ -281,7 +284,8 @@ async fn put(tx: &mut Connection, new: &NewResource, seal: &Seal, origin: &str) 
     sqlx::query!(
         "UPDATE resource SET api_version = $2, labels = $3, annotations = $4, spec = $5, sealed_payload = $6,
                 payload_digest = $7, not_supported = $8, suspended = $9, origin = $10,
-                generation = generation + $11, updated_at = now(), overlay = overlay - $12::text[]
+                generation = generation + $11, updated_at = now(), overlay = overlay - $12::text[],
+                deleting_at = NULL, deletion_policy = NULL
          WHERE uid = $1",
         old.uid,
         new.api_version,
@@ -298,7 +302,27 @@ async fn put(tx: &mut Connection, new: &NewResource, seal: &Seal, origin: &str) 
     )
     .execute(&mut *tx)
     .await?;
+    if old.deleting {
+        keep(tx, old.uid).await?;
+    }
     Ok((Action::Configured, old.uid))
+}
+
+/// Stops the deletion of an app at once: whatever it is to become is planned later, and may have to be rendered first. A plan
+/// under way that goes on with it fails.
+async fn keep(tx: &mut Connection, app: Uuid) -> Result<()> {
+    let clusters = sqlx::query_scalar!(
+        r#"WITH outdated AS (UPDATE app_plan SET version = version + 1 WHERE app_uid = $1),
+             kept AS (
+               UPDATE unit SET state = 'Detached', removal = NULL WHERE app_uid = $1 AND state = 'Removing'
+               RETURNING cluster_id, id)
+           INSERT INTO unpublished (cluster_id, unit_id) SELECT cluster_id, id FROM kept ORDER BY 1, 2
+           ON CONFLICT (cluster_id, unit_id) DO UPDATE SET at = now() RETURNING cluster_id"#,
+        app
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    nudge(tx, Topic::Cluster, &clusters).await
 }
 
 /// Names whose values are not the same in both objects.

@@ -68,7 +68,12 @@ impl Store {
 /// Keeps other plans that claim, or let go of, any of the same objects waiting until this transaction has ended: what others
 /// claim stays as it is. Keys share a few locks, which are taken in one order.
 pub(super) async fn lock(tx: &mut Connection, app_uid: Uuid, claims: &Claims) -> Result<()> {
-    let columns = Columns::of(claims.new_keys());
+    lock_keys(tx, app_uid, &claims.new_keys()).await
+}
+
+/// As [`lock`], of these keys and those that the app's units claim.
+pub(super) async fn lock_keys(tx: &mut Connection, app_uid: Uuid, keys: &[&ObjectKey]) -> Result<()> {
+    let columns = Columns::of(keys.iter().copied());
     sqlx::query!(
         "SELECT pg_advisory_xact_lock(hashtext('claim'), slot) FROM (
              SELECT DISTINCT hashtext(concat_ws('/', k.g, k.kind, k.ns, k.name)) & 255 AS slot FROM (
@@ -142,7 +147,7 @@ pub(super) async fn check(
     }
 }
 
-async fn others<'e>(
+pub(super) async fn others<'e>(
     executor: impl Executor<'e, Database = Postgres>,
     app_uid: Uuid,
     clusters: &[ClusterId],
@@ -195,16 +200,17 @@ async fn others<'e>(
     Ok(found.into_values().collect())
 }
 
+/// Keys as columns.
 #[derive(Default)]
-struct Columns {
-    groups: Vec<String>,
-    kinds: Vec<String>,
-    namespaces: Vec<String>,
-    names: Vec<String>,
+pub(super) struct Columns {
+    pub(super) groups: Vec<String>,
+    pub(super) kinds: Vec<String>,
+    pub(super) namespaces: Vec<String>,
+    pub(super) names: Vec<String>,
 }
 
 impl Columns {
-    fn of<'a>(keys: impl IntoIterator<Item = &'a ObjectKey>) -> Self {
+    pub(super) fn of<'a>(keys: impl IntoIterator<Item = &'a ObjectKey>) -> Self {
         let mut columns = Self::default();
         for key in keys {
             columns.groups.push(key.group.clone());

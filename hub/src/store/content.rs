@@ -3,9 +3,10 @@
 mod part;
 mod write;
 
-use std::{collections::HashMap, io::Read as _};
+use std::{collections::HashMap, io::Read as _, sync::Arc};
 
-use flotilla_core::digest::Digest;
+use flotilla_core::{content::Content, digest::Digest};
+use write::Known;
 pub(super) use write::{Prepared, PreparedContent, put_config_values, put_content};
 use zeroize::Zeroizing;
 
@@ -204,6 +205,18 @@ pub enum Manifest {
 }
 
 impl Store {
+    /// Stores the content that holds nothing.
+    pub async fn put_nothing(&self, content: &Content, seal: &Arc<Seal>) -> Result<()> {
+        let manifest: Arc<[u8]> = content.to_bytes().into();
+        let digest = *content.digest().as_bytes();
+        let objects: Arc<[Blob]> = Vec::new().into();
+        let prepared = PreparedContent::of(digest, &manifest, &objects, Known::default(), seal).await?;
+        let mut tx = self.pool().begin().await?;
+        put_content(&mut tx, &prepared).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
     /// Reads a content manifest unless its objects have the keys of which this is the digest; `None`: there is none.
     pub async fn manifest(&self, content: Digest, known: Option<Digest>) -> Result<Option<Manifest>> {
         let row = sqlx::query!(

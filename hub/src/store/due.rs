@@ -18,6 +18,8 @@ pub struct Stale {
     pub sources: Vec<Uuid>,
     /// Clusters whose units are to be published.
     pub unpublished: Vec<Uuid>,
+    /// Apps of whose units something has left that is not decided about.
+    pub leaving: Vec<Uuid>,
     /// Clusters that changed are to be judged by placements.
     pub clusters: bool,
     /// Clusters that have gone since the last look: in order, by a broken connection, or with the hub that held their
@@ -75,6 +77,11 @@ impl Store {
                UNION ALL
                SELECT 'unpublished', cluster_id FROM desired WHERE incarnation < $1
                UNION ALL
+               SELECT DISTINCT 'leaving', app_uid FROM leaving
+               WHERE state = 'Open' AND at <= now() - make_interval(secs => $2)
+               UNION ALL
+               SELECT 'leaving', uid FROM resource WHERE deleting_at <= now() - make_interval(secs => $2)
+               UNION ALL
                SELECT 'unread', gen_random_uuid() WHERE EXISTS (
                  SELECT FROM outbox WHERE xid >= pg_snapshot_xmin($3::text::pg_snapshot)
                    AND NOT pg_visible_in_snapshot(xid, $3::text::pg_snapshot))
@@ -95,6 +102,7 @@ impl Store {
                 "cluster" => stale.clusters = true,
                 "source" => stale.sources.push(row.key),
                 "gone" => stale.gone.push(row.key),
+                "leaving" => stale.leaving.push(row.key),
                 "unread" => stale.is_unread = true,
                 _ => stale.unpublished.push(row.key),
             }

@@ -15,6 +15,7 @@ pub mod enrol;
 pub mod event;
 pub mod figures;
 pub mod history;
+pub mod leaving;
 pub mod listener;
 pub mod outbox;
 pub mod plan;
@@ -307,10 +308,12 @@ pub enum Topic {
     Takeover,
     /// A person's credential was replaced: the key is nil.
     Credential,
+    /// Something has left units of an app and is to be decided about: the key is the app's uid.
+    Leaving,
 }
 
 impl Topic {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Resource,
         Self::Source,
         Self::App,
@@ -321,6 +324,7 @@ impl Topic {
         Self::Identity,
         Self::Takeover,
         Self::Credential,
+        Self::Leaving,
     ];
 
     /// The topic's name in the store and in Watch.
@@ -336,6 +340,7 @@ impl Topic {
             Self::Identity => "identity",
             Self::Takeover => "takeover",
             Self::Credential => "credential",
+            Self::Leaving => "leaving",
         }
     }
 

@@ -20,6 +20,7 @@ use uuid::Uuid;
 use super::{
     Connection, Result, Store, StoreError, Topic, Wakes, claim, confirmed,
     content::{Blob, Prepared, put_config_values},
+    leaving,
     rollout::{self, Turned},
     session::signed,
     wake,
@@ -248,6 +249,8 @@ impl Store {
         }
         if !new.is_empty() {
             claim::check(&mut tx, commit.app_uid, commit.claims, &new).await?;
+            let clusters: Vec<Uuid> = new.iter().map(|(_, unit)| unit.cluster.0).collect();
+            leaving::withdraw(&mut tx, commit.app_uid, &clusters, &commit.claims.new_keys()).await?;
         }
         let mut published: Vec<Uuid> = units
             .iter()

@@ -10,7 +10,8 @@ use flotilla_core::{
     desired::Head,
     digest::{Digest, canonical_json},
     id::{ResourceUid, UnitId},
-    unit::{AppRef, Entry, VariableLayer, root},
+    removal::Clearing,
+    unit::{AppRef, Entry, UnitState, VariableLayer, root},
 };
 pub(super) use known::Known;
 pub use reachable::{Question, Reachable};
@@ -158,39 +159,48 @@ impl Store {
         Ok(entries)
     }
 
-    /// Lets go of a unit: with the next state its agent forgets it, and leaves in the cluster what it has written. `false`:
-    /// it is not to be let go of, since its agent does not hold it as detached, as it was published last; an agent that
-    /// enforces it would refuse the whole state.
-    pub async fn release(&self, unit: Uuid) -> Result<bool> {
+    /// Lets go of units: with the next state their agents forget them, and leave in the cluster what they have written. Those
+    /// of which the agent holds, as it was published last, that they are detached; those that are to be removed and of which
+    /// it has said that nothing is left; and those of clusters that have no agent, or one whose identity was revoked. An agent that has more to do with one
+    /// would refuse the whole state. Returns how many.
+    pub async fn release(&self, units: &[Uuid]) -> Result<usize> {
         let mut tx = self.pool().begin().await?;
         let released = sqlx::query_scalar!(
             "WITH released AS (
-               UPDATE unit u SET released = true FROM desired_entry e, unit_accepted a
-               WHERE u.id = $1 AND u.state = 'Detached' AND NOT u.released
-                 AND NOT EXISTS (SELECT FROM unpublished n WHERE (n.cluster_id, n.unit_id) = (u.cluster_id, u.id))
-                 AND e.cluster_id = u.cluster_id AND e.unit_id = u.id
-                 AND a.cluster_id = u.cluster_id AND a.unit_id = u.id AND a.entry = e.digest
+               UPDATE unit u SET released = true
+               WHERE u.id = ANY($1) AND u.state IN ('Detached', 'Removing') AND NOT u.released
+                 -- With a limit it is looked up, and not compared with each.
+                 AND (SELECT true FROM unpublished n WHERE n.cluster_id = u.cluster_id AND n.unit_id = u.id LIMIT 1) IS NULL
+                 AND (NOT EXISTS (SELECT FROM session s JOIN identity i ON i.cluster_id = s.cluster_id
+                                    WHERE s.cluster_id = u.cluster_id)
+                      OR EXISTS (
+                        SELECT FROM desired_entry e JOIN unit_accepted a
+                          ON (a.cluster_id, a.unit_id, a.entry) = (e.cluster_id, e.unit_id, e.digest)
+                        WHERE e.cluster_id = u.cluster_id AND e.unit_id = u.id)
+                      AND (u.state = 'Detached' OR EXISTS (
+                        SELECT FROM unit_status s WHERE s.unit_id = u.id AND (s.version, s.applied_version, s.applied)
+                          = (u.version, u.version, u.target) AND s.objects_pending_removal = 0 AND s.objects = 0)))
                RETURNING u.cluster_id, u.id)
-             INSERT INTO unpublished (cluster_id, unit_id) SELECT cluster_id, id FROM released
+             INSERT INTO unpublished (cluster_id, unit_id) SELECT cluster_id, id FROM released ORDER BY 1, 2
              ON CONFLICT (cluster_id, unit_id) DO UPDATE SET at = now() RETURNING cluster_id",
-            unit
+            units
         )
-        .fetch_optional(&mut *tx)
+        .fetch_all(&mut *tx)
         .await?;
-        if let Some(cluster) = released {
-            nudge(&mut tx, Topic::Cluster, &[cluster]).await?;
-        }
+        nudge(&mut tx, Topic::Cluster, &released).await?;
         tx.commit().await?;
-        Ok(released.is_some())
+        Ok(released.len())
     }
 
     /// Forgets entries that were let go of, once their clusters' agents hold a state without them. Returns how many.
     pub async fn forget_released(&self) -> Result<u64> {
         let done = sqlx::query!(
             "WITH gone AS (
-               DELETE FROM desired_entry e USING desired d, session s
-               WHERE e.released AND d.cluster_id = e.cluster_id AND s.cluster_id = e.cluster_id
-                 AND s.accepted_incarnation = d.incarnation AND s.accepted_generation >= e.since_generation
+               DELETE FROM desired_entry e USING desired d LEFT JOIN session s ON s.cluster_id = d.cluster_id
+                 LEFT JOIN identity i ON i.cluster_id = d.cluster_id
+               WHERE e.released AND d.cluster_id = e.cluster_id
+                 AND (s.cluster_id IS NULL OR i.cluster_id IS NULL
+                      OR s.accepted_incarnation = d.incarnation AND s.accepted_generation >= e.since_generation)
                RETURNING e.cluster_id, e.unit_id)
              DELETE FROM unit_accepted a USING gone WHERE a.cluster_id = gone.cluster_id AND a.unit_id = gone.unit_id"
         )
@@ -347,9 +357,15 @@ async fn entries_of(tx: &mut Connection, units: &[Uuid], writer: i64) -> Result<
     }
     let rows = sqlx::query!(
         r#"SELECT u.id, u.cluster_id, u.version, t.content, u.target, u.state, t.settings, t.variables, u.withheld,
-                  u.requested, u.released, u.app_uid, r.kind, r.namespace, r.name,
+                  u.requested, u.released, u.removal, u.app_uid, r.kind, r.namespace, r.name, l.except_for AS "except_for?",
+                  EXISTS (SELECT FROM approval a WHERE (a.unit_id, a.target) = (u.id, u.target) AND a.version = u.version)
+                    AS "approved!",
                   coalesce((SELECT v.revision FROM revision v WHERE v.id = u.revision_id), '') AS "revision!"
-           FROM unit u JOIN resource r ON r.uid = u.app_uid JOIN target t ON t.digest = u.target WHERE u.id = ANY($1)"#,
+           FROM unit u JOIN resource r ON r.uid = u.app_uid JOIN target t ON t.digest = u.target
+             -- What was decided for another version of the unit is void.
+             LEFT JOIN LATERAL (SELECT version, state, except_for FROM leaving WHERE unit_id = u.id OFFSET 0) AS l
+               ON l.version = u.version AND l.state = 'Cleared'
+           WHERE u.id = ANY($1)"#,
         units
     )
     .fetch_all(tx)
@@ -371,6 +387,15 @@ async fn entries_of(tx: &mut Connection, units: &[Uuid], writer: i64) -> Result<
             });
             continue;
         }
+        let (target, state) = (digest(&row.target)?, parse_state(&row.state, row.removal.clone()));
+        // Whoever deletes an app, and says so, allows it.
+        let is_removed = matches!(&state, UnitState::Removing(removal) if removal.is_approved(target));
+        let is_approved = row.approved || is_removed;
+        let except = row.except_for.map(serde_json::from_value).transpose();
+        let cleared = except.map_err(corrupt)?.map(|except| Clearing {
+            version: row.version.unsigned_abs(),
+            except,
+        });
         let entry = Entry {
             unit: UnitId(row.id),
             version: row.version.unsigned_abs(),
@@ -381,12 +406,11 @@ async fn entries_of(tx: &mut Connection, units: &[Uuid], writer: i64) -> Result<
                 name: row.name.clone(),
             },
             content: row.content.as_deref().map(digest).transpose()?,
-            target: digest(&row.target)?,
+            target,
             revision: row.revision.clone(),
-            // What is to be removed is held: no release removes anything yet.
-            state: parse_state(&row.state, None),
-            prune_cleared: None,
-            prune_approved: None,
+            state,
+            prune_cleared: cleared,
+            prune_approved: is_approved.then_some(target),
             settings: serde_json::from_value(row.settings.clone()).map_err(corrupt)?,
             variables: serde_json::from_value(row.variables.clone()).map_err(corrupt)?,
             depends_on: Vec::new(),

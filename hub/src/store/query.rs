@@ -96,6 +96,8 @@ pub struct UnitView {
     pub objects_failed: i32,
     /// Objects that left the content.
     pub objects_pending_removal: i32,
+    /// Why they may not be deleted yet; '' when they may.
+    pub removal_waits: String,
     /// By the agent's clock.
     pub observed_at: Option<OffsetDateTime>,
     /// A stream to the cluster is open.
@@ -200,7 +202,8 @@ impl Store {
             ResourceRow,
             r#"SELECT uid, scope, scope_name(scope) AS "cluster!", api_group, kind, namespace, name, api_version, generation, labels,
                     annotations || overlay AS "annotations!", spec,
-                    suspended, requested_at, handled_at, payload_digest, not_supported, created_at
+                    suspended, requested_at, handled_at, payload_digest, not_supported, created_at,
+                    CASE WHEN deleting_at IS NOT NULL THEN coalesce(deletion_policy, '') END AS deletion
              FROM resource
              WHERE (cardinality($1::text[]) = 0 OR kind = ANY($1)) AND ($2 = '' OR namespace = $2)
                AND ($3 = '' OR name = $3) AND ($4::uuid IS NULL OR scope = $4)
@@ -263,6 +266,8 @@ impl Store {
                       coalesce(ar.revision, '') AS "applied_revision!", u.ready AS "ready!", u.reason AS "reason!",
                       u.message AS "message!", u.notes AS "notes!", u.health AS "health!", u.objects AS "objects!",
                       u.objects_failed AS "objects_failed!", u.objects_pending_removal AS "objects_pending_removal!",
+                      coalesce((SELECT waits FROM leaving l WHERE l.unit_id = u.id AND l.version = u.version
+                                  AND l.state = 'Open'), '') AS "removal_waits!",
                       u.observed_at AS "observed_at?", u.connected AS "connected!", u.silent AS "silent!"
                FROM unit_shown u
                JOIN resource r ON r.uid = u.app_uid

@@ -1,10 +1,22 @@
-//! What people have asked for and allowed of deletions and removals. It is kept; nothing is removed by it.
+//! What people have asked for and allowed of deletions and removals.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use flotilla_core::{digest::Digest, removal::DeletionPolicy};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Result, Store, StoreError, Topic, authority::audit, nudge};
+use super::{
+    Result, Store, StoreError, Topic, Wakes, authority::audit, event::tell, leaving, nudge, nudge_all,
+    query::ObjectView, reference::apps_of, session::signed, wake, wake_apps,
+};
+
+/// Sets of which it is told what would go; of more, how many they are.
+const SHOWN: usize = 50;
+/// Units that go in one transaction.
+const GOING: i64 = 2000;
+/// Units of which it is told together what is blocked.
+const BLOCKED: i64 = 20_000;
 
 /// A request to delete a configured object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,9 +27,59 @@ pub struct Deletion {
     pub policy: Option<DeletionPolicy>,
 }
 
+/// A unit whose agent deletes nothing of what has left it, since guards stop it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlockedUnit {
+    /// The unit.
+    pub unit: Uuid,
+    /// Name of its cluster.
+    pub cluster: String,
+    /// What it is to be.
+    pub target: Digest,
+    /// Version of that.
+    pub version: u64,
+}
+
+/// What would follow from a deletion.
+#[derive(Debug, Clone, Default)]
+pub struct DeletionPreview {
+    /// Objects that name it, by name.
+    pub used_by: Vec<String>,
+    /// Its units, where it is an app.
+    pub units: Vec<DeletedUnit>,
+    /// What these have, by kind.
+    pub kinds: Vec<(String, u64)>,
+}
+
+/// A unit of an app that would be deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeletedUnit {
+    /// Name of its cluster.
+    pub cluster: String,
+    /// It is suspended.
+    pub suspended: bool,
+    /// Its agent is there.
+    pub connected: bool,
+    /// It prunes.
+    pub prune: bool,
+    /// What it has in the cluster.
+    pub objects: u64,
+}
+
+/// Units of which the same objects would go.
+#[derive(Debug, Clone, Default)]
+pub struct BlockedRemoval {
+    /// The units, by the names of their clusters.
+    pub units: Vec<BlockedUnit>,
+    /// What would go.
+    pub objects: Vec<ObjectView>,
+    /// What the agent of the first one says.
+    pub message: String,
+}
+
 impl Store {
-    /// Records that an object is to be deleted. The first request gives its time, the last one the policy. `false`: there is
-    /// no such object.
+    /// Records that an app is to be deleted. The first request gives its time, the last one the policy. `false`: there is no
+    /// such app.
     pub async fn request_deletion(&self, uid: Uuid, policy: DeletionPolicy, principal: &str) -> Result<bool> {
         let mut tx = self.pool().begin().await?;
         let done = sqlx::query!(
@@ -30,10 +92,161 @@ impl Store {
         let found = done.rows_affected() == 1;
         if found {
             audit(&mut tx, principal, "delete", &format!("resource/{uid}")).await?;
+            let said = format!("{principal} has it deleted, with the policy {}", policy.as_str());
+            tell(&mut tx, &[uid], "Deleting", &said).await?;
+            wake_apps(&mut tx, &[uid]).await?;
             nudge(&mut tx, Topic::Resource, &[uid]).await?;
         }
         tx.commit().await?;
         Ok(found)
+    }
+
+    /// Deletes an object that no units are made of, and has the apps planned that use it. `false`: there is none, or it is a
+    /// source of which apps are.
+    pub async fn delete_object(&self, uid: Uuid, principal: &str) -> Result<bool> {
+        let mut tx = self.pool().begin().await?;
+        let users = apps_of(&mut tx, &[uid]).await?;
+        // Revisions are shown of units and rollouts, and may have been this source's before an app was given another one.
+        let done = sqlx::query!(
+            "WITH shown AS (UPDATE unit SET revision_id = NULL WHERE revision_id IN (SELECT id FROM revision WHERE source_uid = $1)),
+                  rolled AS (UPDATE rollout SET revision_id = NULL WHERE revision_id IN (SELECT id FROM revision WHERE source_uid = $1))
+             SELECT uid FROM resource WHERE uid = $1 AND NOT is_app(kind) AND NOT (is_source(kind) AND $2) FOR UPDATE",
+            uid,
+            !users.is_empty()
+        )
+        .fetch_optional(&mut *tx)
+        .await?;
+        if done.is_none() {
+            tx.rollback().await?;
+            return Ok(false);
+        }
+        sqlx::query!("DELETE FROM resource WHERE uid = $1", uid)
+            .execute(&mut *tx)
+            .await?;
+        audit(&mut tx, principal, "delete", &format!("resource/{uid}")).await?;
+        wake_apps(&mut tx, &users).await?;
+        nudge(&mut tx, Topic::Resource, &[uid]).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// What would follow from the deletion of an object: who uses it, and of an app what it has where.
+    pub async fn deletion_preview(&self, uid: Uuid) -> Result<DeletionPreview> {
+        let used_by = sqlx::query_scalar!(
+            r#"SELECT DISTINCT object_name(a.kind, a.namespace, a.name) AS "name!" FROM resource r
+               JOIN reference f ON (f.kind, f.scope, f.namespace, f.name) = (r.kind, r.scope, r.namespace, r.name)
+               JOIN resource a ON a.uid = f.referrer
+               WHERE r.uid = $1 ORDER BY 1 LIMIT 1001"#,
+            uid
+        )
+        .fetch_all(self.pool())
+        .await?;
+        let units = sqlx::query!(
+            r#"SELECT c.name, u.state, coalesce(p.connected, false) AS "connected!",
+                      coalesce((t.settings->'prune')::boolean, false) AS "prune!",
+                      coalesce(s.objects + s.objects_pending_removal, 0) AS "objects!"
+               FROM unit u JOIN cluster c ON c.id = u.cluster_id JOIN target t ON t.digest = u.target
+                 LEFT JOIN unit_status s ON s.unit_id = u.id LEFT JOIN presence p ON p.cluster_id = u.cluster_id
+               WHERE u.app_uid = $1 ORDER BY c.name LIMIT 20001"#,
+            uid
+        )
+        .fetch_all(self.pool())
+        .await?;
+        let kinds = sqlx::query!(
+            r#"SELECT o.kind, count(*) AS "count!" FROM unit u JOIN unit_object o ON o.unit_id = u.id
+               WHERE u.app_uid = $1 GROUP BY 1 ORDER BY 1 LIMIT 100"#,
+            uid
+        )
+        .fetch_all(self.pool())
+        .await?;
+        let units = units.into_iter().map(|row| DeletedUnit {
+            cluster: row.name,
+            suspended: row.state == "Suspended",
+            connected: row.connected,
+            prune: row.prune,
+            objects: u64::try_from(row.objects).unwrap_or_default(),
+        });
+        Ok(DeletionPreview {
+            used_by,
+            units: units.collect(),
+            kinds: kinds
+                .into_iter()
+                .map(|row| (row.kind, u64::try_from(row.count).unwrap_or_default()))
+                .collect(),
+        })
+    }
+
+    /// Those of these apps that are to be deleted, and whether somebody said so just now.
+    pub async fn deleting_apps(&self, apps: &[Uuid]) -> Result<BTreeMap<Uuid, bool>> {
+        let rows = sqlx::query!(
+            r#"SELECT uid, deleting_at > now() - interval '30 seconds' AS "is_fresh!" FROM resource
+               WHERE uid = ANY($1) AND deleting_at IS NOT NULL"#,
+            apps
+        )
+        .fetch_all(self.pool())
+        .await?;
+        Ok(rows.into_iter().map(|row| (row.uid, row.is_fresh)).collect())
+    }
+
+    /// Takes the last steps of apps that are to be deleted: units of which nothing is left are let go of, those that their
+    /// agents have forgotten are gone, and an app without units is. `true`: more may be to be done in a moment.
+    pub async fn end_deletions(&self, apps: &[Uuid]) -> Result<bool> {
+        let units = sqlx::query!("SELECT id, released FROM unit WHERE app_uid = ANY($1)", apps)
+            .fetch_all(self.pool())
+            .await?;
+        let held: Vec<Uuid> = units
+            .iter()
+            .filter(|unit| !unit.released)
+            .map(|unit| unit.id)
+            .collect();
+        let mut moves = self.release(&held).await? > 0;
+        if held.len() < units.len() {
+            moves |= self.forget_released().await? > 0;
+        }
+        let mut tx = self.pool().begin().await?;
+        let gone = sqlx::query!(
+            r#"DELETE FROM unit u WHERE u.id = ANY(ARRAY(
+                 SELECT id FROM unit WHERE app_uid = ANY($1) AND released ORDER BY cluster_id LIMIT $2))
+                 AND (SELECT true FROM unpublished n WHERE n.cluster_id = u.cluster_id AND n.unit_id = u.id LIMIT 1) IS NULL
+                 AND (SELECT true FROM desired_entry e WHERE e.cluster_id = u.cluster_id AND e.unit_id = u.id LIMIT 1) IS NULL
+               RETURNING u.app_uid, u.cluster_id"#,
+            apps,
+            GOING
+        )
+        .fetch_all(&mut *tx)
+        .await?;
+        // What they claimed others may have by now, or what was excepted for them may go.
+        let mut claims: BTreeMap<Uuid, Vec<Uuid>> = BTreeMap::new();
+        for row in &gone {
+            claims.entry(row.app_uid).or_default().push(row.cluster_id);
+        }
+        for (app, clusters) in &claims {
+            leaving::withdraw(&mut tx, *app, clusters, &[]).await?;
+            let wakes = Wakes {
+                claims: Some((*app, clusters)),
+                ..Wakes::default()
+            };
+            wake(&mut tx, &wakes).await?;
+        }
+        let shown: Vec<Uuid> = claims.into_keys().collect();
+        // In a statement of its own, which sees which units are left. One that is to be planned may get some.
+        let ended = sqlx::query_scalar!(
+            r#"WITH ended AS (
+                 DELETE FROM resource r WHERE r.uid = ANY($1) AND r.deleting_at IS NOT NULL
+                   AND NOT EXISTS (SELECT FROM unit u WHERE u.app_uid = r.uid)
+                   AND NOT EXISTS (SELECT FROM due d WHERE d.topic = 'app' AND d.key = r.uid)
+                 RETURNING r.uid, object_name(r.kind, r.namespace, r.name) AS name),
+               told AS (
+                 INSERT INTO event (reason, message, object) SELECT 'Deleted', name || ' is deleted', name FROM ended)
+               SELECT uid FROM ended"#,
+            apps
+        )
+        .fetch_all(&mut *tx)
+        .await?;
+        nudge_all(&mut tx, &[(Topic::Shown, &shown), (Topic::Resource, &ended)]).await?;
+        tx.commit().await?;
+        moves |= !gone.is_empty();
+        Ok(moves && ended.len() < apps.len())
     }
 
     /// Whether an object is to be deleted.
@@ -51,42 +264,101 @@ impl Store {
         }))
     }
 
-    /// Allows the removal of a unit with this target. `false`: it has another one by now.
-    pub async fn approve_removal(&self, unit: Uuid, target: Digest, principal: &str) -> Result<bool> {
-        let mut tx = self.pool().begin().await?;
-        let done = sqlx::query!(
-            "INSERT INTO approval (unit_id, target, principal)
-             SELECT id, target, $3 FROM unit WHERE id = $1 AND target = $2
-             ON CONFLICT (unit_id, target) DO UPDATE SET principal = excluded.principal, at = now()",
-            unit,
-            &target.as_bytes()[..],
-            principal
+    /// What guards keep agents from deleting of an app, in one cluster or all: units of which the same would go together.
+    pub async fn blocked_removals(&self, app: Uuid, cluster: &str) -> Result<Vec<BlockedRemoval>> {
+        let rows = sqlx::query!(
+            r#"SELECT u.id AS "unit!", c.name AS "cluster!", u.target AS "target!", u.version AS "version!",
+                      s.message AS "message!", o.keys AS "keys!"
+               FROM unit u JOIN cluster c ON c.id = u.cluster_id
+                 JOIN unit_status s ON s.unit_id = u.id AND s.version = u.version AND s.reason = 'PruneBlocked'
+                 JOIN LATERAL (
+                   SELECT md5(coalesce(string_agg(concat_ws('/', api_group, kind, namespace, name), E'\n'
+                                ORDER BY api_group, kind, namespace, name), '')) AS keys
+                   FROM unit_object WHERE unit_id = u.id AND state = 'PendingRemoval') AS o ON true
+               WHERE u.app_uid = $1 AND u.state = 'Active' AND ($2 = '' OR c.name = $2)
+                 AND NOT EXISTS (SELECT FROM approval a WHERE (a.unit_id, a.target) = (u.id, u.target) AND a.version = u.version)
+               ORDER BY c.name LIMIT $3"#,
+            app,
+            cluster,
+            BLOCKED
         )
-        .execute(&mut *tx)
+        .fetch_all(self.pool())
         .await?;
-        let approved = done.rows_affected() == 1;
-        if approved {
-            audit(
-                &mut tx,
-                principal,
-                "removal.approve",
-                &format!("unit/{unit}/{target}"),
-            )
-            .await?;
+        let mut sets: BTreeMap<String, BlockedRemoval> = BTreeMap::new();
+        for row in rows {
+            let target = Digest::try_from_slice(&row.target)
+                .map_err(|e| StoreError::corrupt(format!("unit {}", row.unit), e))?;
+            let set = sets.entry(row.keys).or_insert_with(|| BlockedRemoval {
+                message: row.message,
+                ..BlockedRemoval::default()
+            });
+            set.units.push(BlockedUnit {
+                unit: row.unit,
+                cluster: row.cluster,
+                target,
+                version: row.version.unsigned_abs(),
+            });
         }
-        tx.commit().await?;
-        Ok(approved)
+        let mut sets: Vec<BlockedRemoval> = sets.into_values().collect();
+        sets.sort_by(|a, b| a.units[0].cluster.cmp(&b.units[0].cluster));
+        for set in sets.iter_mut().take(SHOWN) {
+            let objects = self.list_unit_objects(set.units[0].unit).await?;
+            set.objects = objects
+                .into_iter()
+                .filter(|one| one.state == "PendingRemoval")
+                .collect();
+        }
+        Ok(sets)
     }
 
-    /// The present target of a unit, if its removal was allowed for that one.
-    pub async fn removal_approval(&self, unit: Uuid) -> Result<Option<Digest>> {
-        let target = sqlx::query_scalar!(
-            "SELECT a.target FROM approval a JOIN unit u ON u.id = a.unit_id AND u.target = a.target WHERE u.id = $1",
-            unit
+    /// Allows that of these units more is deleted than guards let pass, each for the target that it has and at the version that
+    /// it has it. Returns those that still are that.
+    pub async fn approve_removals(&self, units: &[BlockedUnit], principal: &str) -> Result<Vec<Uuid>> {
+        let mut tx = self.pool().begin().await?;
+        let ids: Vec<Uuid> = units.iter().map(|unit| unit.unit).collect();
+        let targets: Vec<&[u8]> = units.iter().map(|unit| &unit.target.as_bytes()[..]).collect();
+        let versions: Vec<i64> = units.iter().map(|unit| signed(unit.version)).collect();
+        let approved = sqlx::query!(
+            r#"WITH allowed AS (
+                 INSERT INTO approval (unit_id, target, version, principal)
+                 SELECT DISTINCT u.id, u.target, u.version, $4 FROM unnest($1::uuid[], $2::bytea[], $3::bigint[]) AS v(id, target, version)
+                   JOIN unit u ON u.id = v.id AND u.target = v.target AND u.version = v.version
+                 ON CONFLICT (unit_id, target)
+                   DO UPDATE SET principal = excluded.principal, version = excluded.version, at = now()
+                 RETURNING unit_id, target),
+               named AS (
+                 SELECT u.id, u.cluster_id, u.app_uid, a.target FROM allowed a JOIN unit u ON u.id = a.unit_id),
+               marked AS (
+                 INSERT INTO unpublished (cluster_id, unit_id) SELECT cluster_id, id FROM named ORDER BY 1, 2
+                 ON CONFLICT (cluster_id, unit_id) DO UPDATE SET at = now()),
+               told AS (
+                 INSERT INTO event (reason, message, resource_uid, cluster_id)
+                 SELECT 'RemovalApproved', $4 || ' has allowed that all that has left this app is deleted', app_uid, cluster_id
+                 FROM named),
+               audited AS (
+                 INSERT INTO audit (principal, verb, object)
+                 SELECT $4, 'removal.approve', 'unit/' || id || '/' || encode(target, 'hex') FROM named)
+               SELECT id AS "unit!", cluster_id AS "cluster!", app_uid AS "app!" FROM named"#,
+            &ids,
+            &targets as &[&[u8]],
+            &versions,
+            principal
         )
-        .fetch_optional(self.pool())
+        .fetch_all(&mut *tx)
         .await?;
-        let target = target.as_deref().map(Digest::try_from_slice).transpose();
-        target.map_err(|e| StoreError::corrupt(format!("approval of unit {unit}"), e))
+        let column = |of: fn(&(Uuid, Uuid)) -> Uuid| -> Vec<Uuid> {
+            let distinct: BTreeSet<Uuid> = approved.iter().map(|row| of(&(row.cluster, row.app))).collect();
+            distinct.into_iter().collect()
+        };
+        nudge_all(
+            &mut tx,
+            &[
+                (Topic::Cluster, &column(|row| row.0)),
+                (Topic::Shown, &column(|row| row.1)),
+            ],
+        )
+        .await?;
+        tx.commit().await?;
+        Ok(approved.into_iter().map(|row| row.unit).collect())
     }
 }

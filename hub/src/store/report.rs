@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use flotilla_core::{digest::Digest, object::ObjectKey};
 
-use super::{Connection, Result, Store, Topic, nudge, session::signed};
+use super::{Connection, Result, Store, Topic, nudge_all, session::signed};
 
 /// A target at the version of the entry that asked for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -251,11 +251,11 @@ impl Store {
             .map(|(report, _)| report)
             .collect();
         let mut changed = BTreeSet::new();
-        let mut applied = Vec::new();
+        let mut wrote = Wrote::default();
         let mut objects: BTreeMap<Uuid, i64> = live.iter().map(|row| (row.cluster_id, row.objects)).collect();
         let mut beyond = BTreeSet::new();
         for round in rounds(&counted) {
-            write_status(&mut tx, &round, &mut changed, &mut applied).await?;
+            write_status(&mut tx, &round, &mut changed, &mut wrote).await?;
             write_objects(&mut tx, &round, &mut changed, &mut objects, &mut beyond).await?;
             write_events(&mut tx, &round, &mut changed).await?;
             for report in &round {
@@ -329,11 +329,12 @@ impl Store {
         .execute(&mut *tx)
         .await?;
         // An unchanged report wakes nobody.
-        nudge(&mut tx, Topic::Shown, &changed).await?;
+        let leaving: Vec<Uuid> = wrote.leaving.into_iter().collect();
+        nudge_all(&mut tx, &[(Topic::Shown, &changed), (Topic::Leaving, &leaving)]).await?;
         tx.commit().await?;
         Ok(Ingested {
             counted: counts,
-            applied,
+            applied: wrote.applied,
         })
     }
 }
@@ -371,13 +372,21 @@ const BATCH: usize = 1000;
 /// Objects of which one cluster has rows: each report is bounded, and an agent sends as many as it likes.
 const OBJECTS: i64 = 200_000;
 
-/// Writes the units' rows; apps of which any changed go to `changed`, units with another applied target to
-/// `applied_now`.
+/// What units' rows told that is new.
+#[derive(Default)]
+struct Wrote {
+    /// Units that have applied another target than they last had.
+    applied: Vec<Uuid>,
+    /// Apps that something has left.
+    leaving: BTreeSet<Uuid>,
+}
+
+/// Writes the units' rows; apps of which any changed go to `changed`.
 async fn write_status(
     tx: &mut Connection,
     reports: &[&Report],
     changed: &mut BTreeSet<Uuid>,
-    applied_now: &mut Vec<Uuid>,
+    wrote_units: &mut Wrote,
 ) -> Result<()> {
     let rows: Vec<(Uuid, &StatusRow)> = reports
         .iter()
@@ -437,7 +446,33 @@ async fn write_status(
                       excluded.objects_failed, excluded.objects_pending_removal, excluded.apply_ms)
                  OR (unit_status.healthy_since IS NULL) <> (excluded.healthy_since IS NULL)
                  OR abs(extract(epoch FROM unit_status.healthy_since - excluded.healthy_since)) > 5
-               RETURNING unit_id, version, ready, applied_version, applied
+               RETURNING unit_id, version, ready, applied_version, applied, objects_pending_removal AS leaving
+               ), left_over AS (
+               INSERT INTO leaving AS l (unit_id, cluster_id, app_uid, version, objects, state)
+               SELECT u.id, u.cluster_id, u.app_uid, u.version, wrote.leaving,
+                   CASE WHEN t.settings->'prune' = 'true' THEN 'Open' ELSE 'Off' END
+               FROM wrote JOIN LATERAL (SELECT * FROM unit WHERE id = wrote.unit_id OFFSET 0) AS u
+                   ON u.version = wrote.version
+                 JOIN LATERAL (SELECT settings FROM target WHERE digest = u.target OFFSET 0) AS t ON true
+               WHERE wrote.leaving > 0
+               -- What was decided stands for less of the same. Of more it is decided anew.
+               ON CONFLICT (unit_id) DO UPDATE SET version = excluded.version, objects = excluded.objects,
+                 state = CASE WHEN l.version = excluded.version AND l.state = 'Cleared' AND excluded.objects <= l.objects
+                   THEN l.state ELSE excluded.state END,
+                 except_for = CASE WHEN l.version = excluded.version AND l.state = 'Cleared'
+                   AND excluded.objects <= l.objects THEN l.except_for ELSE '[]' END,
+                 waits = CASE WHEN l.version = excluded.version THEN l.waits ELSE '' END, at = now()
+               WHERE (l.version, l.objects) IS DISTINCT FROM (excluded.version, excluded.objects)
+               RETURNING l.unit_id, l.cluster_id, l.version, l.state
+               ), reopened AS (
+               INSERT INTO unpublished (cluster_id, unit_id)
+               SELECT l.cluster_id, l.unit_id FROM left_over l
+                 JOIN LATERAL (SELECT version, state FROM leaving WHERE unit_id = l.unit_id OFFSET 0) AS old
+                   ON old.version = l.version AND old.state = 'Cleared'
+               WHERE l.state <> 'Cleared' ORDER BY 1, 2
+               ON CONFLICT (cluster_id, unit_id) DO UPDATE SET at = now()
+               ), gone AS (
+               DELETE FROM leaving WHERE unit_id IN (SELECT unit_id FROM wrote WHERE leaving = 0)
                ), turned AS (
                INSERT INTO history (cluster_id, unit_id, version, target, ready)
                SELECT u.cluster_id, u.id, u.version, u.target, wrote.ready
@@ -446,12 +481,15 @@ async fn write_status(
                    ON old.version = u.version
                -- With its plan the history has a row that says so.
                WHERE wrote.ready <> coalesce(old.ready, 'Unknown'))
-               SELECT wrote.unit_id, u.app_uid, wrote.applied IS NOT NULL
+               SELECT wrote.unit_id, u.app_uid, wrote.leaving > 0
+                   -- With what left last an app may be gone.
+                   OR coalesce(old.objects_pending_removal, 0) > 0 AS "leaving!", wrote.applied IS NOT NULL
                    AND (old.applied_version, old.applied) IS DISTINCT FROM (wrote.applied_version, wrote.applied)
                      AS "applied!"
                FROM wrote JOIN unit u ON u.id = wrote.unit_id
                  LEFT JOIN LATERAL (
-                   SELECT applied_version, applied FROM unit_status WHERE unit_id = wrote.unit_id OFFSET 0) AS old ON true"#,
+                   SELECT applied_version, applied, objects_pending_removal FROM unit_status
+                   WHERE unit_id = wrote.unit_id OFFSET 0) AS old ON true"#,
             &clusters,
             &units,
             &versions,
@@ -476,7 +514,12 @@ async fn write_status(
         .fetch_all(&mut *tx)
         .await?;
         changed.extend(wrote.iter().map(|row| row.app_uid));
-        applied_now.extend(wrote.iter().filter(|row| row.applied).map(|row| row.unit_id));
+        wrote_units
+            .applied
+            .extend(wrote.iter().filter(|row| row.applied).map(|row| row.unit_id));
+        wrote_units
+            .leaving
+            .extend(wrote.iter().filter(|row| row.leaving).map(|row| row.app_uid));
     }
     Ok(())
 }

@@ -277,6 +277,9 @@ async fn forget_the_present(tx: &mut PgConnection) -> Result<()> {
     )
     .execute(&mut *tx)
     .await?;
+    // Of versions that may be others by now.
+    sqlx::query!("DELETE FROM leaving").execute(&mut *tx).await?;
+    sqlx::query!("DELETE FROM approval").execute(&mut *tx).await?;
     sqlx::query!("DELETE FROM replica").execute(&mut *tx).await?;
     sqlx::query!("DELETE FROM outbox").execute(&mut *tx).await?;
     Ok(())

@@ -20,6 +20,7 @@ use super::{
     is_passing,
     lease::kept,
     queue::Outcome,
+    removal,
     render::{self, RenderStatus},
     rollouts,
 };
@@ -67,6 +68,9 @@ async fn reconcile_once(context: &Context, uid: Uuid, strict: bool) -> anyhow::R
         return Ok(Outcome::Done);
     };
     let mark = strict.then_some(recorded.due);
+    if let Some(policy) = &app.deletion {
+        return removal::plan(context, &app, &recorded, mark, policy).await;
+    }
     let held = async {
         // Without a mark there is nothing that another could take.
         match recorded.due {
@@ -229,7 +233,7 @@ fn configs<'a>(configs: &'a [Blob], planned: &Planned) -> &'a [Blob] {
 }
 
 /// Commits what changes anything; what changes nothing has been decided all the same.
-async fn commit(context: &Context, app: &ResourceRow, commit: &Commit<'_>) -> anyhow::Result<()> {
+pub(super) async fn commit(context: &Context, app: &ResourceRow, commit: &Commit<'_>) -> anyhow::Result<()> {
     let store = &context.store;
     if commit.changes_anything() {
         let turned = store.commit_plan(commit, &context.seal).await?;
@@ -247,7 +251,7 @@ async fn commit(context: &Context, app: &ResourceRow, commit: &Commit<'_>) -> an
 }
 
 /// Records why nothing of this version is published; units keep what they have.
-async fn hold(
+pub(super) async fn hold(
     context: &Context,
     app: &ResourceRow,
     recorded: &AppPlan,

@@ -10,8 +10,8 @@ use tracing::warn;
 use uuid::Uuid;
 
 use super::{
-    Context, app, is_passing, judge, lanes::SHARE, poll, publish, queue::Queue, receivers::Registered,
-    retention, rollouts, wakeup::Wakeups, watchers::Watchers,
+    Context, app, clearing, is_passing, judge, lanes::SHARE, poll, publish, queue::Queue,
+    receivers::Registered, retention, rollouts, wakeup::Wakeups, watchers::Watchers,
 };
 use crate::{
     grpc::streams::Streams,
@@ -43,6 +43,8 @@ const RETRY: Duration = Duration::from_secs(1);
 const GRACE: Duration = Duration::from_secs(5);
 /// Transactions that publish at once.
 const PUBLISHERS: usize = 2;
+/// Apps whose removals are decided about together.
+const LEAVING: usize = 500;
 
 /// The running reconcilers.
 pub struct Driver {
@@ -55,6 +57,7 @@ pub struct Driver {
     sources: Queue,
     apps: Queue,
     clusters: Queue,
+    leaving: Queue,
     /// That rollouts are looked at whole.
     missed: Notify,
 }
@@ -92,6 +95,14 @@ impl Driver {
             let context = cluster_context.clone();
             async move { publish::reconcile(&context, &keys).await }
         });
+        let clearing_context = Context {
+            store: context.store.for_writing(),
+            ..context.clone()
+        };
+        let leaving = Queue::together("leaving", 1, DEADLINE, LEAVING, move |apps| {
+            let context = clearing_context.clone();
+            async move { clearing::reconcile(&context, &apps).await }
+        });
         Self {
             context,
             index,
@@ -102,13 +113,14 @@ impl Driver {
             sources,
             apps,
             clusters,
+            leaving,
             missed: Notify::new(),
         }
     }
 
     /// The queues, for metrics.
-    pub fn queues(&self) -> [Queue; 3] {
-        [self.sources.clone(), self.apps.clone(), self.clusters.clone()]
+    pub fn queues(&self) -> [Queue; 4] {
+        [&self.sources, &self.apps, &self.clusters, &self.leaving].map(Queue::clone)
     }
 
     /// Reads the outbox until told to stop.
@@ -125,8 +137,13 @@ impl Driver {
             () = stop.cancelled() => {}
             () = this.follow(listener) => {}
         }
-        let [sources, apps, clusters] = this.queues();
-        tokio::join!(sources.stop(GRACE), apps.stop(GRACE), clusters.stop(GRACE));
+        let [sources, apps, clusters, leaving] = this.queues();
+        tokio::join!(
+            sources.stop(GRACE),
+            apps.stop(GRACE),
+            clusters.stop(GRACE),
+            leaving.stop(GRACE)
+        );
         heartbeats.abort();
         retention.abort();
         missed.abort();
@@ -201,6 +218,7 @@ impl Driver {
         self.sources.push_all(std::mem::take(&mut due.sources));
         self.apps.push_all(due.take(Topic::App));
         self.clusters.push_all(due.take(Topic::Cluster));
+        self.leaving.push_all(due.take(Topic::Leaving));
         let clusters = due.take(Topic::Identity);
         if !clusters.is_empty() {
             self.judge_clusters(clusters, &mut again).await;
@@ -243,6 +261,7 @@ impl Driver {
                 self.sources.push_all(stale.sources);
                 self.apps.push_all(stale.apps);
                 self.clusters.push_all(stale.unpublished);
+                self.leaving.push_all(stale.leaving);
                 outbox.is_unread = stale.is_unread;
                 if stale.clusters {
                     self.judge_clusters(vec![Uuid::nil()], &mut again).await;

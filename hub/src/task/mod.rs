@@ -2,6 +2,7 @@
 //! compare-and-set, and is woken by the outbox, by time, and by a full pass.
 
 pub mod app;
+pub mod clearing;
 pub mod driver;
 pub mod gather;
 pub mod ingest;
@@ -12,6 +13,7 @@ pub mod poll;
 pub mod publish;
 pub mod queue;
 pub mod receivers;
+mod removal;
 pub mod render;
 pub mod retention;
 mod rollouts;

@@ -44,6 +44,8 @@ pub enum Outcome {
     Rest(Duration),
     /// Look again after this long, or when it is nudged before.
     After(Duration),
+    /// Look again after the second time, or when it is nudged before, at the end of the first.
+    RestAfter(Duration, Duration),
     /// Somebody else was faster: gather again at once.
     Again,
 }
@@ -92,7 +94,7 @@ impl Times {
         self.lasted.observe(began.elapsed().as_secs_f64());
         match outcome {
             Ok(Outcome::Done | Outcome::Rest(_)) => &self.success,
-            Ok(Outcome::After(_) | Outcome::Again) => &self.requeued,
+            Ok(Outcome::After(_) | Outcome::RestAfter(..) | Outcome::Again) => &self.requeued,
             Err(()) => &self.error,
         }
         .inc();
@@ -360,6 +362,12 @@ impl State {
             Ok(Outcome::After(delay)) => {
                 state.failures.remove(&key);
                 state.alone.remove(&key);
+                state.schedule(key, delay);
+            }
+            Ok(Outcome::RestAfter(time, delay)) => {
+                state.failures.remove(&key);
+                state.alone.remove(&key);
+                state.rest(key, time);
                 state.schedule(key, delay);
             }
             Ok(Outcome::Again) => state.schedule(key, Duration::from_micros(random() % AGAIN)),

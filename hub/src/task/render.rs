@@ -706,6 +706,7 @@ mod tests {
             payload_digest: None,
             not_supported: vec![],
             created_at: time::OffsetDateTime::UNIX_EPOCH,
+            deletion: None,
         }
     }
 

@@ -14,6 +14,7 @@ mod flood;
 mod history;
 mod hub;
 mod hubs;
+mod leaving;
 mod monitoring;
 mod outdated;
 mod partitions;

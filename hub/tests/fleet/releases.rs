@@ -30,7 +30,13 @@ async fn desired(world: &World, cluster: Uuid) -> DesiredRow {
 }
 
 /// The agent says that it holds this state, and this entry of it durably.
-async fn hold(world: &World, cluster: Uuid, epoch: u64, generation: u64, entry: Option<&EntryRow>) {
+pub(crate) async fn hold(
+    world: &World,
+    cluster: Uuid,
+    epoch: u64,
+    generation: u64,
+    entry: Option<&EntryRow>,
+) {
     let told = Told {
         refusal: None,
         cluster,
@@ -67,8 +73,9 @@ async fn an_entry_leaves_once_its_agent_holds_it_detached_and_is_told_until_that
     let of_other = world.render(other, "r", &[config("y", "a: 1")]).await;
     world.roll_out(other, &[cluster], &of_other).await;
     let epoch = open(&world, cluster).await;
+    world.identify(cluster).await;
     let content = world.render(app, "c1", &[config("x", "a: 1")]).await;
-    let release = async || world.store.release(unit).await.expect("asked");
+    let release = async || world.store.release(&[unit]).await.expect("asked") == 1;
     let of_unit = |desired: &DesiredRow| desired.entries.iter().find(|entry| entry.unit == unit).cloned();
     let active = of_unit(&desired(&world, cluster).await).expect("there");
     hold(&world, cluster, epoch, 2, Some(&active)).await;
@@ -134,7 +141,7 @@ async fn an_agent_is_told_what_is_let_go_of_whether_it_gets_a_change_or_the_whol
              SELECT cluster_id, unit_id, 1, '', digest FROM desired_entry",
         )
         .await;
-    assert!(hub.world.store.release(unit).await.expect("asked"));
+    assert!(hub.world.store.release(&[unit]).await.expect("asked") == 1);
     let change = stream.desired().await;
     assert_eq!(
         (change.base_generation, change.units.len()),

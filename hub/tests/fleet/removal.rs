@@ -3,18 +3,24 @@
 use flotilla_core::{
     digest::Digest,
     removal::{DeletionPolicy, Removal},
+    rollout::removal::plan_removal,
     unit::{Entry, UnitState},
+};
+use flotilla_hub::store::{
+    removal::BlockedUnit,
+    report::{ObjectRow, Report, StatusRow},
 };
 use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
+    reports::{object, open, report},
     store::{config, one_unit},
-    world::{World, resource},
+    world::{World, applied, resource},
 };
 
 #[tokio::test]
-async fn a_units_removal_reads_back_with_its_policy_and_approval_and_is_published_as_held() {
+async fn a_units_removal_reads_back_with_its_policy_and_approval_and_is_published_so() {
     let world = World::new().await;
     let app = world.app("a").await;
     let (cluster, unit, target) = one_unit(&world, "c1", app).await;
@@ -39,10 +45,14 @@ async fn a_units_removal_reads_back_with_its_policy_and_approval_and_is_publishe
         .expect("read")
         .expect("published");
     let entry = Entry::from_bytes(&desired.entries[0].bytes).expect("an entry");
-    assert_eq!(entry.state, UnitState::Detached, "nothing removes anything yet");
-    // A plan that does not choose its cluster leaves it; one that does takes it back.
+    assert_eq!(
+        (entry.state, entry.prune_approved),
+        (UnitState::Removing(removal), Some(target))
+    );
+    // A plan of an app that is not to be deleted keeps what is left, and takes it back where it is chosen.
     let content = world.render(app, "c1", &[config("x", "a: 1")]).await;
-    assert!(world.gather(app, &[], &content).await.planned.units.is_empty());
+    let planned = world.gather(app, &[], &content).await.planned;
+    assert_eq!(planned.units[0].state, UnitState::Detached);
     world.roll_out(app, &[cluster], &content).await;
     assert_eq!(recorded().await.state, UnitState::Active);
     let left = "SELECT count(*) FROM unit WHERE removal IS NOT NULL";
@@ -57,28 +67,118 @@ async fn a_units_removal_reads_back_with_its_policy_and_approval_and_is_publishe
 }
 
 #[tokio::test]
-async fn a_removal_is_allowed_for_the_target_that_it_names_and_for_no_other() {
+async fn what_guards_stop_is_listed_and_allowed_for_the_target_and_version_that_was_shown_alone() {
     let world = World::new().await;
     let app = world.app("a").await;
     let (cluster, unit, first) = one_unit(&world, "c1", app).await;
-    let approve = async |target: Digest| {
-        world
-            .store
-            .approve_removal(unit, target, "admin")
-            .await
-            .expect("asked")
+    let epoch = open(&world, cluster).await;
+    let stopped = async |version: u64, target: Digest| {
+        let status = StatusRow {
+            ready: "False",
+            reason: "PruneBlocked".into(),
+            message: "a guard stopped it".into(),
+            objects_pending_removal: 1,
+            ..applied(unit, version, target)
+        };
+        let left = ObjectRow {
+            state: Some("PendingRemoval"),
+            ..object(unit, "y")
+        };
+        let report = Report {
+            objects: vec![left],
+            ..report(cluster, epoch, vec![status])
+        };
+        world.store.ingest(&[report]).await.expect("ingested");
     };
-    let approved = async || world.store.removal_approval(unit).await.expect("read");
-    assert_eq!(approved().await, None);
-    assert!(!approve(Digest::of("target", b"other")).await);
-    assert!(approve(first).await && approve(first).await);
-    assert_eq!(approved().await, Some(first));
+    let blocked = async |cluster: &str| world.store.blocked_removals(app, cluster).await.expect("listed");
+    let approve = async |units: &[BlockedUnit]| {
+        let approved = world.store.approve_removals(units, "admin").await;
+        approved.expect("asked")
+    };
+    let allowed = async || {
+        world.publish(cluster).await;
+        let desired = world
+            .store
+            .desired(cluster)
+            .await
+            .expect("read")
+            .expect("published");
+        Entry::from_bytes(&desired.entries[0].bytes)
+            .expect("an entry")
+            .prune_approved
+    };
+    assert!(blocked("").await.is_empty());
+    stopped(1, first).await;
+    let shown = blocked("").await;
+    assert_eq!(shown[0].objects[0].name, "y");
+    assert_eq!(shown[0].message, "a guard stopped it");
+    let units = shown[0].units.clone();
+    assert!(blocked("elsewhere").await.is_empty());
+    let other = BlockedUnit {
+        target: Digest::of("target", b"other"),
+        ..units[0].clone()
+    };
+    assert!(approve(&[other]).await.is_empty());
+    assert_eq!(allowed().await, None);
+    assert_eq!(approve(&units).await, [unit]);
+    assert_eq!(allowed().await, Some(first));
+    assert!(blocked("").await.is_empty(), "it is decided");
+    // The same target once more is another decision.
     let next = world.render(app, "r2", &[config("x", "a: 2")]).await;
     world.roll_out(app, &[cluster], &next).await;
-    assert_eq!(approved().await, None, "it was for what the unit was");
-    assert!(!approve(first).await);
+    assert_eq!(allowed().await, None, "it was for what the unit was");
+    let again = world.render(app, "c1", &[config("x", "a: 1")]).await;
+    world.roll_out(app, &[cluster], &again).await;
+    assert_eq!(allowed().await, None);
+    assert!(approve(&units).await.is_empty());
+    stopped(3, first).await;
+    let units = blocked("c1").await[0].units.clone();
+    assert_eq!(approve(&units).await, [unit]);
+    assert_eq!(allowed().await, Some(first));
     let audited = "SELECT count(*) FROM audit WHERE verb = 'removal.approve' AND principal = 'admin'";
     assert_eq!(world.count(audited).await, 2);
+    let told = "SELECT count(*) FROM event WHERE reason = 'RemovalApproved'";
+    assert_eq!(world.count(told).await, 2);
+}
+
+/// Whatever it is to become is planned later, and may have to be rendered first.
+#[tokio::test]
+async fn an_app_that_is_applied_again_is_not_deleted_any_more_at_once() {
+    let world = World::new().await;
+    let app = world.app("a").await;
+    let (cluster, unit, target) = one_unit(&world, "c1", app).await;
+    let recorded = world.planning.app_plan(app).await.expect("read");
+    assert!(
+        world
+            .store
+            .request_deletion(app, DeletionPolicy::Delete, "admin")
+            .await
+            .expect("asked")
+    );
+    let removal = serde_json::to_string(&Removal {
+        policy: DeletionPolicy::Delete,
+        approval: Some(target),
+    });
+    let removal = removal.expect("JSON");
+    world
+        .execute(&format!(
+            "UPDATE unit SET state = 'Removing', removal = '{removal}' WHERE id = '{unit}'"
+        ))
+        .await;
+    world.app("a").await;
+    assert_eq!(world.store.deletion(app).await.expect("read"), None);
+    world.publish(cluster).await.expect("published");
+    let desired = world
+        .store
+        .desired(cluster)
+        .await
+        .expect("read")
+        .expect("published");
+    let entry = Entry::from_bytes(&desired.entries[0].bytes).expect("an entry");
+    assert_eq!((entry.state, entry.prune_approved), (UnitState::Detached, None));
+    // A plan that was made to go on with it comes too late.
+    let planned = plan_removal(&recorded.units, DeletionPolicy::Delete, false);
+    assert!(world.try_planned(app, &recorded, &planned).await.is_err());
 }
 
 #[tokio::test]

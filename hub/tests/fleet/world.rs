@@ -193,6 +193,15 @@ impl World {
             .id
     }
 
+    /// Gives a cluster's agent an identity: without one there is none that has anything.
+    pub(crate) async fn identify(&self, cluster: Uuid) {
+        self.execute(&format!(
+            "INSERT INTO identity (cluster_id, generation, serial_current, public_key, recovery_public_key, expires_at)
+             VALUES ('{cluster}', 1, '\\x01', '\\x01', '\\x01', now() + interval '1 day')"
+        ))
+        .await;
+    }
+
     pub(crate) async fn app(&self, name: &str) -> Uuid {
         self.apply(&[resource("HelmRelease", name, json!({}))]).await;
         self.uid("HelmRelease", name).await
@@ -454,6 +463,36 @@ impl World {
             unchanged: gathered.unchanged,
         };
         self.planning.commit_plan(&commit, &self.seal).await
+    }
+
+    /// Commits what was planned of an app's removal.
+    pub(crate) async fn planned(&self, app: Uuid, recorded: &AppPlan, planned: &Planned) {
+        self.try_planned(app, recorded, planned).await.expect("committed");
+    }
+
+    pub(crate) async fn try_planned(
+        &self,
+        app: Uuid,
+        recorded: &AppPlan,
+        planned: &Planned,
+    ) -> Result<(), StoreError> {
+        let clusters = planned.units.iter().map(|unit| unit.cluster).collect();
+        let commit = Commit {
+            app_uid: app,
+            app: named(app),
+            confirms: false,
+            recorded,
+            generation: 1,
+            planned,
+            claims: &Claims::of(vec![(Keyset::of(Vec::new()), clusters)]),
+            configs: &[],
+            revision_id: None,
+            content: planned.units[0].content,
+            waiting: &[],
+            handled: "",
+            unchanged: None,
+        };
+        self.planning.commit_plan(&commit, &self.seal).await.map(drop)
     }
 
     /// Plans and publishes at once; returns the published generations.

@@ -260,6 +260,105 @@ pub struct Unit {
     pub objects_pending_removal: u32,
     #[prost(string, tag = "18")]
     pub health: ::prost::alloc::string::String,
+    /// Why the hub does not permit yet that what has left the unit is deleted; empty when it does.
+    #[prost(string, tag = "19")]
+    pub removal_waits: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListBlockedRemovalsRequest {
+    #[prost(message, optional, tag = "1")]
+    pub app: ::core::option::Option<ResourceRef>,
+    /// Empty for all clusters.
+    #[prost(string, tag = "2")]
+    pub cluster: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListBlockedRemovalsResponse {
+    /// Units of which the same would go are one set.
+    #[prost(message, repeated, tag = "1")]
+    pub removals: ::prost::alloc::vec::Vec<BlockedRemoval>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct BlockedRemoval {
+    #[prost(message, repeated, tag = "1")]
+    pub units: ::prost::alloc::vec::Vec<BlockedUnit>,
+    /// The first thousand, in order; `objects_total` counts all.
+    #[prost(message, repeated, tag = "2")]
+    pub objects: ::prost::alloc::vec::Vec<UnitObject>,
+    #[prost(uint32, tag = "3")]
+    pub objects_total: u32,
+    /// Why the agent of the first unit stopped.
+    #[prost(string, tag = "4")]
+    pub message: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BlockedUnit {
+    #[prost(string, tag = "1")]
+    pub unit_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub cluster: ::prost::alloc::string::String,
+    /// What the unit is to be, and the version of that.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub target: ::prost::bytes::Bytes,
+    #[prost(uint64, tag = "4")]
+    pub version: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ApproveRemovalsRequest {
+    #[prost(message, repeated, tag = "1")]
+    pub units: ::prost::alloc::vec::Vec<BlockedUnit>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ApproveRemovalsResponse {
+    /// Units for which it is allowed now.
+    #[prost(string, repeated, tag = "1")]
+    pub approved: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteRequest {
+    #[prost(message, optional, tag = "1")]
+    pub resource: ::core::option::Option<ResourceRef>,
+    /// What becomes of what an app has applied: MirrorPrune, Delete, WaitForTermination or Orphan. Empty: what the app says.
+    #[prost(string, tag = "2")]
+    pub policy: ::prost::alloc::string::String,
+    #[prost(bool, tag = "3")]
+    pub confirmed: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DeleteResponse {
+    /// It is deleted, or its deletion has begun.
+    #[prost(bool, tag = "1")]
+    pub deleted: bool,
+    /// What names it, at most a thousand.
+    #[prost(string, repeated, tag = "2")]
+    pub used_by: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Of an app: what becomes of what it has applied, its units, and what these have by kind.
+    #[prost(string, tag = "3")]
+    pub policy: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "4")]
+    pub units: ::prost::alloc::vec::Vec<DeletedUnit>,
+    #[prost(message, repeated, tag = "5")]
+    pub kinds: ::prost::alloc::vec::Vec<DeletedKind>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeletedUnit {
+    #[prost(string, tag = "1")]
+    pub cluster: ::prost::alloc::string::String,
+    /// What it has is deleted; else it stays in the cluster.
+    #[prost(bool, tag = "2")]
+    pub deletes: bool,
+    /// Its agent is there: otherwise it is done once that is back.
+    #[prost(bool, tag = "3")]
+    pub connected: bool,
+    #[prost(uint64, tag = "4")]
+    pub objects: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeletedKind {
+    #[prost(string, tag = "1")]
+    pub kind: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub objects: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListUnitObjectsRequest {
@@ -1022,6 +1121,86 @@ pub mod fleet_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// What guards keep an app's agents from deleting, and waits for a person.
+        pub async fn list_blocked_removals(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListBlockedRemovalsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListBlockedRemovalsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/flotilla.fleet.v1.FleetService/ListBlockedRemovals",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "flotilla.fleet.v1.FleetService",
+                        "ListBlockedRemovals",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Allows it, for the targets named: a unit that is to be something else by now is left as it is.
+        pub async fn approve_removals(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ApproveRemovalsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ApproveRemovalsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/flotilla.fleet.v1.FleetService/ApproveRemovals",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("flotilla.fleet.v1.FleetService", "ApproveRemovals"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Deletes an object, and of an app what it has applied, as its deletion policy says. Without `confirmed` it tells what
+        /// would follow.
+        pub async fn delete(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DeleteRequest>,
+        ) -> std::result::Result<tonic::Response<super::DeleteResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/flotilla.fleet.v1.FleetService/Delete",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("flotilla.fleet.v1.FleetService", "Delete"));
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn get_version(
             &mut self,
             request: impl tonic::IntoRequest<super::GetVersionRequest>,
@@ -1152,6 +1331,28 @@ pub mod fleet_service_server {
             tonic::Response<super::DecideClusterResponse>,
             tonic::Status,
         >;
+        /// What guards keep an app's agents from deleting, and waits for a person.
+        async fn list_blocked_removals(
+            &self,
+            request: tonic::Request<super::ListBlockedRemovalsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListBlockedRemovalsResponse>,
+            tonic::Status,
+        >;
+        /// Allows it, for the targets named: a unit that is to be something else by now is left as it is.
+        async fn approve_removals(
+            &self,
+            request: tonic::Request<super::ApproveRemovalsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ApproveRemovalsResponse>,
+            tonic::Status,
+        >;
+        /// Deletes an object, and of an app what it has applied, as its deletion policy says. Without `confirmed` it tells what
+        /// would follow.
+        async fn delete(
+            &self,
+            request: tonic::Request<super::DeleteRequest>,
+        ) -> std::result::Result<tonic::Response<super::DeleteResponse>, tonic::Status>;
         async fn get_version(
             &self,
             request: tonic::Request<super::GetVersionRequest>,
@@ -1763,6 +1964,142 @@ pub mod fleet_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = DecideClusterSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/flotilla.fleet.v1.FleetService/ListBlockedRemovals" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListBlockedRemovalsSvc<T: FleetService>(pub Arc<T>);
+                    impl<
+                        T: FleetService,
+                    > tonic::server::UnaryService<super::ListBlockedRemovalsRequest>
+                    for ListBlockedRemovalsSvc<T> {
+                        type Response = super::ListBlockedRemovalsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListBlockedRemovalsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as FleetService>::list_blocked_removals(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListBlockedRemovalsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/flotilla.fleet.v1.FleetService/ApproveRemovals" => {
+                    #[allow(non_camel_case_types)]
+                    struct ApproveRemovalsSvc<T: FleetService>(pub Arc<T>);
+                    impl<
+                        T: FleetService,
+                    > tonic::server::UnaryService<super::ApproveRemovalsRequest>
+                    for ApproveRemovalsSvc<T> {
+                        type Response = super::ApproveRemovalsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ApproveRemovalsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as FleetService>::approve_removals(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ApproveRemovalsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/flotilla.fleet.v1.FleetService/Delete" => {
+                    #[allow(non_camel_case_types)]
+                    struct DeleteSvc<T: FleetService>(pub Arc<T>);
+                    impl<
+                        T: FleetService,
+                    > tonic::server::UnaryService<super::DeleteRequest>
+                    for DeleteSvc<T> {
+                        type Response = super::DeleteResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DeleteRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as FleetService>::delete(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DeleteSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -2,7 +2,9 @@
 
 mod apply;
 pub mod counts;
+mod delete;
 mod reconcile;
+mod removals;
 mod status;
 pub(super) mod views;
 
@@ -432,6 +434,36 @@ impl FleetService for Fleet {
             Some(changed) => Ok(Response::new(wire::DecideClusterResponse { changed })),
             None => Err(unregistered(&request.cluster)),
         }
+    }
+
+    async fn delete(
+        &self,
+        request: Request<wire::DeleteRequest>,
+    ) -> Result<Response<wire::DeleteResponse>, Status> {
+        let principal = principal(&request)?;
+        delete::delete(self, &principal.name, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn list_blocked_removals(
+        &self,
+        request: Request<wire::ListBlockedRemovalsRequest>,
+    ) -> Result<Response<wire::ListBlockedRemovalsResponse>, Status> {
+        principal(&request)?;
+        removals::list(self, &request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn approve_removals(
+        &self,
+        request: Request<wire::ApproveRemovalsRequest>,
+    ) -> Result<Response<wire::ApproveRemovalsResponse>, Status> {
+        let principal = principal(&request)?;
+        removals::approve(self, &principal.name, &request.into_inner())
+            .await
+            .map(Response::new)
     }
 
     async fn get_version(

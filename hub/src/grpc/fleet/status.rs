@@ -43,7 +43,10 @@ pub(super) async fn resources(fleet: &Fleet, rows: Vec<ResourceRow>) -> Result<V
             let unknown = AppFacts::default();
             let facts = facts.get(&row.uid).unwrap_or(&unknown);
             let revision = facts.revision().map(|revision| revision.name.clone());
-            let mut said = condition(&row, decided::app(facts));
+            let mut said = match &row.deletion {
+                Some(policy) => deleting(&row, policy, facts.total()),
+                None => condition(&row, decided::app(facts)),
+            };
             said.since_ms = decided::turned(facts).map_or(said.since_ms, |at| at.0);
             (vec![said], revision.unwrap_or_default())
         } else {
@@ -177,6 +180,21 @@ fn stored(row: &ResourceRow) -> Condition {
             ready(row, "False", "NotSupported", message)
         }
     }
+}
+
+/// An app that is to be deleted says how far that is.
+fn deleting(row: &ResourceRow, policy: &str, units: u64) -> Condition {
+    let left = match units {
+        0 => "nothing of it is left to delete".to_owned(),
+        1 => "it is left on 1 cluster".to_owned(),
+        more => format!("it is left on {more} clusters"),
+    };
+    ready(
+        row,
+        "Unknown",
+        "Deleting",
+        format!("being deleted ({policy}): {left}"),
+    )
 }
 
 fn condition(row: &ResourceRow, said: Ready) -> Condition {

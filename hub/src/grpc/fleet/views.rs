@@ -68,6 +68,7 @@ pub(super) fn unit(row: UnitView) -> wire::Unit {
         objects_failed: count(row.objects_failed),
         objects_pending_removal: count(row.objects_pending_removal),
         health: row.health,
+        removal_waits: row.removal_waits,
     }
 }
 

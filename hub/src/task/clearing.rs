@@ -1,0 +1,197 @@
+//! Decides what of the objects that have left units may be deleted: those of many apps together, since what has to be known
+//! of a source is the same for all that are rendered from it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use flotilla_core::removal::clearing::Standing;
+use uuid::Uuid;
+
+use super::{Context, gather, queue::Outcome};
+use crate::store::leaving::{Held, LeavingUnit, SiblingRow};
+
+/// Reports of one change come within this time, and are decided about together.
+const REST: Duration = Duration::from_millis(200);
+/// What is being rendered or planned is looked at again after this.
+const SOON: Duration = Duration::from_secs(2);
+const AGAIN: Outcome = Outcome::RestAfter(REST, SOON);
+/// Held apps of one source whose placements are looked at; of more nothing is cleared anywhere.
+const HELD: usize = 50;
+
+/// What of a source is not settled.
+#[derive(Default)]
+struct Unsettled {
+    /// Why nothing is cleared in any cluster.
+    everywhere: Option<String>,
+    /// Why nothing is cleared in these.
+    clusters: BTreeMap<Uuid, String>,
+    /// It settles by itself.
+    soon: bool,
+}
+
+/// Decides about all that has left these apps and is open, and ends the deletion of those of which nothing is left.
+pub async fn reconcile(context: &Context, apps: &[Uuid]) -> anyhow::Result<Outcome> {
+    let outcome = clear(context, apps).await?;
+    let deleting = context.store.deleting_apps(apps).await?;
+    if deleting.is_empty() {
+        return Ok(outcome);
+    }
+    let named: Vec<Uuid> = deleting.keys().copied().collect();
+    let moves = context.store.end_deletions(&named).await?;
+    // What agents take of it comes in a moment, where they are there; the others' is found by the look behind all wake-ups.
+    Ok(match moves || deleting.values().any(|is_fresh| *is_fresh) {
+        true => AGAIN,
+        false => outcome,
+    })
+}
+
+async fn clear(context: &Context, apps: &[Uuid]) -> anyhow::Result<Outcome> {
+    let store = &context.store;
+    let open = store.leaving_apps(apps).await?;
+    if open.is_empty() {
+        return Ok(Outcome::Rest(REST));
+    }
+    let sources = store.sources_of_apps(&open).await?;
+    let unsettled = ask(context, sources.values().copied().collect()).await?;
+    let deleting = store.deleting_apps(&open).await?;
+    let mut outcome = Outcome::Rest(REST);
+    for app in open {
+        let source = sources.get(&app).copied();
+        let state = source.and_then(|source| Some((source, unsettled.get(&source)?)));
+        if state.is_some_and(|(_, state)| state.soon) {
+            outcome = AGAIN;
+        }
+        match state {
+            // No unit is read for what is known of all.
+            Some((
+                _,
+                Unsettled {
+                    everywhere: Some(why),
+                    ..
+                },
+            )) => store.hold_app(app, why).await?,
+            // It is not rendered from anything: it waits for that itself, and is looked at once it is.
+            None if !deleting.contains_key(&app) => {}
+            _ => {
+                let mut after = Uuid::nil();
+                loop {
+                    let units = store.leaving(app, after).await?;
+                    let Some(last) = units.last() else { break };
+                    after = last.unit;
+                    decide(context, app, state, units).await?;
+                }
+            }
+        }
+    }
+    Ok(outcome)
+}
+
+/// `state`: the source that the app is rendered from, and what of it is not settled; `None`: it needs none any more.
+async fn decide(
+    context: &Context,
+    app: Uuid,
+    state: Option<(Uuid, &Unsettled)>,
+    units: Vec<LeavingUnit>,
+) -> anyhow::Result<()> {
+    let store = &context.store;
+    let mut free = units;
+    if let Some((source, state)) = state {
+        let clusters: Vec<Uuid> = free.iter().map(|unit| unit.cluster).collect();
+        let waiting = store.waiting_units(&clusters, source).await?;
+        let why = |unit: &LeavingUnit| {
+            let held = state.clusters.get(&unit.cluster).cloned();
+            held.or_else(|| {
+                let other = waiting.get(&unit.cluster)?;
+                Some(format!("{other}, of the same source, waits in this cluster"))
+            })
+        };
+        let (held, rest): (Vec<_>, Vec<_>) = free
+            .into_iter()
+            .map(|unit| (why(&unit), unit))
+            .partition(|(why, _)| why.is_some());
+        free = rest.into_iter().map(|(_, unit)| unit).collect();
+        let held: Vec<Held> = held
+            .into_iter()
+            .filter_map(|(why, unit)| {
+                Some(Held {
+                    unit: unit.unit,
+                    version: unit.left.version,
+                    why: why?,
+                })
+            })
+            .collect();
+        if !held.is_empty() {
+            store.hold_leaving(&held).await?;
+        }
+    }
+    if !free.is_empty() {
+        let cleared = store.clear(app, &free).await?;
+        tracing::debug!(app.uid = %app, units = cleared, "what has left may be deleted");
+    }
+    Ok(())
+}
+
+/// Asks what of these sources is not settled, and where that matters.
+async fn ask(context: &Context, sources: BTreeSet<Uuid>) -> anyhow::Result<BTreeMap<Uuid, Unsettled>> {
+    let asked: Vec<Uuid> = sources.iter().copied().collect();
+    let mut found: BTreeMap<Uuid, Unsettled> = sources
+        .into_iter()
+        .map(|one| (one, Unsettled::default()))
+        .collect();
+    let mut held: BTreeMap<Uuid, Vec<(SiblingRow, String)>> = BTreeMap::new();
+    for row in context.store.unsettled_apps(&asked).await? {
+        match row.sibling.standing() {
+            Standing::Settled => {}
+            Standing::Soon(why) => {
+                let state = found.entry(row.source).or_default();
+                state.soon = true;
+                state.everywhere.get_or_insert(why);
+            }
+            Standing::Held(why) => held.entry(row.source).or_default().push((row, why)),
+        }
+    }
+    for (source, rows) in held {
+        let state = found.entry(source).or_default();
+        match rows.first() {
+            _ if state.everywhere.is_some() => {}
+            Some((_, first)) if rows.len() > HELD => {
+                state.everywhere = Some(format!("{first}, and {} more", rows.len() - 1));
+            }
+            _ => place(context, state, rows).await?,
+        }
+    }
+    Ok(found)
+}
+
+/// Finds the clusters in which apps that are held have a unit, or are to have one.
+async fn place(
+    context: &Context,
+    state: &mut Unsettled,
+    rows: Vec<(SiblingRow, String)>,
+) -> anyhow::Result<()> {
+    let apps: Vec<Uuid> = rows.iter().map(|(row, _)| row.app).collect();
+    let whys: BTreeMap<Uuid, &String> = rows.iter().map(|(row, why)| (row.app, why)).collect();
+    for (app, cluster) in context.store.clusters_of_apps(&apps).await? {
+        if let Some(why) = whys.get(&app) {
+            state.clusters.entry(cluster).or_insert_with(|| (*why).clone());
+        }
+    }
+    for (row, why) in &rows {
+        let Some(app) = context.store.resource(row.app).await? else {
+            continue;
+        };
+        match gather::placements(context, &app).await? {
+            Ok(placed) => {
+                let chosen = placed.chosen.iter().map(|chosen| chosen.id);
+                for cluster in chosen.chain(placed.unreadable.keys().copied()) {
+                    state.clusters.entry(cluster.0).or_insert_with(|| why.clone());
+                }
+            }
+            // Where it belongs is not known.
+            Err(_) => state.everywhere = Some(why.clone()),
+        }
+    }
+    Ok(())
+}
