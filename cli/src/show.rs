@@ -226,6 +226,9 @@ pub(crate) fn unit_message(unit: &Unit, now_ms: i64) -> String {
             1 => "1 object pending removal".to_owned(),
             more => format!("{more} objects pending removal"),
         });
+        if !unit.removal_waits.is_empty() {
+            parts.push(unit.removal_waits.clone());
+        }
     }
     parts.join("; ")
 }
@@ -251,6 +254,7 @@ fn unit_json(unit: &Unit) -> Value {
             "total": unit.objects,
             "failed": unit.objects_failed,
             "pendingRemoval": unit.objects_pending_removal,
+            "removalWaits": unit.removal_waits,
         },
     })
 }

@@ -1,10 +1,12 @@
 //! The commands, a file each.
 
 mod apply;
+mod approve;
 mod below;
 mod cluster;
 mod completion;
 mod deadline;
+mod delete;
 mod envsubst;
 mod events;
 mod get;
@@ -32,6 +34,8 @@ pub(crate) enum Command {
     Reconcile(reconcile::ReconcileArgs),
     Suspend(suspend::SuspendArgs),
     Resume(suspend::ResumeArgs),
+    Approve(approve::ApproveArgs),
+    Delete(delete::DeleteArgs),
     Events(events::EventsArgs),
     Kustomize(kustomize::KustomizeArgs),
     Template(Box<template::TemplateArgs>),
@@ -60,6 +64,8 @@ pub(crate) async fn run(command: Command, global: &Global, host: &mut Host) -> R
         Command::Reconcile(args) => reconcile::cmd_reconcile(&args, global, host).await,
         Command::Suspend(args) => suspend::cmd_suspend(&args, global, host).await,
         Command::Resume(args) => suspend::cmd_resume(&args, global, host).await,
+        Command::Delete(args) => delete::cmd_delete(&args, global, host).await,
+        Command::Approve(args) => approve::cmd_approve(&args, global, host).await,
         Command::Events(args) => events::cmd_events(&args, global, host).await,
         Command::Kustomize(args) => kustomize::cmd_kustomize(&args, host),
         Command::Template(args) => template::cmd_template(&args, host),
@@ -77,6 +83,14 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     GoDuration::new(text)
         .map(|duration| duration.get())
         .map_err(|error| error.message)
+}
+
+/// A number of things.
+fn counted(count: usize, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        more => format!("{more} {what}s"),
+    }
 }
 
 /// Reads `key=value`.

@@ -32,6 +32,10 @@ pub(crate) struct Answers {
     pub(crate) units: Vec<Unit>,
     pub(crate) events: Vec<FleetEvent>,
     pub(crate) token: CreateTokenResponse,
+    /// What follows from a deletion.
+    pub(crate) deletion: DeleteResponse,
+    /// What guards stop.
+    pub(crate) blocked: Vec<BlockedRemoval>,
     /// What `Reconcile` tells, one after the other; a last one without an outcome keeps the stream open.
     pub(crate) progress: Vec<ReconcileProgress>,
     /// The watch sends so many messages, and each makes the next resources current.
@@ -364,6 +368,35 @@ impl FleetService for Fake {
                 "cluster is not registered; see `flotilla cluster list`",
             )),
         }
+    }
+
+    async fn delete(&self, request: Request<DeleteRequest>) -> Result<Response<DeleteResponse>, Status> {
+        let told = self.admit(&request)?.deletion;
+        Ok(Response::new(DeleteResponse {
+            deleted: request.get_ref().confirmed,
+            ..told
+        }))
+    }
+
+    async fn list_blocked_removals(
+        &self,
+        request: Request<ListBlockedRemovalsRequest>,
+    ) -> Result<Response<ListBlockedRemovalsResponse>, Status> {
+        let removals = self.admit(&request)?.blocked;
+        Ok(Response::new(ListBlockedRemovalsResponse { removals }))
+    }
+
+    async fn approve_removals(
+        &self,
+        request: Request<ApproveRemovalsRequest>,
+    ) -> Result<Response<ApproveRemovalsResponse>, Status> {
+        self.admit(&request)?;
+        // A unit of version 0 has changed meanwhile.
+        let units = request.into_inner().units.into_iter();
+        let approved = units.filter(|unit| unit.version > 0).map(|unit| unit.unit_id);
+        Ok(Response::new(ApproveRemovalsResponse {
+            approved: approved.collect(),
+        }))
     }
 
     async fn get_version(

@@ -1,9 +1,11 @@
 //! Whole commands, in-process, against a hub that answers what a test says: output, errors and exit codes.
 
 mod apply;
+mod approve;
 mod charts;
 mod connect;
 mod deadline;
+mod delete;
 mod drop_in;
 mod fleet;
 mod get;

@@ -1,0 +1,110 @@
+//! What guards stop is shown before it is allowed.
+
+use flotilla_proto::fleet::v1::{BlockedRemoval, BlockedUnit, UnitObject};
+use insta::assert_snapshot;
+
+use crate::fleet::resources;
+use crate::hub::{Answers, Hub};
+
+fn unit(cluster: &str, version: u64) -> BlockedUnit {
+    BlockedUnit {
+        unit_id: format!("unit of {cluster}"),
+        cluster: cluster.to_owned(),
+        target: vec![1; 32].into(),
+        version,
+    }
+}
+
+fn object(kind: &str, namespace: &str, name: &str) -> UnitObject {
+    UnitObject {
+        kind: kind.to_owned(),
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        ..UnitObject::default()
+    }
+}
+
+fn blocked(units: Vec<BlockedUnit>) -> Answers {
+    Answers {
+        resources: resources(),
+        blocked: vec![BlockedRemoval {
+            units,
+            objects: vec![
+                object("Namespace", "", "web"),
+                object("ConfigMap", "web", "settings"),
+            ],
+            objects_total: 1200,
+            message: "not deleted".to_owned(),
+        }],
+        ..Answers::default()
+    }
+}
+
+#[tokio::test]
+async fn what_would_go_is_shown_and_nothing_is_allowed_without_yes() {
+    let hub = Hub::start(blocked(vec![unit("one", 1), unit("two", 1)])).await;
+    assert_snapshot!(hub.run(&["approve", "Kustomization/flux-system/apps"]).await, @"
+    exit 1
+    -- out
+    1200 objects would be deleted on 2 clusters: one, two
+      Namespace/web
+      ConfigMap/web/settings
+      and 1198 more
+    -- err
+    ✗ nothing was allowed: Kustomization/flux-system/apps would lose what is shown, on 2 clusters
+      hint: run it again with --yes to allow just this; to keep the objects, put them back into Git
+    ");
+    assert_eq!(hub.seen().len(), 1, "{:?}", hub.seen());
+}
+
+#[tokio::test]
+async fn what_was_shown_is_allowed_and_what_changed_meanwhile_is_not() {
+    let hub = Hub::start(blocked(vec![unit("one", 1)])).await;
+    assert_snapshot!(hub.run(&["approve", "ks/apps", "--yes", "--cluster", "one"]).await, @"
+    exit 0
+    -- out
+    1200 objects would be deleted on 1 cluster: one
+      Namespace/web
+      ConfigMap/web/settings
+      and 1198 more
+    -- err
+    ✔ allowed on 1 cluster
+    ");
+    assert!(hub.seen()[0].contains("cluster: \"one\""), "{:?}", hub.seen());
+    let hub = Hub::start(blocked(vec![unit("one", 1), unit("two", 0)])).await;
+    assert_snapshot!(hub.run(&["approve", "ks/apps", "--yes"]).await, @"
+    exit 1
+    -- out
+    1200 objects would be deleted on 2 clusters: one, two
+      Namespace/web
+      ConfigMap/web/settings
+      and 1198 more
+    -- err
+    ✔ allowed on 1 cluster
+    ✗ 1 cluster changed meanwhile, and nothing was allowed there
+      hint: run it again to see what would go now
+    ");
+}
+
+#[tokio::test]
+async fn where_nothing_is_stopped_there_is_nothing_to_allow() {
+    let hub = Hub::start(Answers {
+        resources: resources(),
+        ..Answers::default()
+    })
+    .await;
+    assert_snapshot!(hub.run(&["approve", "ks/apps", "--yes"]).await, @"
+    exit 0
+    -- out
+    -- err
+    ✔ no guard keeps anything of Kustomization/flux-system/apps from being deleted
+    ");
+    assert_snapshot!(hub.run(&["approve", "apps"]).await, @"
+    exit 2
+    -- out
+    -- err
+    error: invalid value 'apps' for '<APP>': it is not of the form KIND/NAME or KIND/NAMESPACE/NAME
+
+    For more information, try '--help'.
+    ");
+}

@@ -1,0 +1,112 @@
+//! What follows from a deletion is shown before it is done.
+
+use flotilla_proto::fleet::v1::{DeleteResponse, DeletedKind, DeletedUnit};
+use insta::assert_snapshot;
+use tonic::Code;
+
+use crate::hub::{Answers, Hub};
+
+fn unit(cluster: &str, deletes: bool, connected: bool) -> DeletedUnit {
+    DeletedUnit {
+        cluster: cluster.to_owned(),
+        deletes,
+        connected,
+        objects: 3,
+    }
+}
+
+fn app() -> Answers {
+    Answers {
+        deletion: DeleteResponse {
+            policy: "MirrorPrune".to_owned(),
+            units: vec![
+                unit("one", true, true),
+                unit("two", true, false),
+                unit("three", false, true),
+            ],
+            kinds: vec![DeletedKind {
+                kind: "ConfigMap".to_owned(),
+                objects: 9,
+            }],
+            ..DeleteResponse::default()
+        },
+        ..Answers::default()
+    }
+}
+
+#[tokio::test]
+async fn what_follows_is_shown_and_nothing_is_deleted_without_yes() {
+    let hub = Hub::start(app()).await;
+    assert_snapshot!(hub.run(&["delete", "kustomization", "apps"]).await, @"
+    exit 1
+    -- out
+    what it has is deleted (MirrorPrune): 6 objects on 2 clusters (one, two); 1 not connected, done once back
+    what it has stays (MirrorPrune): 3 objects on 1 cluster (three)
+      9 ConfigMap
+    -- err
+    ✗ nothing was deleted of Kustomization/flux-system/apps
+      hint: run it again with --yes to do what is shown
+    ");
+    assert!(hub.seen()[0].contains("confirmed: false"), "{:?}", hub.seen());
+    let hub = Hub::start(Answers {
+        deletion: DeleteResponse {
+            used_by: vec!["Placement/all".to_owned()],
+            ..DeleteResponse::default()
+        },
+        ..Answers::default()
+    })
+    .await;
+    assert_snapshot!(hub.run(&["delete", "clustergroup", "edge"]).await, @"
+    exit 1
+    -- out
+    used by Placement/all
+    -- err
+    ✗ nothing was deleted of ClusterGroup/edge
+      hint: run it again with --yes to do what is shown
+    ");
+}
+
+#[tokio::test]
+async fn what_is_confirmed_is_done_and_may_leave_what_was_applied() {
+    let hub = Hub::start(app()).await;
+    assert_snapshot!(hub.run(&["delete", "ks", "apps", "--yes", "--orphan"]).await, @"
+    exit 0
+    -- out
+    what it has is deleted (MirrorPrune): 6 objects on 2 clusters (one, two); 1 not connected, done once back
+    what it has stays (MirrorPrune): 3 objects on 1 cluster (three)
+      9 ConfigMap
+    -- err
+    ✔ deletion of Kustomization/flux-system/apps has begun; `flotilla get` shows it until it has ended
+    ");
+    assert!(
+        hub.seen()[0].contains("policy: \"Orphan\", confirmed: true"),
+        "{:?}",
+        hub.seen()
+    );
+}
+
+#[tokio::test]
+async fn what_cannot_be_deleted_is_named() {
+    let hub = Hub::start(Answers {
+        failure: Some((
+            Code::FailedPrecondition,
+            "GitRepository/a/b is the source of Kustomization/a/c",
+        )),
+        ..Answers::default()
+    })
+    .await;
+    assert_snapshot!(hub.run(&["delete", "gitrepo", "b"]).await, @"
+    exit 1
+    -- out
+    -- err
+    ✗ GitRepository/a/b is the source of Kustomization/a/c
+    ");
+    assert_snapshot!(hub.run(&["delete", "pod", "b"]).await, @"
+    exit 2
+    -- out
+    -- err
+    error: invalid value 'pod' for '<KIND>': pod is not a kind that the hub stores
+
+    For more information, try '--help'.
+    ");
+}
