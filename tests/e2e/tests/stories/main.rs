@@ -3,5 +3,6 @@
 mod crashes;
 mod frozen;
 mod main_job;
+mod removal;
 mod renewal;
 mod sim;

@@ -3,6 +3,8 @@
 //!
 //! `KEEP=1` leaves everything running and prints what to try.
 
+mod removal;
+
 use std::{
     path::Path,
     time::{Duration, Instant},
@@ -77,6 +79,8 @@ impl Demo {
         self.commit_reaches(&repo, &hub, &clusters).await?;
         self.drift_is_corrected(&clusters[0], "an object edited by hand")
             .await?;
+        let lab = Objects::of(&planes[planes.len() - 1], "default").await?;
+        self.what_leaves_git(&repo, &hub, &lab).await?;
         let before = versions(&planes).await?;
         hub.stop()?;
         self.say("► the hub is stopped, its Postgres with it");
