@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use flotilla_api::Kind;
+use flotilla_core::digest::Digest;
 use flotilla_proto::fleet::v1::{
-    ApproveRemovalsRequest, BlockedRemoval, BlockedUnit, ListBlockedRemovalsRequest, ResourceRef,
+    ApproveRemovalsRequest, BlockedRemoval, BlockedUnit, ListBlockedRemovalsRequest,
 };
 
+use super::{App, app};
 use crate::client::connect;
 use crate::error::CommandError;
 use crate::{Global, Host};
@@ -31,46 +32,9 @@ pub(crate) struct ApproveArgs {
     /// Allow it
     #[arg(long)]
     yes: bool,
-}
-
-/// An app as messages name it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct App {
-    kind: Kind,
-    namespace: Option<String>,
-    name: String,
-}
-
-impl App {
-    fn reference(&self, namespace: &str) -> ResourceRef {
-        ResourceRef {
-            scope: String::new(),
-            group: self.kind.group().to_owned(),
-            kind: self.kind.name().to_owned(),
-            namespace: self.namespace.as_deref().unwrap_or(namespace).to_owned(),
-            name: self.name.clone(),
-        }
-    }
-}
-
-fn app(text: &str) -> Result<App, String> {
-    let parts: Vec<&str> = text.split('/').collect();
-    let (kind, namespace, name) = match parts[..] {
-        [kind, name] => (kind, None, name),
-        [kind, namespace, name] => (kind, Some(namespace.to_owned()), name),
-        _ => return Err("it is not of the form KIND/NAME or KIND/NAMESPACE/NAME".to_owned()),
-    };
-    let kind = Kind::from_word(kind)
-        .filter(|kind| kind.is_app())
-        .ok_or_else(|| format!("{kind} is no kind of app: Kustomization or HelmRelease"))?;
-    if name.is_empty() || namespace.as_deref() == Some("") {
-        return Err("a name is empty".to_owned());
-    }
-    Ok(App {
-        kind,
-        namespace,
-        name: name.to_owned(),
-    })
+    /// Only if it is what was shown with this code
+    #[arg(long, value_name = "CODE", requires = "yes")]
+    shown: Option<String>,
 }
 
 pub(crate) async fn cmd_approve(
@@ -95,12 +59,22 @@ pub(crate) async fn cmd_approve(
         show(set, host);
     }
     let units: Vec<BlockedUnit> = blocked.into_iter().flat_map(|set| set.units).collect();
+    let code = code(&units);
+    if args.shown.as_ref().is_some_and(|shown| *shown != code) {
+        return Err(
+            CommandError::failed("nothing was allowed: it is not what was shown any more").hint(format!(
+                "what would go now is above; allow it with --yes --shown {code}"
+            )),
+        );
+    }
     if !args.yes {
         return Err(CommandError::failed(format!(
             "nothing was allowed: {name} would lose what is shown, on {}",
             super::counted(units.len(), "cluster")
         ))
-        .hint("run it again with --yes to allow just this; to keep the objects, put them back into Git"));
+        .hint(format!(
+            "run it again with --yes --shown {code} to allow just this; to keep the objects, put them back into Git"
+        )));
     }
     let asked: BTreeSet<String> = units.iter().map(|unit| unit.unit_id.clone()).collect();
     let approved = fleet
@@ -121,6 +95,18 @@ pub(crate) async fn cmd_approve(
         ))
         .hint("run it again to see what would go now")),
     }
+}
+
+/// Names what would go: the targets that it would go by, on these clusters.
+fn code(units: &[BlockedUnit]) -> String {
+    let mut named: Vec<(&str, u64, &[u8])> = units
+        .iter()
+        .map(|unit| (&*unit.unit_id, unit.version, &unit.target[..]))
+        .collect();
+    named.sort_unstable();
+    let mut code = Digest::of_json("approval", &named).to_string();
+    code.truncate(12);
+    code
 }
 
 fn show(set: &BlockedRemoval, host: &mut Host) {
@@ -154,29 +140,5 @@ fn first(names: impl Iterator<Item = String>, all: usize) -> String {
     match all.saturating_sub(named.len()) {
         0 => named.join(", "),
         more => format!("{}, and {more} more", named.join(", ")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_app_is_named_as_in_messages_or_in_the_namespace_of_the_command() {
-        let whole = app("Kustomization/apps/web")
-            .expect("read")
-            .reference("flux-system");
-        assert_eq!(
-            (whole.kind.as_str(), whole.namespace.as_str(), whole.name.as_str()),
-            ("Kustomization", "apps", "web")
-        );
-        let short = app("ks/web").expect("read").reference("flux-system");
-        assert_eq!(
-            (short.namespace.as_str(), short.name.as_str()),
-            ("flux-system", "web")
-        );
-        for bad in ["web", "ks/", "ks//web", "Placement/a/b", "ks/a/b/c"] {
-            assert!(app(bad).is_err(), "{bad}");
-        }
     }
 }

@@ -159,6 +159,11 @@ struct TokenArgs {
     /// Label of the cluster, if this creates it
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = super::pair)]
     labels: Vec<(String, String)>,
+    /// End the identity of the agent that the cluster has: for one whose state is lost, or a cluster that was made anew
+    ///
+    /// What runs in the cluster stays, and is adopted by the agent that joins with the token. Nothing is deleted for it.
+    #[arg(long)]
+    replace: bool,
 }
 
 pub(crate) async fn cmd_cluster(
@@ -242,6 +247,17 @@ async fn make_token(
         if labels.insert(key.clone(), value.clone()).is_some() {
             return Err(CommandError::usage(format!("--label {key} is given twice")));
         }
+    }
+    if args.replace {
+        let request = DecideClusterRequest {
+            cluster: args.name.clone(),
+            decision: ClusterDecision::Revoke.into(),
+        };
+        let ended = fleet.decide_cluster(request).await?.into_inner().changed;
+        host.ui.success(&match ended {
+            true => format!("the identity of cluster {}'s agent is ended", args.name),
+            false => format!("cluster {} has no agent to replace", args.name),
+        });
     }
     let labelled = !labels.is_empty();
     let request = CreateTokenRequest {

@@ -52,7 +52,7 @@ async fn what_would_go_is_shown_and_nothing_is_allowed_without_yes() {
       and 1198 more
     -- err
     ✗ nothing was allowed: Kustomization/flux-system/apps would lose what is shown, on 2 clusters
-      hint: run it again with --yes to allow just this; to keep the objects, put them back into Git
+      hint: run it again with --yes --shown 874be62d2fe3 to allow just this; to keep the objects, put them back into Git
     ");
     assert_eq!(hub.seen().len(), 1, "{:?}", hub.seen());
 }
@@ -84,6 +84,36 @@ async fn what_was_shown_is_allowed_and_what_changed_meanwhile_is_not() {
     ✗ 1 cluster changed meanwhile, and nothing was allowed there
       hint: run it again to see what would go now
     ");
+}
+
+#[tokio::test]
+async fn what_is_not_what_was_shown_is_not_allowed() {
+    let hub = Hub::start(blocked(vec![unit("one", 1)])).await;
+    let shown = hub.run(&["approve", "ks/apps"]).await.err;
+    let code = shown
+        .split("--shown ")
+        .nth(1)
+        .and_then(|rest| rest.split_whitespace().next());
+    let code = code.expect("a code");
+    assert_eq!(
+        hub.run(&["approve", "ks/apps", "--yes", "--shown", code])
+            .await
+            .code,
+        0
+    );
+    let other = Hub::start(blocked(vec![unit("one", 2)])).await;
+    assert_snapshot!(other.run(&["approve", "ks/apps", "--yes", "--shown", code]).await, @"
+    exit 1
+    -- out
+    1200 objects would be deleted on 1 cluster: one
+      Namespace/web
+      ConfigMap/web/settings
+      and 1198 more
+    -- err
+    ✗ nothing was allowed: it is not what was shown any more
+      hint: what would go now is above; allow it with --yes --shown 72fde235bb55
+    ");
+    assert_eq!(other.seen().len(), 1, "{:?}", other.seen());
 }
 
 #[tokio::test]

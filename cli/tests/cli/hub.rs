@@ -32,6 +32,8 @@ pub(crate) struct Answers {
     pub(crate) units: Vec<Unit>,
     pub(crate) events: Vec<FleetEvent>,
     pub(crate) token: CreateTokenResponse,
+    /// Of each unit.
+    pub(crate) objects: Vec<UnitObject>,
     /// What follows from a deletion.
     pub(crate) deletion: DeleteResponse,
     /// What guards stop.
@@ -286,8 +288,8 @@ impl FleetService for Fake {
         &self,
         request: Request<ListUnitObjectsRequest>,
     ) -> Result<Response<ListUnitObjectsResponse>, Status> {
-        self.admit(&request)?;
-        Ok(Response::new(ListUnitObjectsResponse::default()))
+        let objects = self.admit(&request)?.objects;
+        Ok(Response::new(ListUnitObjectsResponse { objects }))
     }
 
     async fn list_events(

@@ -10,6 +10,7 @@ mod drop_in;
 mod fleet;
 mod get;
 mod hub;
+mod inventory;
 mod kustomize;
 mod offline;
 mod result;

@@ -320,6 +320,38 @@ async fn a_token_is_the_only_line_of_output() {
 }
 
 #[tokio::test]
+async fn a_token_that_replaces_an_agent_ends_the_identity_of_the_one_there_is() {
+    let hub = Hub::start(Answers {
+        token: CreateTokenResponse {
+            token: "flt_join_abc".to_owned(),
+            ..CreateTokenResponse::default()
+        },
+        ..Answers::default()
+    })
+    .await;
+    assert_snapshot!(hub.run(&["cluster", "token", "doubted", "--replace"]).await, @"
+    exit 0
+    -- out
+    flt_join_abc
+    -- err
+    ✔ the identity of cluster doubted's agent is ended
+    ✔ token for cluster doubted made, to be used once within 15m
+    ");
+    let asked = hub.seen();
+    assert!(
+        asked[0].contains("Revoke") && asked[1].contains("ttl_seconds"),
+        "{asked:?}"
+    );
+    assert_snapshot!(hub.run(&["cluster", "token", "unheard", "--replace"]).await, @"
+    exit 1
+    -- out
+    -- err
+    ✗ cluster is not registered; see `flotilla cluster list`
+    ");
+    assert_eq!(hub.seen().len(), 3, "no token is made for it");
+}
+
+#[tokio::test]
 async fn the_join_command_is_safe_to_paste() {
     let token = CreateTokenResponse {
         token: "a'b;$(rm)".to_owned(),
