@@ -150,6 +150,11 @@ fn mode(path: &Path) -> u32 {
     std::fs::metadata(path).expect("there").permissions().mode() & 0o777
 }
 
+fn sha256(bytes: &[u8]) -> String {
+    use sha2::Digest as _;
+    hex::encode(sha2::Sha256::digest(bytes))
+}
+
 #[tokio::test]
 async fn a_backup_is_taken_beside_a_hub_that_serves_and_is_restored_on_another_machine() {
     let place = place();
@@ -164,7 +169,12 @@ async fn a_backup_is_taken_beside_a_hub_that_serves_and_is_restored_on_another_m
     let kek = std::fs::read_to_string(data.join("kek")).expect("a key");
     assert_eq!(std::fs::read_to_string(backup.join("kek")).expect("copied"), kek);
     assert!(!said.contains(kek.trim()), "the key is printed nowhere");
-    for (file, expected) in [("", 0o700), ("kek", 0o600), ("manifest.json", 0o600)] {
+    for (file, expected) in [
+        ("", 0o700),
+        ("kek", 0o600),
+        ("manifest.json", 0o600),
+        ("database.dump", 0o600),
+    ] {
         assert_eq!(mode(&backup.join(file)), expected, "{file}");
     }
     let again = refused(&data, None, &["backup", text(&backup)]);
@@ -266,6 +276,21 @@ async fn a_damaged_backup_another_key_and_anothers_tables_are_refused_before_any
     let said = refused(&elsewhere, Some(fresh.url()), &served.restore(&[]));
     assert!(said.contains("database.dump is not as it was written"), "{said}");
     assert!(!kek.exists());
+    // Whole, and of a format that these programs do not know: as one of a newer server is.
+    let mut newer = whole.clone();
+    newer[6] = 99;
+    std::fs::write(&dump, &newer).expect("written");
+    let manifest = served.backup.join("manifest.json");
+    let text = std::fs::read_to_string(&manifest).expect("there");
+    std::fs::write(&manifest, text.replace(&sha256(&whole), &sha256(&newer))).expect("written");
+    let said = refused(&elsewhere, Some(fresh.url()), &served.restore(&[]));
+    assert!(said.contains("a backup of a newer server"), "{said}");
+    let count: i64 = sqlx::query_scalar(tables)
+        .fetch_one(&mut connection)
+        .await
+        .expect("read");
+    assert_eq!(count, 0);
+    std::fs::write(&manifest, &text).expect("written");
     std::fs::write(&dump, &whole).expect("written");
     sqlx::query("CREATE TABLE customer (id int)")
         .execute(&mut connection)
@@ -322,12 +347,12 @@ async fn a_restore_that_is_killed_with_yesterdays_tables_in_place_leaves_no_hub_
     let mut connection = connected(fresh.url()).await;
     let place = restore::place(&mut connection).await.expect("read");
     let real = clients(place.server).await.expect("installed");
-    // It does what it is to do, and then whoever has called it is gone.
+    // Once it has done what it is to do whoever has called it is gone. A look at the backup does nothing.
     let programs = served.place.path().join("programs");
     std::fs::create_dir(&programs).expect("made");
     std::os::unix::fs::symlink(real.join("pg_dump"), programs.join("pg_dump")).expect("linked");
     let script = format!(
-        "#!/bin/sh\n'{}' \"$@\" && kill -9 $PPID\n",
+        "#!/bin/sh\n'{}' \"$@\" && [ \"$1\" = --list ] || kill -9 $PPID\n",
         real.join("pg_restore").display()
     );
     std::fs::write(programs.join("pg_restore"), script).expect("written");

@@ -97,8 +97,9 @@ fn follows(told: &DeleteResponse, host: &mut Host) {
             away => format!("; {away} not connected, done once back"),
         };
         host.ui.line(&format!(
-            "what it has {what} ({}): {objects} objects on {} ({}){away}",
+            "what it has {what} ({}): {} on {} ({}){away}",
             told.policy,
+            super::counted(usize::try_from(objects).unwrap_or(usize::MAX), "object"),
             super::counted(units.len(), "cluster"),
             first(names, units.len())
         ));

@@ -3,6 +3,7 @@
 
 use std::{
     ffi::OsString,
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     process::Stdio,
 };
@@ -38,6 +39,14 @@ impl Programs {
 
     /// Writes the tables of a schema, with all that is in them, as they are at one moment.
     pub(super) async fn dump(&self, schema: &str, file: &Path) -> anyhow::Result<()> {
+        // Before it is written: it holds what nobody else is to read.
+        std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(file)
+            .with_context(|| format!("cannot write {}", file.display()))?;
         let mut command = self.command("pg_dump");
         command
             .args([
@@ -51,6 +60,19 @@ impl Programs {
         run("pg_dump", command).await?;
         let written = std::fs::File::open(file).and_then(|file| file.sync_all());
         written.with_context(|| format!("cannot write {}", file.display()))
+    }
+
+    /// Proves that what `dump` has written can be read by these programs, before anything is touched for it.
+    pub(super) async fn check(&self, file: &Path) -> anyhow::Result<()> {
+        let mut command = self.command("pg_restore");
+        command.arg("--list").arg(file);
+        run("pg_restore", command).await.with_context(|| {
+            format!(
+                "{} cannot be read by the PostgreSQL programs here: a backup of a newer server needs one as new; nothing was \
+                 changed",
+                file.display()
+            )
+        })
     }
 
     /// Puts into the database what `dump` has written, all of it or nothing.

@@ -109,6 +109,7 @@ async fn from_backup(
         server.name()
     );
     let programs = Programs::of(&server.options(), place.server).await?;
+    programs.check(&dir.join(DATABASE)).await?;
     // A key beside a database that it does not open harms nothing; a database without its key is worth nothing.
     put_kek(&asked.database.kek_file(asked.kek_file.as_ref()), &dir.join(KEK))?;
     put_artifacts(asked, dir, manifest)?;

@@ -161,7 +161,7 @@ impl Store {
 
     /// Lets go of units: with the next state their agents forget them, and leave in the cluster what they have written. Those
     /// of which the agent holds, as it was published last, that they are detached; those that are to be removed and of which
-    /// it has said that nothing is left; and those of clusters that have no agent, or one whose identity was revoked. An agent that has more to do with one
+    /// it has said that nothing is left; and those of clusters that never had an agent. An agent that has more to do with one
     /// would refuse the whole state. Returns how many.
     pub async fn release(&self, units: &[Uuid]) -> Result<usize> {
         let mut tx = self.pool().begin().await?;
@@ -171,8 +171,7 @@ impl Store {
                WHERE u.id = ANY($1) AND u.state IN ('Detached', 'Removing') AND NOT u.released
                  -- With a limit it is looked up, and not compared with each.
                  AND (SELECT true FROM unpublished n WHERE n.cluster_id = u.cluster_id AND n.unit_id = u.id LIMIT 1) IS NULL
-                 AND (NOT EXISTS (SELECT FROM session s JOIN identity i ON i.cluster_id = s.cluster_id
-                                    WHERE s.cluster_id = u.cluster_id)
+                 AND (NOT EXISTS (SELECT FROM session s WHERE s.cluster_id = u.cluster_id)
                       OR EXISTS (
                         SELECT FROM desired_entry e JOIN unit_accepted a
                           ON (a.cluster_id, a.unit_id, a.entry) = (e.cluster_id, e.unit_id, e.digest)
@@ -197,9 +196,8 @@ impl Store {
         let done = sqlx::query!(
             "WITH gone AS (
                DELETE FROM desired_entry e USING desired d LEFT JOIN session s ON s.cluster_id = d.cluster_id
-                 LEFT JOIN identity i ON i.cluster_id = d.cluster_id
                WHERE e.released AND d.cluster_id = e.cluster_id
-                 AND (s.cluster_id IS NULL OR i.cluster_id IS NULL
+                 AND (s.cluster_id IS NULL
                       OR s.accepted_incarnation = d.incarnation AND s.accepted_generation >= e.since_generation)
                RETURNING e.cluster_id, e.unit_id)
              DELETE FROM unit_accepted a USING gone WHERE a.cluster_id = gone.cluster_id AND a.unit_id = gone.unit_id"

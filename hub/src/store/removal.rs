@@ -71,8 +71,10 @@ pub struct DeletedUnit {
 pub struct BlockedRemoval {
     /// The units, by the names of their clusters.
     pub units: Vec<BlockedUnit>,
-    /// What would go.
+    /// What would go; nothing of it where there are many sets.
     pub objects: Vec<ObjectView>,
+    /// How many that are.
+    pub total: u32,
     /// What the agent of the first one says.
     pub message: String,
 }
@@ -268,12 +270,12 @@ impl Store {
     pub async fn blocked_removals(&self, app: Uuid, cluster: &str) -> Result<Vec<BlockedRemoval>> {
         let rows = sqlx::query!(
             r#"SELECT u.id AS "unit!", c.name AS "cluster!", u.target AS "target!", u.version AS "version!",
-                      s.message AS "message!", o.keys AS "keys!"
+                      s.message AS "message!", o.keys AS "keys!", o.count AS "count!"
                FROM unit u JOIN cluster c ON c.id = u.cluster_id
                  JOIN unit_status s ON s.unit_id = u.id AND s.version = u.version AND s.reason = 'PruneBlocked'
                  JOIN LATERAL (
                    SELECT md5(coalesce(string_agg(concat_ws('/', api_group, kind, namespace, name), E'\n'
-                                ORDER BY api_group, kind, namespace, name), '')) AS keys
+                                ORDER BY api_group, kind, namespace, name), '')) AS keys, count(*)
                    FROM unit_object WHERE unit_id = u.id AND state = 'PendingRemoval') AS o ON true
                WHERE u.app_uid = $1 AND u.state = 'Active' AND ($2 = '' OR c.name = $2)
                  AND NOT EXISTS (SELECT FROM approval a WHERE (a.unit_id, a.target) = (u.id, u.target) AND a.version = u.version)
@@ -290,6 +292,7 @@ impl Store {
                 .map_err(|e| StoreError::corrupt(format!("unit {}", row.unit), e))?;
             let set = sets.entry(row.keys).or_insert_with(|| BlockedRemoval {
                 message: row.message,
+                total: u32::try_from(row.count).unwrap_or(u32::MAX),
                 ..BlockedRemoval::default()
             });
             set.units.push(BlockedUnit {

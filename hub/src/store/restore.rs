@@ -221,7 +221,17 @@ pub async fn finish(connection: &mut PgConnection, now: OffsetDateTime) -> Resul
     }
     tx.commit().await?;
     // Statistics are no part of a dump; without them the first minutes go through whole tables.
-    sqlx::query("ANALYZE").execute(connection).await?;
+    let tables: Option<String> = sqlx::query_scalar(
+        "SELECT string_agg(format('%I.%I', schemaname, tablename), ', ') FROM pg_tables WHERE schemaname = current_schema()",
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    if let Some(tables) = tables {
+        let analyze = format!("ANALYZE {tables}");
+        sqlx::query(sqlx::AssertSqlSafe(analyze))
+            .execute(connection)
+            .await?;
+    }
     Ok(incarnation)
 }
 
@@ -277,6 +287,18 @@ async fn forget_the_present(tx: &mut PgConnection) -> Result<()> {
     )
     .execute(&mut *tx)
     .await?;
+    // A deletion that was under way may have been stopped since, and nobody has asked for it of this hub.
+    sqlx::query!(
+        "UPDATE resource SET deleting_at = NULL, deletion_policy = NULL WHERE deleting_at IS NOT NULL"
+    )
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query!("UPDATE unit SET state = 'Detached', removal = NULL WHERE state = 'Removing'")
+        .execute(&mut *tx)
+        .await?;
+    sqlx::query!("UPDATE unit SET released = false WHERE released")
+        .execute(&mut *tx)
+        .await?;
     // Of versions that may be others by now.
     sqlx::query!("DELETE FROM leaving").execute(&mut *tx).await?;
     sqlx::query!("DELETE FROM approval").execute(&mut *tx).await?;

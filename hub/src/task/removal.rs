@@ -59,7 +59,7 @@ pub(super) async fn plan(
         revision_id: None,
         content: Some(content.digest()).filter(|_| planned.is_rollout()),
         waiting: &[],
-        // A person has said so since, whatever the backup says.
+        // A person has said so since: a restore goes on with no deletion of its backup.
         confirms: recorded.is_unconfirmed,
         handled: &app.requested_at,
         unchanged: Some(Unchanged { mark, content: None }),

@@ -10,6 +10,7 @@ use flotilla_core::{
 };
 use flotilla_hub::store::report::{ObjectRow, Report, StatusRow};
 use flotilla_testkit::wait_until;
+use sqlx::Connection as _;
 use uuid::Uuid;
 
 use crate::{
@@ -313,7 +314,6 @@ async fn an_app_without_a_source_that_is_deleted_needs_none_and_is_gone_with_its
     let content = render(world, app, first, &["x"]).await;
     world.roll_out(app, &[cluster], &content).await;
     let epoch = open(world, cluster).await;
-    world.identify(cluster).await;
     // Planned as the planner would, which leaves apps of this kind alone.
     let nothing = flotilla_core::rollout::removal::nothing();
     world
@@ -460,44 +460,102 @@ async fn apps_that_name_a_source_count_whatever_they_were_rendered_from_last() {
     assert_eq!(unsettled().await, [(moves, false)]);
 }
 
-/// It never had an agent, or has none any more.
+/// What an agent enforces it refuses to see go: it would take no state any more, once it is back with a new token.
 #[tokio::test]
-async fn an_app_that_is_deleted_waits_for_no_cluster_whose_agent_was_revoked() {
+async fn an_app_that_is_deleted_waits_for_a_cluster_whose_agent_was_revoked_and_for_none_that_never_had_one()
+{
     let hub = Hub::start().await;
     let agent = hub.enrol("c1").await;
     let world = &hub.world;
-    let app = world.app("a").await;
-    let content = world.render(app, "r1", &[config("x", "a: 1")]).await;
-    world.roll_out(app, &[agent.cluster], &content).await;
+    let never = world.cluster("c2").await;
+    let apps = [
+        (world.app("a").await, agent.cluster),
+        (world.app("b").await, never),
+    ];
+    for (app, cluster) in apps {
+        let content = world.render(app, "r1", &[config(&app.to_string(), "a: 1")]).await;
+        world.roll_out(app, &[cluster], &content).await;
+    }
     open(world, agent.cluster).await;
-    let recorded = world.planning.app_plan(app).await.expect("read");
-    let planned =
-        flotilla_core::rollout::removal::plan_removal(&recorded.units, DeletionPolicy::Orphan, false);
-    world.planned(app, &recorded, &planned).await;
-    assert!(
-        world
-            .store
-            .request_deletion(app, DeletionPolicy::Orphan, "admin")
-            .await
-            .expect("asked")
-    );
-    world.execute("DELETE FROM due").await;
-    let apps = || world.count("SELECT count(*) FROM resource WHERE kind = 'HelmRelease'");
-    assert_eq!(apps().await, 1, "its agent may have it");
     let revoked = flotilla_hub::store::cluster::Decision::Revoke;
     world
         .store
         .decide_cluster("c1", revoked, "admin")
         .await
         .expect("asked");
-    wait_until("the app is gone", PATIENCE, async || {
-        world
-            .store
-            .wake(flotilla_hub::store::Topic::Leaving, &[app])
-            .await
-            .map_err(|e| e.to_string())?;
-        Ok::<_, String>((apps().await == 0).then_some(()))
+    for (app, cluster) in apps {
+        let recorded = world.planning.app_plan(app).await.expect("read");
+        let planned =
+            flotilla_core::rollout::removal::plan_removal(&recorded.units, DeletionPolicy::Orphan, false);
+        world.planned(app, &recorded, &planned).await;
+        world.publish(cluster).await;
+        assert!(
+            world
+                .store
+                .request_deletion(app, DeletionPolicy::Orphan, "admin")
+                .await
+                .expect("asked")
+        );
+    }
+    world.execute("DELETE FROM due").await;
+    let left = || world.count("SELECT count(*) FROM resource WHERE kind = 'HelmRelease'");
+    let both = apps.map(|(app, _)| app);
+    let wake = || world.store.wake(flotilla_hub::store::Topic::Leaving, &both);
+    wait_until("one is gone", PATIENCE, async || {
+        wake().await.map_err(|e| e.to_string())?;
+        Ok::<_, String>((left().await == 1).then_some(()))
     })
     .await
     .expect("gone");
+    wake().await.expect("woken");
+    world.is_quiet().await;
+    assert_eq!(world.uid("HelmRelease", "a").await, apps[0].0);
+    assert_eq!(left().await, 1);
+}
+
+#[tokio::test]
+async fn a_hub_that_is_restored_goes_on_with_no_deletion_of_its_backup() {
+    let world = World::new().await;
+    world
+        .store
+        .hub("fleet.test", crate::world::INCARNATION)
+        .await
+        .expect("a row");
+    let cluster = world.cluster("c1").await;
+    let app = world.app("a").await;
+    let first = world.revision("r1").await;
+    let content = render(&world, app, first, &["x"]).await;
+    world.roll_out(app, &[cluster], &content).await;
+    let nothing = flotilla_core::rollout::removal::nothing();
+    world
+        .store
+        .put_nothing(&nothing, &world.seal)
+        .await
+        .expect("stored");
+    let recorded = world.planning.app_plan(app).await.expect("read");
+    let planned =
+        flotilla_core::rollout::removal::plan_removal(&recorded.units, DeletionPolicy::Delete, false);
+    world.planned(app, &recorded, &planned).await;
+    assert!(
+        world
+            .store
+            .request_deletion(app, DeletionPolicy::Delete, "admin")
+            .await
+            .expect("asked")
+    );
+    let mut connection = sqlx::PgConnection::connect_with(&world.options())
+        .await
+        .expect("connected");
+    let now = time::OffsetDateTime::now_utc();
+    flotilla_hub::store::restore::finish(&mut connection, now)
+        .await
+        .expect("restored");
+    assert_eq!(world.store.deletion(app).await.expect("read"), None);
+    assert_eq!(
+        world
+            .count("SELECT count(*) FROM unit WHERE state = 'Detached' AND removal IS NULL")
+            .await,
+        1
+    );
+    assert_eq!(world.count("SELECT count(*) FROM unit").await, 1);
 }

@@ -73,7 +73,6 @@ async fn an_entry_leaves_once_its_agent_holds_it_detached_and_is_told_until_that
     let of_other = world.render(other, "r", &[config("y", "a: 1")]).await;
     world.roll_out(other, &[cluster], &of_other).await;
     let epoch = open(&world, cluster).await;
-    world.identify(cluster).await;
     let content = world.render(app, "c1", &[config("x", "a: 1")]).await;
     let release = async || world.store.release(&[unit]).await.expect("asked") == 1;
     let of_unit = |desired: &DesiredRow| desired.entries.iter().find(|entry| entry.unit == unit).cloned();

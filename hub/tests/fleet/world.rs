@@ -193,15 +193,6 @@ impl World {
             .id
     }
 
-    /// Gives a cluster's agent an identity: without one there is none that has anything.
-    pub(crate) async fn identify(&self, cluster: Uuid) {
-        self.execute(&format!(
-            "INSERT INTO identity (cluster_id, generation, serial_current, public_key, recovery_public_key, expires_at)
-             VALUES ('{cluster}', 1, '\\x01', '\\x01', '\\x01', now() + interval '1 day')"
-        ))
-        .await;
-    }
-
     pub(crate) async fn app(&self, name: &str) -> Uuid {
         self.apply(&[resource("HelmRelease", name, json!({}))]).await;
         self.uid("HelmRelease", name).await

@@ -143,10 +143,11 @@ impl Fleet {
             .await
             .map_err(from_store)?;
         found.ok_or_else(|| {
-            Status::not_found(format!(
-                "{} {}/{} not found",
-                reference.kind, reference.namespace, reference.name
-            ))
+            let place = match reference.namespace.is_empty() {
+                true => String::new(),
+                false => format!("{}/", reference.namespace),
+            };
+            Status::not_found(format!("{} {place}{} not found", reference.kind, reference.name))
         })
     }
 }

@@ -42,7 +42,7 @@ pub(super) async fn list(
 fn set(set: BlockedRemoval) -> wire::BlockedRemoval {
     wire::BlockedRemoval {
         units: set.units.into_iter().map(unit).collect(),
-        objects_total: u32::try_from(set.objects.len()).unwrap_or(u32::MAX),
+        objects_total: set.total,
         objects: set.objects.into_iter().take(NAMED).map(views::object).collect(),
         message: set.message,
     }

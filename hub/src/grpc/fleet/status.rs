@@ -44,7 +44,7 @@ pub(super) async fn resources(fleet: &Fleet, rows: Vec<ResourceRow>) -> Result<V
             let facts = facts.get(&row.uid).unwrap_or(&unknown);
             let revision = facts.revision().map(|revision| revision.name.clone());
             let mut said = match &row.deletion {
-                Some(policy) => deleting(&row, policy, facts.total()),
+                Some(policy) => deleting(&row, policy, facts.total(), &decided::app(facts)),
                 None => condition(&row, decided::app(facts)),
             };
             said.since_ms = decided::turned(facts).map_or(said.since_ms, |at| at.0);
@@ -183,11 +183,15 @@ fn stored(row: &ResourceRow) -> Condition {
 }
 
 /// An app that is to be deleted says how far that is.
-fn deleting(row: &ResourceRow, policy: &str, units: u64) -> Condition {
+fn deleting(row: &ResourceRow, policy: &str, units: u64, said: &Ready) -> Condition {
     let left = match units {
         0 => "nothing of it is left to delete".to_owned(),
         1 => "it is left on 1 cluster".to_owned(),
         more => format!("it is left on {more} clusters"),
+    };
+    let left = match units > 0 && !said.message.is_empty() {
+        true => format!("{left}; {}", said.message),
+        false => left,
     };
     ready(
         row,
