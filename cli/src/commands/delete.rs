@@ -84,6 +84,12 @@ fn follows(told: &DeleteResponse, host: &mut Host) {
         host.ui
             .line(&format!("used by {}", first(names, told.used_by.len())));
     }
+    if !told.places.is_empty() {
+        host.ui.line(&format!(
+            "lets go of {} where nothing else places it: what it has applied stays, and is not enforced any more",
+            first(told.places.iter().cloned(), told.places.len())
+        ));
+    }
     for (deletes, what) in [(true, "is deleted"), (false, "stays")] {
         let units: Vec<_> = told.units.iter().filter(|unit| unit.deletes == deletes).collect();
         if units.is_empty() {

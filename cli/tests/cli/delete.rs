@@ -51,6 +51,7 @@ async fn what_follows_is_shown_and_nothing_is_deleted_without_yes() {
     let hub = Hub::start(Answers {
         deletion: DeleteResponse {
             used_by: vec!["Placement/all".to_owned()],
+            places: vec!["Kustomization/flux-system/apps".to_owned()],
             ..DeleteResponse::default()
         },
         ..Answers::default()
@@ -60,6 +61,7 @@ async fn what_follows_is_shown_and_nothing_is_deleted_without_yes() {
     exit 1
     -- out
     used by Placement/all
+    lets go of Kustomization/flux-system/apps where nothing else places it: what it has applied stays, and is not enforced any more
     -- err
     ✗ nothing was deleted of ClusterGroup/edge
       hint: run it again with --yes to do what is shown

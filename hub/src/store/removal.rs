@@ -45,6 +45,8 @@ pub struct BlockedUnit {
 pub struct DeletionPreview {
     /// Objects that name it, by name.
     pub used_by: Vec<String>,
+    /// Apps that it places, by name.
+    pub places: Vec<String>,
     /// Its units, where it is an app.
     pub units: Vec<DeletedUnit>,
     /// What these have, by kind.
@@ -168,8 +170,17 @@ impl Store {
             prune: row.prune,
             objects: u64::try_from(row.objects).unwrap_or_default(),
         });
+        let places = sqlx::query_scalar!(
+            r#"SELECT object_name(a.kind, a.namespace, a.name) AS "name!" FROM resource r
+               CROSS JOIN LATERAL apps_of(ARRAY[r.uid]) AS placed JOIN resource a ON a.uid = placed
+               WHERE r.uid = $1 AND r.kind IN ('Placement', 'ClusterGroup') ORDER BY 1 LIMIT 1000"#,
+            uid
+        )
+        .fetch_all(self.pool())
+        .await?;
         Ok(DeletionPreview {
             used_by,
+            places,
             units: units.collect(),
             kinds: kinds
                 .into_iter()

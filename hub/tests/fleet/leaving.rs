@@ -559,3 +559,32 @@ async fn a_hub_that_is_restored_goes_on_with_no_deletion_of_its_backup() {
     );
     assert_eq!(world.count("SELECT count(*) FROM unit").await, 1);
 }
+
+#[tokio::test]
+async fn what_follows_from_a_deletion_is_told_by_name() {
+    let world = World::new().await;
+    let spec = serde_json::json!({ "sourceRef": { "kind": "OCIRepository", "name": "source" } });
+    let placement = serde_json::json!({
+        "apps": [{ "kind": "Kustomization", "name": "a", "namespace": "apps" }],
+        "clusters": { "names": ["c1"] },
+    });
+    world
+        .apply(&[
+            resource("Kustomization", "a", spec),
+            resource("OCIRepository", "source", serde_json::json!({})),
+            resource("Placement", "all", placement),
+        ])
+        .await;
+    let preview = async |kind: &str, name: &str| {
+        let told = world
+            .store
+            .deletion_preview(world.uid(kind, name).await)
+            .await
+            .expect("told");
+        (told.used_by, told.places)
+    };
+    let none = Vec::<String>::new;
+    let app = || vec!["Kustomization/apps/a".to_owned()];
+    assert_eq!(preview("OCIRepository", "source").await, (app(), none()));
+    assert_eq!(preview("Placement", "all").await, (none(), app()));
+}

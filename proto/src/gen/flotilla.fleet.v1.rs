@@ -339,6 +339,9 @@ pub struct DeleteResponse {
     pub units: ::prost::alloc::vec::Vec<DeletedUnit>,
     #[prost(message, repeated, tag = "5")]
     pub kinds: ::prost::alloc::vec::Vec<DeletedKind>,
+    /// Of a Placement or a ClusterGroup: the apps that may be let go of on their clusters, at most a thousand.
+    #[prost(string, repeated, tag = "6")]
+    pub places: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DeletedUnit {

@@ -62,6 +62,7 @@ pub(super) async fn delete(
     Ok(wire::DeleteResponse {
         deleted: request.confirmed,
         used_by: preview.used_by.into_iter().take(NAMED).collect(),
+        places: preview.places,
         policy: match row.is_app() {
             true => policy.as_str().to_owned(),
             false => String::new(),
