@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::drop_in::write;
@@ -140,17 +141,22 @@ async fn no_time_at_all_is_any_time() {
 fn a_person_ends_a_rendering_at_once() {
     // Left alone, it would take all its steps.
     let folder = sources("{{ range until 1000000 }}{{ range until 1000000 }}{{ end }}{{ end }}");
-    let mut running = Command::new(env!("CARGO_BIN_EXE_flotilla"))
+    // Whoever runs the tests in the background of a shell has them ignore this signal.
+    let mut running = Command::new("env")
+        .args(["--default-signal=INT", env!("CARGO_BIN_EXE_flotilla")])
         .args(["template", "c", "--timeout=0"])
         .current_dir(folder.path())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .expect("it starts");
-    let sent = Command::new("kill")
-        .args(["-INT", &running.id().to_string()])
-        .status();
-    assert!(sent.expect("kill runs").success(), "it was running");
-    let ended = running.wait().expect("it ends");
+    // Until it heeds it, and not by a program, which may take longer to start than all of it takes.
+    let ended = loop {
+        kill_process(Pid::from_child(&running), Signal::INT).expect("it is there");
+        if let Some(ended) = running.try_wait().expect("it ends") {
+            break ended;
+        }
+        std::thread::yield_now();
+    };
     assert_eq!(ended.signal(), Some(2), "{ended}");
 }
