@@ -1,6 +1,6 @@
 //! What left Git and is deleted: when, what keeps it, and that nothing goes on afterwards.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use flotilla_agent::cluster::ClusterError;
 use flotilla_core::{
@@ -11,6 +11,7 @@ use flotilla_core::{
 };
 use flotilla_proto::agent::v1::{ObjectState, Readiness};
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use crate::{
     scenes::{
@@ -700,12 +701,19 @@ async fn object_that_is_written_after_the_look_is_read_again() {
     for (annotation, is_kept) in [("example.com/note", false), (&*switch("prune"), true)] {
         let mut world = World::new().await;
         let second = without_y(&mut world).await;
-        world.cluster.set_latency(Some(Box::new(|verb, _| match verb {
-            "delete" => Duration::from_secs(5),
-            _ => Duration::ZERO,
-        })));
+        let deletes = Arc::new(Notify::new());
+        let told = deletes.clone();
+        world
+            .cluster
+            .set_latency(Some(Box::new(move |verb, _| match verb {
+                "delete" => {
+                    told.notify_one();
+                    Duration::from_secs(5)
+                }
+                _ => Duration::ZERO,
+            })));
         world.offer(&[cleared(&second)]).await;
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        deletes.notified().await;
         world
             .cluster
             .annotate("kubectl-annotate", &y(), annotation, "disabled");

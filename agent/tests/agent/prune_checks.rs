@@ -2,7 +2,7 @@
 //! check, taken out alone, makes one of these scenarios fail: the object is gone, or tried without end, or a false word is
 //! said of it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use flotilla_agent::{
@@ -14,6 +14,7 @@ use flotilla_agent::{
     sim::offer_to,
 };
 use flotilla_core::{clock::Timestamp, unit::Entry};
+use tokio::sync::Notify;
 
 use crate::{
     scenes::{cleared, items, uid, until_gone, version, without_y, y},
@@ -246,11 +247,20 @@ async fn unit_that_is_being_evaluated_is_waited_for_and_not_named_as_one_that_cl
     let team = serde_json::json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team"}});
     world.cluster.write("setup", team);
     // What is served was asked too long ago, and takes long to be answered.
-    tokio::time::sleep(Duration::from_secs(3600)).await;
-    world.cluster.set_latency(Some(Box::new(|verb, _| match verb {
-        "discover" => Duration::from_secs(120),
-        _ => Duration::ZERO,
-    })));
+    for _ in 0..6 {
+        world.ten_minutes().await;
+    }
+    let asks = Arc::new(Notify::new());
+    let told = asks.clone();
+    world
+        .cluster
+        .set_latency(Some(Box::new(move |verb, _| match verb {
+            "discover" => {
+                told.notify_one();
+                Duration::from_secs(120)
+            }
+            _ => Duration::ZERO,
+        })));
     world.quiet().await;
     let mut elsewhere = config_map("y", "2");
     elsewhere["metadata"].as_object_mut().unwrap().remove("namespace");
@@ -258,7 +268,7 @@ async fn unit_that_is_being_evaluated_is_waited_for_and_not_named_as_one_that_cl
     of_team.default_namespace = "team".to_owned();
     let two = entry_with(2, world.contents.add(&[elsewhere]), of_team, Vec::new());
     world.offer(&[second, two.clone()]).await;
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    asks.notified().await;
     world.cluster.set_fault(None);
     while world.take_report(Duration::from_secs(5)).await.is_some() {}
     assert!(world.value("y").is_some(), "the other is not evaluated yet");

@@ -7,13 +7,11 @@ use flotilla_proto::fleet::v1::{
     ApproveRemovalsRequest, BlockedRemoval, BlockedUnit, ListBlockedRemovalsRequest,
 };
 
-use super::{App, app};
+use super::app::{App, app};
+use super::inventory::named;
 use crate::client::connect;
 use crate::error::CommandError;
 use crate::{Global, Host};
-
-/// Clusters and objects that are named of each set.
-const NAMED: usize = 20;
 
 /// Allow that all that has left an app is deleted, where guards keep its agents from that
 ///
@@ -115,16 +113,10 @@ fn show(set: &BlockedRemoval, host: &mut Host) {
         "{} would be deleted on {}: {}",
         super::counted(usize::try_from(set.objects_total).unwrap_or(usize::MAX), "object"),
         super::counted(set.units.len(), "cluster"),
-        first(clusters.map(str::to_owned), set.units.len())
+        super::first(clusters.map(str::to_owned), set.units.len())
     ));
     for object in &set.objects {
-        let place = [&object.kind, &object.namespace, &object.name];
-        let place: Vec<&str> = place
-            .into_iter()
-            .map(String::as_str)
-            .filter(|part| !part.is_empty())
-            .collect();
-        host.ui.line(&format!("  {}", place.join("/")));
+        host.ui.line(&format!("  {}", named(object)));
     }
     let shown = set.objects.len();
     let more = usize::try_from(set.objects_total)
@@ -132,13 +124,5 @@ fn show(set: &BlockedRemoval, host: &mut Host) {
         .saturating_sub(shown);
     if more > 0 {
         host.ui.line(&format!("  and {more} more"));
-    }
-}
-
-fn first(names: impl Iterator<Item = String>, all: usize) -> String {
-    let named: Vec<String> = names.take(NAMED).collect();
-    match all.saturating_sub(named.len()) {
-        0 => named.join(", "),
-        more => format!("{}, and {more} more", named.join(", ")),
     }
 }

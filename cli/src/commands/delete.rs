@@ -7,9 +7,6 @@ use crate::client::connect;
 use crate::error::CommandError;
 use crate::{Global, Host};
 
-/// Names of one list that are shown.
-const NAMED: usize = 10;
-
 /// Delete a configured object, and of an app what it has applied
 ///
 /// What an app has applied is deleted or kept as its spec.deletionPolicy says: by default where it prunes, and not where it is
@@ -82,12 +79,12 @@ fn follows(told: &DeleteResponse, host: &mut Host) {
     if !told.used_by.is_empty() {
         let names = told.used_by.iter().cloned();
         host.ui
-            .line(&format!("used by {}", first(names, told.used_by.len())));
+            .line(&format!("used by {}", super::first(names, told.used_by.len())));
     }
     if !told.places.is_empty() {
         host.ui.line(&format!(
             "lets go of {} where nothing else places it: what it has applied stays, and is not enforced any more",
-            first(told.places.iter().cloned(), told.places.len())
+            super::first(told.places.iter().cloned(), told.places.len())
         ));
     }
     for (deletes, what) in [(true, "is deleted"), (false, "stays")] {
@@ -107,7 +104,7 @@ fn follows(told: &DeleteResponse, host: &mut Host) {
             told.policy,
             super::counted(usize::try_from(objects).unwrap_or(usize::MAX), "object"),
             super::counted(units.len(), "cluster"),
-            first(names, units.len())
+            super::first(names, units.len())
         ));
     }
     if told.units.iter().any(|unit| unit.deletes) && !told.kinds.is_empty() {
@@ -117,13 +114,5 @@ fn follows(told: &DeleteResponse, host: &mut Host) {
             .map(|one| format!("{} {}", one.objects, one.kind));
         host.ui
             .line(&format!("  {}", kinds.collect::<Vec<_>>().join(", ")));
-    }
-}
-
-fn first(names: impl Iterator<Item = String>, all: usize) -> String {
-    let named: Vec<String> = names.take(NAMED).collect();
-    match all.saturating_sub(named.len()) {
-        0 => named.join(", "),
-        more => format!("{}, and {more} more", named.join(", ")),
     }
 }

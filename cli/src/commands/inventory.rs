@@ -3,7 +3,7 @@
 use flotilla_proto::fleet::v1::{ListUnitObjectsRequest, ListUnitsRequest, Unit, UnitObject};
 use serde_json::json;
 
-use super::{App, app};
+use super::app::{App, app};
 use crate::client::{Fleet, connect};
 use crate::error::CommandError;
 use crate::fetch::{PAGE, units};

@@ -1,7 +1,7 @@
 //! `flotilla tree`: an app, the clusters that it is on, and its objects there.
 
+use super::app::{App, app};
 use super::inventory::{named, with_objects};
-use super::{App, app};
 use crate::client::connect;
 use crate::error::CommandError;
 use crate::output::short_revision;

@@ -347,7 +347,8 @@ fn cause(unit: &Current, next: &Next) -> Cause {
     }
 }
 
-fn unchanged(unit: &Current) -> Next {
+/// The unit as it is recorded, but for its reasons to wait.
+pub(super) fn unchanged(unit: &Current) -> Next {
     Next {
         id: Some(unit.id),
         cluster: unit.cluster,

@@ -1,7 +1,7 @@
 //! Plans the units of an app that is to be deleted: what they have is removed by the steps of any other removal, as a target
 //! that holds nothing, or let go of. Pure.
 
-use super::plan::{Cause, Current, Next, Planned};
+use super::plan::{Cause, Current, Next, Planned, unchanged};
 use crate::{
     content::{Content, Objects},
     digest::Digest,
@@ -18,26 +18,27 @@ pub fn nothing() -> Content {
     })
 }
 
-/// Whether a unit's objects are deleted with its app, in Flux's words.
-fn deletes(policy: DeletionPolicy, suspended: bool, unit: &Current) -> bool {
+/// Whether what a unit has is deleted with its app, in Flux's words. `prunes`: its app does, or is being removed already.
+pub fn deletes(policy: DeletionPolicy, suspended: bool, prunes: bool) -> bool {
     // Whoever suspends an app wants nothing done to it.
-    if suspended || unit.state == UnitState::Suspended {
-        return false;
-    }
-    match policy {
-        DeletionPolicy::Delete | DeletionPolicy::WaitForTermination => true,
-        DeletionPolicy::Orphan => false,
-        // Of one that is removed already nothing tells any more whether it pruned.
-        DeletionPolicy::MirrorPrune => unit.settings.prune || matches!(unit.state, UnitState::Removing(_)),
-    }
+    !suspended
+        && match policy {
+            DeletionPolicy::Delete | DeletionPolicy::WaitForTermination => true,
+            DeletionPolicy::Orphan => false,
+            DeletionPolicy::MirrorPrune => prunes,
+        }
 }
 
 /// Plans the units of an app that a person has said is to be deleted: that is the permission for all that they have.
 /// `suspended`: the app is.
 pub fn plan_removal(units: &[Current], policy: DeletionPolicy, suspended: bool) -> Planned {
-    let next = units.iter().map(|unit| match deletes(policy, suspended, unit) {
-        true => remove(unit, policy),
-        false => let_go(unit),
+    let next = units.iter().map(|unit| {
+        let suspended = suspended || unit.state == UnitState::Suspended;
+        // What is being removed prunes: its target says so.
+        match deletes(policy, suspended, unit.settings.prune) {
+            true => remove(unit, policy),
+            false => let_go(unit),
+        }
     });
     let mut units: Vec<Next> = next
         .zip(units)
@@ -74,19 +75,9 @@ fn remove(unit: &Current, policy: DeletionPolicy) -> Next {
 /// It stays in its cluster as it is.
 fn let_go(unit: &Current) -> Next {
     Next {
-        id: Some(unit.id),
-        cluster: unit.cluster,
-        content: unit.content,
-        revision: unit.revision,
-        target: unit.target,
-        settings: unit.settings.clone(),
-        variables: unit.variables.clone(),
-        withheld: unit.withheld.clone(),
         state: UnitState::Detached,
-        requested: unit.requested.clone(),
-        waiting: Vec::new(),
-        retargeted: false,
         cause: Cause::Deleted,
+        ..unchanged(unit)
     }
 }
 

@@ -354,7 +354,10 @@ impl State {
                 left => Condition::new(
                     Ready::Unknown,
                     "Removing",
-                    format!("{left} objects are to be removed"),
+                    match left {
+                        1 => "1 object is to be removed".to_owned(),
+                        left => format!("{left} objects are to be removed"),
+                    },
                 ),
             };
         }

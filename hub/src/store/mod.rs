@@ -4,6 +4,7 @@
 //! [`nudge`] before it commits. Rows are data of this module only: what leaves it are plain structs.
 
 pub mod apply;
+pub mod approval;
 pub mod authority;
 pub mod claim;
 pub mod cluster;
@@ -33,6 +34,7 @@ pub mod restore;
 pub mod retention;
 pub mod rollout;
 pub mod session;
+pub mod sibling;
 mod silence;
 pub mod source;
 pub mod status;

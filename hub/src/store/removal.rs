@@ -1,22 +1,18 @@
-//! What people have asked for and allowed of deletions and removals.
+//! Deletions of configured objects: what would follow, what was asked for, and the last steps of an app's.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use flotilla_core::{digest::Digest, removal::DeletionPolicy};
+use flotilla_core::removal::DeletionPolicy;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    Result, Store, StoreError, Topic, Wakes, authority::audit, event::tell, leaving, nudge, nudge_all,
-    query::ObjectView, reference::apps_of, session::signed, wake, wake_apps,
+    Result, Store, Topic, Wakes, authority::audit, event::tell, leaving, nudge, nudge_all,
+    reference::apps_of, wake, wake_apps,
 };
 
-/// Sets of which it is told what would go; of more, how many they are.
-const SHOWN: usize = 50;
 /// Units that go in one transaction.
 const GOING: i64 = 2000;
-/// Units of which it is told together what is blocked.
-const BLOCKED: i64 = 20_000;
 
 /// A request to delete a configured object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,19 +21,6 @@ pub struct Deletion {
     pub at: OffsetDateTime,
     /// What is to become of what it has applied; `None`: a policy of a newer hub.
     pub policy: Option<DeletionPolicy>,
-}
-
-/// A unit whose agent deletes nothing of what has left it, since guards stop it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BlockedUnit {
-    /// The unit.
-    pub unit: Uuid,
-    /// Name of its cluster.
-    pub cluster: String,
-    /// What it is to be.
-    pub target: Digest,
-    /// Version of that.
-    pub version: u64,
 }
 
 /// What would follow from a deletion.
@@ -66,19 +49,6 @@ pub struct DeletedUnit {
     pub prune: bool,
     /// What it has in the cluster.
     pub objects: u64,
-}
-
-/// Units of which the same objects would go.
-#[derive(Debug, Clone, Default)]
-pub struct BlockedRemoval {
-    /// The units, by the names of their clusters.
-    pub units: Vec<BlockedUnit>,
-    /// What would go; nothing of it where there are many sets.
-    pub objects: Vec<ObjectView>,
-    /// How many that are.
-    pub total: u32,
-    /// What the agent of the first one says.
-    pub message: String,
 }
 
 impl Store {
@@ -275,104 +245,5 @@ impl Store {
             at: row.at,
             policy: DeletionPolicy::parse(&row.policy),
         }))
-    }
-
-    /// What guards keep agents from deleting of an app, in one cluster or all: units of which the same would go together.
-    pub async fn blocked_removals(&self, app: Uuid, cluster: &str) -> Result<Vec<BlockedRemoval>> {
-        let rows = sqlx::query!(
-            r#"SELECT u.id AS "unit!", c.name AS "cluster!", u.target AS "target!", u.version AS "version!",
-                      s.message AS "message!", o.keys AS "keys!", o.count AS "count!"
-               FROM unit u JOIN cluster c ON c.id = u.cluster_id
-                 JOIN unit_status s ON s.unit_id = u.id AND s.version = u.version AND s.reason = 'PruneBlocked'
-                 JOIN LATERAL (
-                   SELECT md5(coalesce(string_agg(concat_ws('/', api_group, kind, namespace, name), E'\n'
-                                ORDER BY api_group, kind, namespace, name), '')) AS keys, count(*)
-                   FROM unit_object WHERE unit_id = u.id AND state = 'PendingRemoval') AS o ON true
-               WHERE u.app_uid = $1 AND u.state = 'Active' AND ($2 = '' OR c.name = $2)
-                 AND NOT EXISTS (SELECT FROM approval a WHERE (a.unit_id, a.target) = (u.id, u.target) AND a.version = u.version)
-               ORDER BY c.name LIMIT $3"#,
-            app,
-            cluster,
-            BLOCKED
-        )
-        .fetch_all(self.pool())
-        .await?;
-        let mut sets: BTreeMap<String, BlockedRemoval> = BTreeMap::new();
-        for row in rows {
-            let target = Digest::try_from_slice(&row.target)
-                .map_err(|e| StoreError::corrupt(format!("unit {}", row.unit), e))?;
-            let set = sets.entry(row.keys).or_insert_with(|| BlockedRemoval {
-                message: row.message,
-                total: u32::try_from(row.count).unwrap_or(u32::MAX),
-                ..BlockedRemoval::default()
-            });
-            set.units.push(BlockedUnit {
-                unit: row.unit,
-                cluster: row.cluster,
-                target,
-                version: row.version.unsigned_abs(),
-            });
-        }
-        let mut sets: Vec<BlockedRemoval> = sets.into_values().collect();
-        sets.sort_by(|a, b| a.units[0].cluster.cmp(&b.units[0].cluster));
-        for set in sets.iter_mut().take(SHOWN) {
-            let objects = self.list_unit_objects(set.units[0].unit).await?;
-            set.objects = objects
-                .into_iter()
-                .filter(|one| one.state == "PendingRemoval")
-                .collect();
-        }
-        Ok(sets)
-    }
-
-    /// Allows that of these units more is deleted than guards let pass, each for the target that it has and at the version that
-    /// it has it. Returns those that still are that.
-    pub async fn approve_removals(&self, units: &[BlockedUnit], principal: &str) -> Result<Vec<Uuid>> {
-        let mut tx = self.pool().begin().await?;
-        let ids: Vec<Uuid> = units.iter().map(|unit| unit.unit).collect();
-        let targets: Vec<&[u8]> = units.iter().map(|unit| &unit.target.as_bytes()[..]).collect();
-        let versions: Vec<i64> = units.iter().map(|unit| signed(unit.version)).collect();
-        let approved = sqlx::query!(
-            r#"WITH allowed AS (
-                 INSERT INTO approval (unit_id, target, version, principal)
-                 SELECT DISTINCT u.id, u.target, u.version, $4 FROM unnest($1::uuid[], $2::bytea[], $3::bigint[]) AS v(id, target, version)
-                   JOIN unit u ON u.id = v.id AND u.target = v.target AND u.version = v.version
-                 ON CONFLICT (unit_id, target)
-                   DO UPDATE SET principal = excluded.principal, version = excluded.version, at = now()
-                 RETURNING unit_id, target),
-               named AS (
-                 SELECT u.id, u.cluster_id, u.app_uid, a.target FROM allowed a JOIN unit u ON u.id = a.unit_id),
-               marked AS (
-                 INSERT INTO unpublished (cluster_id, unit_id) SELECT cluster_id, id FROM named ORDER BY 1, 2
-                 ON CONFLICT (cluster_id, unit_id) DO UPDATE SET at = now()),
-               told AS (
-                 INSERT INTO event (reason, message, resource_uid, cluster_id)
-                 SELECT 'RemovalApproved', $4 || ' has allowed that all that has left this app is deleted', app_uid, cluster_id
-                 FROM named),
-               audited AS (
-                 INSERT INTO audit (principal, verb, object)
-                 SELECT $4, 'removal.approve', 'unit/' || id || '/' || encode(target, 'hex') FROM named)
-               SELECT id AS "unit!", cluster_id AS "cluster!", app_uid AS "app!" FROM named"#,
-            &ids,
-            &targets as &[&[u8]],
-            &versions,
-            principal
-        )
-        .fetch_all(&mut *tx)
-        .await?;
-        let column = |of: fn(&(Uuid, Uuid)) -> Uuid| -> Vec<Uuid> {
-            let distinct: BTreeSet<Uuid> = approved.iter().map(|row| of(&(row.cluster, row.app))).collect();
-            distinct.into_iter().collect()
-        };
-        nudge_all(
-            &mut tx,
-            &[
-                (Topic::Cluster, &column(|row| row.0)),
-                (Topic::Shown, &column(|row| row.1)),
-            ],
-        )
-        .await?;
-        tx.commit().await?;
-        Ok(approved.into_iter().map(|row| row.unit).collect())
     }
 }

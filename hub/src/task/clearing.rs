@@ -10,7 +10,10 @@ use flotilla_core::removal::clearing::Standing;
 use uuid::Uuid;
 
 use super::{Context, gather, queue::Outcome};
-use crate::store::leaving::{Held, LeavingUnit, SiblingRow};
+use crate::store::{
+    leaving::{Held, LeavingUnit},
+    sibling::SiblingRow,
+};
 
 /// Reports of one change come within this time, and are decided about together.
 const REST: Duration = Duration::from_millis(200);

@@ -7,7 +7,7 @@ use flotilla_core::{
     unit::{Entry, UnitState},
 };
 use flotilla_hub::store::{
-    removal::BlockedUnit,
+    approval::BlockedUnit,
     report::{ObjectRow, Report, StatusRow},
 };
 use serde_json::json;

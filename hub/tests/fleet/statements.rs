@@ -12,7 +12,7 @@ use flotilla_hub::{
     grpc::{fetch::Fetcher, fleet::counts::Counts},
     index::Index,
     store::{
-        report::{ConditionRow, FullPart, Report, RowKey},
+        report::{ConditionRow, FullPart, ObjectRow, Report, RowKey, StatusRow},
         session::Told,
     },
 };
@@ -356,6 +356,57 @@ async fn reports_of_fifty_agents_are_as_many_statements_as_one_and_so_are_acknow
             .await,
         50
     );
+}
+
+#[tokio::test]
+async fn what_left_a_hundred_clusters_is_decided_in_as_many_statements_as_of_one() {
+    let world = World::new().await;
+    let app = world.app("a").await;
+    let mut clusters = Vec::new();
+    for n in 0..100 {
+        clusters.push(world.cluster(&format!("c{n}")).await);
+    }
+    let content = world.render(app, "r1", &[config("x", "a: 1")]).await;
+    world.roll_out(app, &clusters, &content).await;
+    let plan = world.store.app_plan(app).await.expect("read");
+    let mut reports = Vec::new();
+    for unit in &plan.units {
+        let epoch = open(&world, unit.cluster.0).await;
+        let status = StatusRow {
+            objects_pending_removal: 1,
+            ..applied(unit.id.0, 1, unit.target)
+        };
+        let left = ObjectRow {
+            state: Some("PendingRemoval"),
+            ..object(unit.id.0, "y")
+        };
+        reports.push(Report {
+            objects: vec![left],
+            ..report(unit.cluster.0, epoch, vec![status])
+        });
+    }
+    let statements = Statements::listen();
+    hears(&world, &statements).await;
+    let mut counted = Vec::new();
+    for reports in [&reports[..1], &reports[1..]] {
+        world.store.ingest(reports).await.expect("ingested");
+        statements.take();
+        let open = world.store.leaving_apps(&[app]).await.expect("read");
+        world.store.sources_of_apps(&open).await.expect("read");
+        let units = world.store.leaving(app, Uuid::nil()).await.expect("read");
+        assert_eq!(units.len(), reports.len());
+        assert_eq!(
+            world.store.clear(app, &units).await.expect("decided"),
+            reports.len()
+        );
+        counted.push(statements.take().len());
+    }
+    // What is open, sources, units with their keys; the locks of the keys, others' claims, what is cleared and unpublished,
+    // wake-up, commit, and telling others.
+    assert_eq!(counted, [9, 9]);
+    // What is decided is looked at no more.
+    assert!(world.store.leaving_apps(&[app]).await.expect("read").is_empty());
+    assert!(world.stale(INCARNATION, Duration::ZERO).await.leaving.is_empty());
 }
 
 #[tokio::test]

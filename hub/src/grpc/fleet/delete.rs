@@ -1,6 +1,6 @@
 //! Deleting configured objects: what would follow is told first, and done when that is confirmed.
 
-use flotilla_core::removal::DeletionPolicy;
+use flotilla_core::{removal::DeletionPolicy, rollout::removal::deletes};
 use flotilla_proto::fleet::v1 as wire;
 use serde_json::Value;
 use tonic::Status;
@@ -26,7 +26,11 @@ pub(super) async fn delete(
             row.name
         )));
     }
-    let policy = policy(&row, &request.policy)?;
+    let policy = match row.is_suspended() {
+        // Whatever becomes of it meanwhile: what it has was said to stay.
+        true => DeletionPolicy::Orphan,
+        false => policy(&row, &request.policy)?,
+    };
     let preview = fleet.store.deletion_preview(row.uid).await.map_err(from_store)?;
     if row.is_source() && !preview.used_by.is_empty() {
         return Err(Status::failed_precondition(format!(
@@ -48,13 +52,7 @@ pub(super) async fn delete(
         }
     }
     let unit = |unit: DeletedUnit| wire::DeletedUnit {
-        deletes: !row.is_suspended()
-            && !unit.suspended
-            && match policy {
-                DeletionPolicy::Delete | DeletionPolicy::WaitForTermination => true,
-                DeletionPolicy::MirrorPrune => unit.prune,
-                DeletionPolicy::Orphan => false,
-            },
+        deletes: deletes(policy, unit.suspended, unit.prune),
         cluster: unit.cluster,
         connected: unit.connected,
         objects: unit.objects,

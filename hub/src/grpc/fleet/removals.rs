@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{Fleet, unregistered, views};
 use crate::{
     grpc::status::from_store,
-    store::removal::{BlockedRemoval, BlockedUnit},
+    store::approval::{BlockedRemoval, BlockedUnit},
 };
 
 /// Objects of a set that are named.

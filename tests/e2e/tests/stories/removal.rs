@@ -229,6 +229,7 @@ async fn what_leaves_git_leaves_the_cluster_and_nothing_else_does() {
     an_app_that_is_renamed_hands_its_objects_over(&world).await;
     an_app_that_is_deleted_takes_its_objects_along(&world).await;
     assert!(world.uid("z").await.is_some() && world.uid("moves").await.is_some());
+    nothing_turns(&world).await;
 }
 
 async fn an_object_that_left_is_deleted(world: &World) {
@@ -323,4 +324,46 @@ async fn an_app_that_is_deleted_takes_its_objects_along(world: &World) {
     world.hub.cli(&["delete", "ks", "b", "--yes"]).unwrap();
     world.until_no("b").await;
     assert_eq!(world.deleted().len(), 14);
+}
+
+/// The agent keeps its watches, and asks for nothing; the hub publishes nothing.
+async fn nothing_turns(world: &World) {
+    let generation = || world.hub.cli(&["get", "clusters", "-o", "json"]).unwrap();
+    let number = |text: String| {
+        let listed: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let item = listed.get("items").map_or(&listed, |items| &items[0])["status"].clone();
+        (
+            item["desiredGeneration"].clone(),
+            item["acceptedGeneration"].clone(),
+        )
+    };
+    world
+        .until("all that was published is accepted", async || {
+            let (desired, accepted) = number(generation());
+            Ok(desired == accepted && !desired.is_null())
+        })
+        .await;
+    let (mark, before) = (world.plane.audit().mark(), number(generation()));
+    let turned = wait_until("something", Duration::from_secs(10), async || {
+        let asked = AuditFilter::all().after(mark).user(AGENT);
+        let asked = world.plane.audit().requests(&asked).map_err(|e| e.to_string())?;
+        // A watch ends after a while and is opened again; the ledger is in Secrets of the agent's own.
+        let asked: Vec<String> = asked
+            .into_iter()
+            .filter(|one| one.verb != "watch")
+            .filter(|one| {
+                one.object_ref
+                    .as_ref()
+                    .is_none_or(|of| of.namespace != "flotilla-system")
+            })
+            .map(|one| format!("{} {}", one.verb, one.request_uri))
+            .collect();
+        match asked.is_empty() {
+            true => Ok::<_, String>(None),
+            false => Ok(Some(asked)),
+        }
+    })
+    .await;
+    assert!(turned.is_err(), "{turned:?}");
+    assert_eq!(number(generation()), before);
 }
