@@ -50,13 +50,17 @@ pub fn decide(input: &Input, is_named: bool) -> Result<Decision, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, time::Duration};
+    use std::{
+        collections::{BTreeMap, BTreeSet},
+        time::Duration,
+    };
 
     use super::*;
     use crate::{
         digest::Digest,
         fleet::placement::Chosen,
         id::ClusterId,
+        removal::DeletionPolicy,
         rollout::plan::Admitted,
         unit::{Settings, Substitution},
     };
@@ -93,6 +97,8 @@ mod tests {
             requested: String::new(),
             chosen: (0..clusters).map(chosen).collect(),
             unreadable: BTreeMap::new(),
+            draining: BTreeSet::new(),
+            deletion_policy: DeletionPolicy::MirrorPrune,
             units: Vec::new(),
             withheld: BTreeMap::new(),
         }

@@ -89,12 +89,16 @@ impl Claims {
     pub fn of(sets: Vec<(Keyset, Vec<ClusterId>)>) -> Self {
         let mut claims = Self::default();
         for (set, clusters) in sets {
-            claims
-                .of
-                .extend(clusters.into_iter().map(|cluster| (cluster, set.digest)));
-            claims.new.insert(set.digest, set.keys);
+            claims.add(set, clusters);
         }
         claims
+    }
+
+    /// Adds the set of some clusters, in place of what they had.
+    pub fn add(&mut self, set: Keyset, clusters: Vec<ClusterId>) {
+        self.of
+            .extend(clusters.into_iter().map(|cluster| (cluster, set.digest)));
+        self.new.insert(set.digest, set.keys);
     }
 
     /// Whether the unit of a cluster may not have claimed its set yet.

@@ -1,14 +1,16 @@
-//! `flotilla cluster`: lets clusters join, and shows them.
+//! `flotilla cluster`: lets clusters join and leave, and shows them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::Subcommand;
 use flotilla_proto::fleet::v1::{
-    ClusterDecision, CreateTokenRequest, CreateTokenResponse, DecideClusterRequest, ListUnitsRequest,
+    ClusterDecision, ClusterDeparture, CreateTokenRequest, CreateTokenResponse, DecideClusterRequest,
+    ListUnitsRequest,
 };
 use serde_json::json;
 
+use super::departure::{self, DepartureArgs, depart};
 use crate::client::{Fleet, connect};
 use crate::error::CommandError;
 use crate::fetch::{PAGE, clusters, units};
@@ -17,7 +19,7 @@ use crate::show::{show_clusters, unit_message};
 use crate::table::Table;
 use crate::{Global, Host};
 
-/// Let clusters join the fleet, and show them
+/// Let clusters join and leave the fleet, and show them
 #[derive(Debug, clap::Args)]
 pub(crate) struct ClusterArgs {
     #[command(subcommand)]
@@ -69,6 +71,26 @@ enum ClusterCommand {
     ///
     /// What the agent enforces stays enforced.
     Revoke {
+        /// The cluster
+        name: String,
+    },
+    /// Remove from a cluster what apps have applied there, and place nothing there any more
+    ///
+    /// What each app has is deleted or kept as its spec.deletionPolicy says, as with flotilla delete. The cluster stays in the
+    /// fleet; flotilla cluster resume gives it back what is placed on it. Without --yes this only shows what would follow.
+    Drain(DepartureArgs),
+    /// Let a cluster leave the fleet in order: what apps have applied there stays, and its agent lets go of it
+    ///
+    /// The cluster is gone from the fleet once its agent has heard of it. Then uninstall the agent. Without --yes this only
+    /// shows what would follow.
+    Retire(DepartureArgs),
+    /// Forget a cluster at once, for one that is lost: nothing in it is touched, and its agent has no identity any more
+    ///
+    /// An agent that is still there goes on enforcing what it has until it is uninstalled. Without --yes this only shows what
+    /// would follow.
+    Delete(DepartureArgs),
+    /// Stop draining or retiring a cluster: it gets what is placed on it
+    Resume {
         /// The cluster
         name: String,
     },
@@ -210,6 +232,10 @@ pub(crate) async fn cmd_cluster(
         }
         ClusterCommand::Admit { name } => decide(name, ClusterDecision::Admit, global, host).await,
         ClusterCommand::Revoke { name } => decide(name, ClusterDecision::Revoke, global, host).await,
+        ClusterCommand::Drain(args) => depart(args, ClusterDeparture::Drain, global, host).await,
+        ClusterCommand::Retire(args) => depart(args, ClusterDeparture::Retire, global, host).await,
+        ClusterCommand::Delete(args) => depart(args, ClusterDeparture::Delete, global, host).await,
+        ClusterCommand::Resume { name } => departure::stay(name, global, host).await,
         ClusterCommand::List => print_list(&mut connect(global, host).await?, host).await,
         ClusterCommand::Show { name } => show(&mut connect(global, host).await?, name, host).await,
     }

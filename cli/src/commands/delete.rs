@@ -38,6 +38,9 @@ pub(crate) async fn cmd_delete(
     global: &Global,
     host: &mut Host,
 ) -> Result<(), CommandError> {
+    if args.kind == Kind::Cluster {
+        return super::departure::delete(&args.name, args.yes, global, host).await;
+    }
     let mut fleet = connect(global, host).await?;
     let namespace = match args.kind.is_namespaced() {
         true => global.namespace.clone(),

@@ -8,6 +8,7 @@ mod cluster;
 mod completion;
 mod deadline;
 mod delete;
+mod departure;
 mod envsubst;
 mod events;
 mod get;

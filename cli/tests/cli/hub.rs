@@ -36,6 +36,8 @@ pub(crate) struct Answers {
     pub(crate) objects: Vec<UnitObject>,
     /// What follows from a deletion.
     pub(crate) deletion: DeleteResponse,
+    /// What follows if a cluster departs.
+    pub(crate) departure: DepartClusterResponse,
     /// What guards stop.
     pub(crate) blocked: Vec<BlockedRemoval>,
     /// What `Reconcile` tells, one after the other; a last one without an outcome keeps the stream open.
@@ -370,6 +372,17 @@ impl FleetService for Fake {
                 "cluster is not registered; see `flotilla cluster list`",
             )),
         }
+    }
+
+    async fn depart_cluster(
+        &self,
+        request: Request<DepartClusterRequest>,
+    ) -> Result<Response<DepartClusterResponse>, Status> {
+        let told = self.admit(&request)?.departure;
+        Ok(Response::new(DepartClusterResponse {
+            changed: request.get_ref().confirmed && told.changed,
+            ..told
+        }))
     }
 
     async fn delete(&self, request: Request<DeleteRequest>) -> Result<Response<DeleteResponse>, Status> {

@@ -6,6 +6,7 @@ mod charts;
 mod connect;
 mod deadline;
 mod delete;
+mod departure;
 mod drop_in;
 mod fleet;
 mod get;

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::selector::Selector;
+use super::{departure::Departure, selector::Selector};
 use crate::id::ClusterId;
 
 /// A cluster that may be chosen.
@@ -19,6 +19,8 @@ pub struct Candidate {
     pub labels: BTreeMap<String, String>,
     /// Variables of the Cluster resource.
     pub variables: BTreeMap<String, String>,
+    /// It is to leave, or to be emptied: no placement chooses it.
+    pub departure: Option<Departure>,
 }
 
 /// A placement that names the app, its cluster groups resolved to selectors.
@@ -124,7 +126,8 @@ impl Search {
 
 impl Placement {
     fn chooses(&self, cluster: &Candidate) -> bool {
-        !self.exclude.contains(&cluster.name)
+        cluster.departure.is_none()
+            && !self.exclude.contains(&cluster.name)
             && (self.names.contains(&cluster.name)
                 || self
                     .selectors
@@ -154,6 +157,7 @@ mod tests {
             name: name.into(),
             labels: BTreeMap::from([("env".into(), env.into())]),
             variables: BTreeMap::new(),
+            departure: None,
         }
     }
 
@@ -183,6 +187,17 @@ mod tests {
         placement.names.insert("c2".into());
         placement.exclude.insert("c1".into());
         assert_eq!(names(&choose(&[placement], &clusters)), ["c2", "c3"]);
+    }
+
+    #[test]
+    fn a_cluster_that_departs_is_chosen_by_nothing() {
+        let mut clusters = [cluster("c1", "prod"), cluster("c2", "prod")];
+        let mut placement = by_label("p", "env=prod");
+        placement.names.insert("c1".into());
+        for departure in [Departure::Drain, Departure::Retire] {
+            clusters[0].departure = Some(departure);
+            assert_eq!(names(&choose(&[placement.clone()], &clusters)), ["c2"]);
+        }
     }
 
     #[test]
@@ -238,6 +253,7 @@ mod tests {
                     name: name.clone(),
                     labels: labels.clone(),
                     variables: BTreeMap::new(),
+                    departure: None,
                 };
                 let has = |wanted: &BTreeMap<String, String>| {
                     wanted.iter().all(|(key, value)| labels.get(key) == Some(value))

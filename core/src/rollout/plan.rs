@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 
-use super::waiting::Waiting;
+use super::{removal, waiting::Waiting};
 use crate::{
     digest::Digest,
     fleet::placement::{Chosen, OverrideConflict},
     id::{ClusterId, UnitId},
+    removal::DeletionPolicy,
     unit::{Settings, Substitution, UnitState, VariableLayer, Withheld, target_digest},
 };
 
@@ -32,6 +33,10 @@ pub struct Input {
     pub chosen: Vec<Chosen>,
     /// Clusters of which it is not known whether they are chosen, and why: their units stay as they are.
     pub unreadable: BTreeMap<ClusterId, Waiting>,
+    /// Clusters that are being drained: what the app has there is removed, as its deletion policy says.
+    pub draining: BTreeSet<ClusterId>,
+    /// What becomes of its objects where it is removed.
+    pub deletion_policy: DeletionPolicy,
     /// The units there are.
     pub units: Vec<Current>,
     /// Objects of the content that other units own, by cluster.
@@ -144,6 +149,8 @@ pub enum Cause {
     Unplaced,
     /// Its app is to be deleted.
     Deleted,
+    /// Its cluster is being drained.
+    Drained,
     /// Ownership of an object changed.
     Ownership,
     /// Somebody asked for a reconciliation.
@@ -163,6 +170,7 @@ impl Cause {
             Self::Suspend => "suspend",
             Self::Unplaced => "unplaced",
             Self::Deleted => "deleted",
+            Self::Drained => "drained",
             Self::Ownership => "ownership",
             Self::Request => "request",
             Self::Waiting => "waiting",
@@ -200,6 +208,12 @@ pub fn plan(input: &Input) -> Planned {
     }
     for (cluster, unit) in &current {
         if chosen.contains_key(cluster) {
+            continue;
+        }
+        // What was let go of before stays let go of.
+        if input.draining.contains(cluster) && unit.state != UnitState::Detached {
+            let next = removal::drain(unit, input.deletion_policy, input.suspended);
+            units.extend(Some(next).filter(|next| differs(unit, next)));
             continue;
         }
         // The app was to be deleted, and is not any more: what is left of it stays.
@@ -441,17 +455,18 @@ pub fn check(input: &Input, planned: &Planned) -> Result<(), String> {
             return Err(format!("cluster {place} is planned twice"));
         }
         let before = unit.id.and_then(|id| states.get(&id));
-        if matches!(unit.state, UnitState::Removing(_)) && before != Some(&&unit.state) {
+        let is_drained = is_drained(input, unit, before.copied());
+        if matches!(unit.state, UnitState::Removing(_)) && before != Some(&&unit.state) && !is_drained {
             return Err(format!("the unit on {place} would be removed without a decision"));
         }
         if unit.target != target_digest(unit.content, &unit.settings, &unit.variables) && unit.retargeted {
             return Err(format!("the target on {place} is not the digest of its parts"));
         }
         let placed = chosen.contains(&unit.cluster) || input.unreadable.contains_key(&unit.cluster);
-        if !placed && unit.state != UnitState::Detached {
+        if !placed && unit.state != UnitState::Detached && !is_drained {
             return Err(format!("cluster {place} was not chosen"));
         }
-        if unit.retargeted && input.admission.admitted().is_none() {
+        if unit.retargeted && input.admission.admitted().is_none() && !is_drained {
             return Err(format!("the unit on {place} would move although it is held"));
         }
         if unit.id.is_none() && unit.content.is_none() {
@@ -459,4 +474,15 @@ pub fn check(input: &Input, planned: &Planned) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Whether a unit is removed because its cluster is drained, and may be: it was there, nobody wants it kept, and what it is
+/// given is nothing.
+fn is_drained(input: &Input, unit: &Next, before: Option<&UnitState>) -> bool {
+    let is_kept = input.suspended || input.deletion_policy == DeletionPolicy::Orphan;
+    matches!(unit.state, UnitState::Removing(removal) if removal.is_approved(unit.target))
+        && input.draining.contains(&unit.cluster)
+        && matches!(before, Some(UnitState::Active | UnitState::Removing(_)))
+        && unit.content == Some(removal::nothing().digest())
+        && !is_kept
 }

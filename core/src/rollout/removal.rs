@@ -1,5 +1,5 @@
-//! Plans the units of an app that is to be deleted: what they have is removed by the steps of any other removal, as a target
-//! that holds nothing, or let go of. Pure.
+//! Plans the units of an app that is to be deleted, and those of clusters that are drained: what they have is removed by the
+//! steps of any other removal, as a target that holds nothing, or let go of. Pure.
 
 use super::plan::{Cause, Current, Next, Planned, unchanged};
 use crate::{
@@ -34,11 +34,7 @@ pub fn deletes(policy: DeletionPolicy, suspended: bool, prunes: bool) -> bool {
 pub fn plan_removal(units: &[Current], policy: DeletionPolicy, suspended: bool) -> Planned {
     let next = units.iter().map(|unit| {
         let suspended = suspended || unit.state == UnitState::Suspended;
-        // What is being removed prunes: its target says so.
-        match deletes(policy, suspended, unit.settings.prune) {
-            true => remove(unit, policy),
-            false => let_go(unit),
-        }
+        leave(unit, policy, suspended, Cause::Deleted)
     });
     let mut units: Vec<Next> = next
         .zip(units)
@@ -49,7 +45,21 @@ pub fn plan_removal(units: &[Current], policy: DeletionPolicy, suspended: bool) 
     Planned { units }
 }
 
-fn remove(unit: &Current, policy: DeletionPolicy) -> Next {
+/// Plans a unit of a cluster that a person has said is to be drained.
+pub(super) fn drain(unit: &Current, policy: DeletionPolicy, suspended: bool) -> Next {
+    let suspended = suspended || unit.state == UnitState::Suspended;
+    leave(unit, policy, suspended, Cause::Drained)
+}
+
+fn leave(unit: &Current, policy: DeletionPolicy, suspended: bool, cause: Cause) -> Next {
+    // What is being removed prunes: its target says so.
+    match deletes(policy, suspended, unit.settings.prune) {
+        true => remove(unit, policy, cause),
+        false => let_go(unit, cause),
+    }
+}
+
+fn remove(unit: &Current, policy: DeletionPolicy, cause: Cause) -> Next {
     let content: Option<Digest> = Some(nothing().digest());
     let settings = Settings {
         prune: true,
@@ -68,15 +78,15 @@ fn remove(unit: &Current, policy: DeletionPolicy) -> Next {
             approval: Some(target),
         }),
         retargeted: target != unit.target,
-        ..let_go(unit)
+        ..let_go(unit, cause)
     }
 }
 
 /// It stays in its cluster as it is.
-fn let_go(unit: &Current) -> Next {
+fn let_go(unit: &Current, cause: Cause) -> Next {
     Next {
         state: UnitState::Detached,
-        cause: Cause::Deleted,
+        cause,
         ..unchanged(unit)
     }
 }

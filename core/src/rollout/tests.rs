@@ -1,6 +1,9 @@
 //! Scenarios of the planner.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use uuid::Uuid;
 
@@ -53,6 +56,8 @@ fn input() -> Input {
         requested: String::new(),
         chosen: vec![cluster(1), cluster(2)],
         unreadable: BTreeMap::new(),
+        draining: BTreeSet::new(),
+        deletion_policy: DeletionPolicy::MirrorPrune,
         units: vec![],
         withheld: BTreeMap::new(),
     }
@@ -345,6 +350,88 @@ fn a_unit_whose_app_is_wanted_again_keeps_what_is_left_wherever_it_is() {
     *input.chosen.last_mut().expect("there") = gone;
     removing(&mut input);
     assert_eq!(state(&mut input), UnitState::Active);
+}
+
+#[test]
+fn what_an_app_has_in_a_cluster_that_is_drained_is_removed_unless_somebody_wants_it_kept() {
+    let drained = |change: &dyn Fn(&mut Input)| {
+        let mut input = input();
+        step(&mut input);
+        let drained = input.chosen.remove(0);
+        input.draining.insert(drained.id);
+        change(&mut input);
+        let planned = step(&mut input);
+        let unit = input.units.iter().find(|unit| unit.cluster == drained.id);
+        (unit.expect("its unit").state.clone(), planned)
+    };
+    let (state, planned) = drained(&|_| {});
+    assert!(matches!(state, UnitState::Removing(_)), "{state:?}");
+    assert_eq!(causes(&planned), [(1, Cause::Drained, true)]);
+    // What cannot be rendered is removed all the same.
+    let (state, _) = drained(&|input| input.admission = Admission::Held(vec![Waiting::NoArtifact]));
+    assert!(matches!(state, UnitState::Removing(_)), "{state:?}");
+    let (state, _) = drained(&|input| input.suspended = true);
+    assert_eq!(state, UnitState::Detached);
+    let (state, _) = drained(&|input| input.deletion_policy = DeletionPolicy::Orphan);
+    assert_eq!(state, UnitState::Detached);
+    let (state, _) = drained(&|input| input.units[0].settings.prune = false);
+    assert_eq!(state, UnitState::Detached);
+    // What was let go of before stays let go of.
+    let (state, planned) = drained(&|input| input.units[0].state = UnitState::Detached);
+    assert_eq!((state, planned), (UnitState::Detached, Planned::default()));
+}
+
+#[test]
+fn a_cluster_that_is_not_drained_any_more_gets_all_back_and_one_that_retires_keeps_what_it_has() {
+    let mut input = input();
+    step(&mut input);
+    let one = input.chosen.remove(0);
+    input.draining.insert(one.id);
+    step(&mut input);
+    input.draining.clear();
+    input.chosen.insert(0, one.clone());
+    step(&mut input);
+    let unit = |input: &Input| {
+        let unit = input.units.iter().find(|unit| unit.cluster == one.id);
+        unit.expect("its unit").clone()
+    };
+    assert_eq!(unit(&input).state, UnitState::Active);
+    assert_eq!(unit(&input).content, Some(content("one")));
+    // Half drained, and no longer: what is left of it stays.
+    input.draining.insert(one.id);
+    input.chosen.remove(0);
+    step(&mut input);
+    input.draining.clear();
+    step(&mut input);
+    assert_eq!(unit(&input).state, UnitState::Detached);
+}
+
+#[test]
+fn the_checker_lets_a_drain_remove_what_nobody_wants_kept_and_nothing_else() {
+    let mut drained = input();
+    step(&mut drained);
+    let one = drained.chosen.remove(0);
+    drained.draining.insert(one.id);
+    let good = plan(&drained);
+    assert_eq!(check(&drained, &good), Ok(()));
+    for change in [
+        (|input| input.draining.clear()) as fn(&mut Input),
+        |input| input.suspended = true,
+        |input| input.deletion_policy = DeletionPolicy::Orphan,
+        |input| {
+            input
+                .units
+                .iter_mut()
+                .for_each(|unit| unit.state = UnitState::Detached)
+        },
+    ] {
+        let mut other = drained.clone();
+        change(&mut other);
+        assert!(check(&other, &good).is_err());
+    }
+    let mut kept = good;
+    kept.units[0].content = Some(content("one"));
+    assert!(check(&drained, &kept).is_err());
 }
 
 #[test]

@@ -5,11 +5,13 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::Context as _;
 use sqlx::{Connection as _, PgConnection};
 use time::OffsetDateTime;
+use tokio::time::{Instant, sleep};
 
 use super::{
     ARTIFACTS, DATABASE, KEK, Manifest, check_kek,
@@ -25,6 +27,10 @@ use crate::{
     lock::DataDirLock,
     store::restore::{self as stored, Found},
 };
+
+/// A hub that has just ended is connected for so long at most.
+const GONE_WITHIN: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_millis(200);
 
 /// A hub that was restored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,9 +85,17 @@ async fn connect(server: &Server) -> anyhow::Result<PgConnection> {
     let mut connection = PgConnection::connect_with(&server.options())
         .await
         .with_context(failed)?;
-    let hubs = stored::hubs_connected(&mut connection)
+    let mut hubs = stored::hubs_connected(&mut connection)
         .await
         .with_context(failed)?;
+    // Of a hub that was just ended the server holds connections for a moment.
+    let until = Instant::now() + GONE_WITHIN;
+    while hubs > 0 && Instant::now() < until {
+        sleep(LOOK).await;
+        hubs = stored::hubs_connected(&mut connection)
+            .await
+            .with_context(failed)?;
+    }
     anyhow::ensure!(
         hubs == 0,
         "a hub serves on {} ({hubs} connections): stop every hub on it first",

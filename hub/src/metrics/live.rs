@@ -23,7 +23,7 @@ pub struct Live {
     /// Desired states in memory.
     pub index: Arc<Index>,
     /// Queues of the reconcilers.
-    pub queues: [Queue; 4],
+    pub queues: [Queue; 5],
     /// Attempts to enrol.
     pub attempts: Arc<Attempts>,
 }

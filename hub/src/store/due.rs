@@ -20,6 +20,8 @@ pub struct Stale {
     pub unpublished: Vec<Uuid>,
     /// Apps of whose units something has left that is not decided about.
     pub leaving: Vec<Uuid>,
+    /// Clusters that are drained, or leave.
+    pub departing: Vec<Uuid>,
     /// Clusters that changed are to be judged by placements.
     pub clusters: bool,
     /// Clusters that have gone since the last look: in order, by a broken connection, or with the hub that held their
@@ -82,6 +84,9 @@ impl Store {
                UNION ALL
                SELECT 'leaving', uid FROM resource WHERE deleting_at <= now() - make_interval(secs => $2)
                UNION ALL
+               SELECT 'departing', id FROM cluster
+               WHERE departure IS NOT NULL AND NOT drained AND departing_at <= now() - make_interval(secs => $2)
+               UNION ALL
                SELECT 'unread', gen_random_uuid() WHERE EXISTS (
                  SELECT FROM outbox WHERE xid >= pg_snapshot_xmin($3::text::pg_snapshot)
                    AND NOT pg_visible_in_snapshot(xid, $3::text::pg_snapshot))
@@ -103,6 +108,7 @@ impl Store {
                 "source" => stale.sources.push(row.key),
                 "gone" => stale.gone.push(row.key),
                 "leaving" => stale.leaving.push(row.key),
+                "departing" => stale.departing.push(row.key),
                 "unread" => stale.is_unread = true,
                 _ => stale.unpublished.push(row.key),
             }

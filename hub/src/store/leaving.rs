@@ -27,6 +27,8 @@ pub struct LeavingUnit {
     pub cluster: Uuid,
     /// Its app.
     pub app: Uuid,
+    /// Its cluster is being drained: nothing comes there any more.
+    pub is_draining: bool,
     /// What has left it.
     pub left: Left,
 }
@@ -72,18 +74,20 @@ impl Store {
     }
 
     /// Units of an app that something has left, that are applied as they are to be, and of which it is not decided yet, after a
-    /// unit. Of all of them some may be left; the next call tells.
-    pub async fn leaving(&self, app: Uuid, after: Uuid) -> Result<Vec<LeavingUnit>> {
+    /// unit. Of all of them some may be left; the next call tells. `drained`: those of clusters that are being drained alone.
+    pub async fn leaving(&self, app: Uuid, after: Uuid, drained: bool) -> Result<Vec<LeavingUnit>> {
         let rows = sqlx::query!(
             r#"SELECT e.unit_id AS "unit!", e.cluster_id AS "cluster!", e.app_uid AS "app!", e.version AS "version!",
-                      e.objects AS "objects!", o.api_group AS "group?", o.kind AS "kind?", o.namespace AS "namespace?",
+                      e.objects AS "objects!", e.cluster_id = ANY(ARRAY(SELECT id FROM cluster WHERE departure = 'Drain'))
+                        AS "is_draining!", o.api_group AS "group?", o.kind AS "kind?", o.namespace AS "namespace?",
                       o.name AS "name?"
                FROM (
                  SELECT *, sum(objects) OVER (ORDER BY unit_id) - objects AS before FROM (
                    SELECT l.unit_id, l.cluster_id, l.app_uid, l.version, l.objects FROM leaving l
                    JOIN LATERAL (SELECT * FROM unit WHERE id = l.unit_id OFFSET 0) AS u ON u.version = l.version
                    JOIN LATERAL (SELECT * FROM unit_status WHERE unit_id = l.unit_id OFFSET 0) AS s ON s.version = l.version
-                   WHERE l.app_uid = $1 AND l.state = 'Open' AND l.unit_id > $2 AND u.state IN ('Active', 'Removing')
+                   WHERE l.app_uid = $1 AND l.state = 'Open' AND l.unit_id > $2
+                     AND (NOT $5 OR l.cluster_id = ANY(ARRAY(SELECT id FROM cluster WHERE departure = 'Drain'))) AND u.state IN ('Active', 'Removing')
                      AND NOT u.waits AND s.applied = u.target AND s.applied_version = u.version
                    ORDER BY l.unit_id LIMIT $4) AS due) AS e
                LEFT JOIN LATERAL (
@@ -93,7 +97,8 @@ impl Store {
             app,
             after,
             OBJECTS,
-            UNITS
+            UNITS,
+            drained
         )
         .fetch_all(self.pool())
         .await?;
@@ -104,6 +109,7 @@ impl Store {
                     unit: row.unit,
                     cluster: row.cluster,
                     app: row.app,
+                    is_draining: row.is_draining,
                     left: Left {
                         version: row.version.unsigned_abs(),
                         objects: usize::try_from(row.objects).unwrap_or_default(),

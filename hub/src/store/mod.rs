@@ -11,6 +11,7 @@ pub mod cluster;
 mod confirmed;
 mod connect;
 pub mod content;
+pub mod departure;
 pub mod due;
 pub mod enrol;
 pub mod event;
@@ -312,10 +313,12 @@ pub enum Topic {
     Credential,
     /// Something has left units of an app and is to be decided about: the key is the app's uid.
     Leaving,
+    /// A cluster is to be drained, or to leave: the key is its id.
+    Departure,
 }
 
 impl Topic {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Resource,
         Self::Source,
         Self::App,
@@ -327,6 +330,7 @@ impl Topic {
         Self::Takeover,
         Self::Credential,
         Self::Leaving,
+        Self::Departure,
     ];
 
     /// The topic's name in the store and in Watch.
@@ -343,6 +347,7 @@ impl Topic {
             Self::Takeover => "takeover",
             Self::Credential => "credential",
             Self::Leaving => "leaving",
+            Self::Departure => "departure",
         }
     }
 

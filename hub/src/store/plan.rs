@@ -418,7 +418,12 @@ async fn write_units(
         &removals as &[Option<Value>]
     )
     .execute(tx)
-    .await?;
+    .await
+    // A cluster that was chosen is not there any more.
+    .map_err(|error| match error.as_database_error() {
+        Some(said) if said.is_foreign_key_violation() => StoreError::Conflict(OUTDATED),
+        _ => error.into(),
+    })?;
     Ok(())
 }
 

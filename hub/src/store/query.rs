@@ -227,14 +227,22 @@ impl Store {
     pub async fn list_clusters(&self, name: &str, after: &str, limit: i64) -> Result<Vec<ClusterView>> {
         Ok(sqlx::query_as!(
             ClusterView,
-            r#"SELECT c.id, c.name, c.state, coalesce(r.labels, '{}') AS "labels!", coalesce(r.spec, '{}') AS "spec!",
+            r#"SELECT c.id, c.name,
+                      CASE WHEN c.state = 'Suspended' OR c.departure IS NULL THEN c.state
+                        WHEN c.departure = 'Retire' THEN 'Retiring' WHEN c.drained THEN 'Drained' ELSE 'Draining' END AS "state!",
+                      coalesce(r.labels, '{}') AS "labels!", coalesce(r.spec, '{}') AS "spec!",
                       coalesce(p.connected, false) AS "connected!", p.last_seen AS "last_seen?",
                       coalesce(s.agent_version, '') AS "agent_version!", coalesce(s.kube_version, '') AS "kube_version!",
                       coalesce(d.generation, 0) AS "desired_generation!",
                       coalesce(s.accepted_generation, 0) AS "accepted_generation!",
                       concat_ws('; ', nullif(s.message, ''),
                         (SELECT string_agg(k.message, '; ' ORDER BY k.kind) FROM cluster_condition k
-                         WHERE k.cluster_id = c.id AND NOT k.ok)) AS "message!",
+                         WHERE k.cluster_id = c.id AND NOT k.ok),
+                        CASE WHEN c.departure IS NOT NULL AND NOT c.drained THEN
+                          (SELECT count(*) FROM unit u WHERE u.cluster_id = c.id
+                             AND (c.departure = 'Retire' OR u.state <> 'Detached')) || ' apps are to go from here'
+                          || CASE WHEN p.connected THEN '' ELSE ', and its agent is not connected: `flotilla cluster delete '
+                             || c.name || '` ends it without it' END END) AS "message!",
                       (SELECT count(*) FROM unit u WHERE u.cluster_id = c.id AND u.state <> 'Detached') AS "units!",
                       (SELECT count(*) FROM unit u JOIN unit_status us ON us.unit_id = u.id AND us.version = u.version
                        WHERE u.cluster_id = c.id AND u.state <> 'Detached' AND us.ready = 'True'
@@ -352,7 +360,7 @@ impl Store {
                    WHERE r.kind = 'Cluster' AND r.scope = fleet()
                      AND NOT (is_text_map(r.labels) AND is_text_map(coalesce(r.spec->'variables', '{}')))
                  UNION SELECT id FROM cluster WHERE $4)
-               SELECT c.id, c.name, coalesce(r.labels, '{}') AS "labels!",
+               SELECT c.id, c.name, c.departure, coalesce(r.labels, '{}') AS "labels!",
                       coalesce(r.spec->'variables', '{}') AS "variables!"
                -- Each is looked up: the plan is made for all numbers of clusters, and would go through all of them.
                FROM concerned CROSS JOIN LATERAL (SELECT * FROM cluster WHERE id = concerned.id OFFSET 0) AS c
@@ -373,7 +381,7 @@ impl Store {
     pub async fn cluster_candidates(&self, only: &[Uuid]) -> Result<Vec<CandidateRow>> {
         Ok(sqlx::query_as!(
             CandidateRow,
-            r#"SELECT c.id, c.name, coalesce(r.labels, '{}') AS "labels!",
+            r#"SELECT c.id, c.name, c.departure, coalesce(r.labels, '{}') AS "labels!",
                       coalesce(r.spec->'variables', '{}') AS "variables!"
                FROM cluster c LEFT JOIN resource r ON r.scope = fleet() AND r.kind = 'Cluster' AND r.name = c.name
                WHERE c.id = ANY($1) ORDER BY c.name"#,
@@ -391,6 +399,8 @@ pub struct CandidateRow {
     pub id: Uuid,
     /// Unique name.
     pub name: String,
+    /// How it departs, if it does.
+    pub departure: Option<String>,
     /// Labels of the Cluster resource.
     pub labels: serde_json::Value,
     /// Variables of the Cluster resource.

@@ -341,6 +341,22 @@ pub(super) async fn record(tx: &mut Connection, commit: &Commit<'_>) -> Result<(
     Ok((row.opened, turned))
 }
 
+/// Lets go of a cluster that is forgotten: no rollout waits for it any more. Returns those that it is turned in.
+pub(super) async fn withdraw_cluster(tx: &mut Connection, cluster: Uuid) -> Result<Vec<Turned>> {
+    let rollouts = sqlx::query_scalar!(
+        "WITH moved AS MATERIALIZED (SELECT rollout_id FROM unit WHERE cluster_id = $1 AND rollout_id IS NOT NULL)
+         UPDATE admission a SET state = $2, at = now() FROM moved
+         WHERE (a.rollout_id, a.cluster_id) = (moved.rollout_id, $1) AND a.state = ANY ($3)
+         RETURNING a.rollout_id",
+        cluster,
+        Turn::Withdrawn.to().as_str(),
+        &words(Turn::Withdrawn.from())
+    )
+    .fetch_all(tx)
+    .await?;
+    Ok(Turned::by(Turn::Withdrawn, &rollouts))
+}
+
 /// What a plan turns, by unit.
 fn turns(commit: &Commit<'_>) -> Vec<(Uuid, Turn)> {
     let recorded = commit.recorded.units.iter().map(|unit| (unit.id.0, unit));

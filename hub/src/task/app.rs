@@ -185,11 +185,15 @@ async fn reconcile_app(
         requested: app.requested_at.clone(),
         chosen: placed.chosen,
         unreadable: placed.unreadable,
+        draining: placed.draining,
+        deletion_policy: gather::deletion_policy(&spec),
         units: recorded.units.clone(),
         withheld: ownership.withheld,
     };
     let decision = decide(&input, placed.named)
         .map_err(|problem| anyhow::anyhow!("the plan of {} is refused: {problem}", app.display()))?;
+    let mut claims = ownership.claims;
+    removal::claim_nothing(context, &decision.planned, &mut claims).await?;
     let admitted = input.admission.admitted();
     let commit = Commit {
         app_uid: app.uid,
@@ -197,7 +201,7 @@ async fn reconcile_app(
         recorded,
         generation: app.generation,
         planned: &decision.planned,
-        claims: &ownership.claims,
+        claims: &claims,
         configs: configs(&layers.configs, &decision.planned),
         revision_id: admitted.map(|admitted| admitted.revision),
         content: admitted.map(|admitted| admitted.content),

@@ -67,28 +67,41 @@ async fn clear(context: &Context, apps: &[Uuid]) -> anyhow::Result<Outcome> {
             outcome = AGAIN;
         }
         match state {
-            // No unit is read for what is known of all.
+            // No unit is read for what is known of all, but where nothing comes any more.
             Some((
                 _,
                 Unsettled {
                     everywhere: Some(why),
                     ..
                 },
-            )) => store.hold_app(app, why).await?,
-            // It is not rendered from anything: it waits for that itself, and is looked at once it is.
-            None if !deleting.contains_key(&app) => {}
-            _ => {
-                let mut after = Uuid::nil();
-                loop {
-                    let units = store.leaving(app, after).await?;
-                    let Some(last) = units.last() else { break };
-                    after = last.unit;
-                    decide(context, app, state, units).await?;
-                }
+            )) => {
+                decide_all(context, app, None, true).await?;
+                store.hold_app(app, why).await?;
             }
+            // It is not rendered from anything: it waits for that itself, and is looked at once it is.
+            None if !deleting.contains_key(&app) => decide_all(context, app, None, true).await?,
+            _ => decide_all(context, app, state, false).await?,
         }
     }
     Ok(outcome)
+}
+
+/// Decides about all units of an app, or about those of clusters that are being drained.
+async fn decide_all(
+    context: &Context,
+    app: Uuid,
+    state: Option<(Uuid, &Unsettled)>,
+    drained: bool,
+) -> anyhow::Result<()> {
+    let mut after = Uuid::nil();
+    loop {
+        let units = context.store.leaving(app, after, drained).await?;
+        let Some(last) = units.last() else {
+            return Ok(());
+        };
+        after = last.unit;
+        decide(context, app, state, units).await?;
+    }
 }
 
 /// `state`: the source that the app is rendered from, and what of it is not settled; `None`: it needs none any more.
@@ -104,6 +117,9 @@ async fn decide(
         let clusters: Vec<Uuid> = free.iter().map(|unit| unit.cluster).collect();
         let waiting = store.waiting_units(&clusters, source).await?;
         let why = |unit: &LeavingUnit| {
+            if unit.is_draining {
+                return None;
+            }
             let held = state.clusters.get(&unit.cluster).cloned();
             held.or_else(|| {
                 let other = waiting.get(&unit.cluster)?;

@@ -10,7 +10,7 @@ use tracing::warn;
 use uuid::Uuid;
 
 use super::{
-    Context, app, clearing, is_passing, judge, lanes::SHARE, poll, publish, queue::Queue,
+    Context, app, clearing, departure, is_passing, judge, lanes::SHARE, poll, publish, queue::Queue,
     receivers::Registered, retention, rollouts, wakeup::Wakeups, watchers::Watchers,
 };
 use crate::{
@@ -58,6 +58,7 @@ pub struct Driver {
     apps: Queue,
     clusters: Queue,
     leaving: Queue,
+    departing: Queue,
     /// That rollouts are looked at whole.
     missed: Notify,
 }
@@ -103,6 +104,14 @@ impl Driver {
             let context = clearing_context.clone();
             async move { clearing::reconcile(&context, &apps).await }
         });
+        let departure_context = Context {
+            store: context.store.for_writing(),
+            ..context.clone()
+        };
+        let departing = Queue::start("departure", 1, DEADLINE, move |key| {
+            let context = departure_context.clone();
+            async move { departure::reconcile(&context, key).await }
+        });
         Self {
             context,
             index,
@@ -114,13 +123,22 @@ impl Driver {
             apps,
             clusters,
             leaving,
+            departing,
             missed: Notify::new(),
         }
     }
 
     /// The queues, for metrics.
-    pub fn queues(&self) -> [Queue; 4] {
-        [&self.sources, &self.apps, &self.clusters, &self.leaving].map(Queue::clone)
+    pub fn queues(&self) -> [Queue; 5] {
+        let Self {
+            sources,
+            apps,
+            clusters,
+            leaving,
+            departing,
+            ..
+        } = self;
+        [sources, apps, clusters, leaving, departing].map(Queue::clone)
     }
 
     /// Reads the outbox until told to stop.
@@ -137,12 +155,13 @@ impl Driver {
             () = stop.cancelled() => {}
             () = this.follow(listener) => {}
         }
-        let [sources, apps, clusters, leaving] = this.queues();
+        let [sources, apps, clusters, leaving, departing] = this.queues();
         tokio::join!(
             sources.stop(GRACE),
             apps.stop(GRACE),
             clusters.stop(GRACE),
-            leaving.stop(GRACE)
+            leaving.stop(GRACE),
+            departing.stop(GRACE)
         );
         heartbeats.abort();
         retention.abort();
@@ -219,6 +238,7 @@ impl Driver {
         self.apps.push_all(due.take(Topic::App));
         self.clusters.push_all(due.take(Topic::Cluster));
         self.leaving.push_all(due.take(Topic::Leaving));
+        self.departing.push_all(due.take(Topic::Departure));
         let clusters = due.take(Topic::Identity);
         if !clusters.is_empty() {
             self.judge_clusters(clusters, &mut again).await;
@@ -262,6 +282,7 @@ impl Driver {
                 self.apps.push_all(stale.apps);
                 self.clusters.push_all(stale.unpublished);
                 self.leaving.push_all(stale.leaving);
+                self.departing.push_all(stale.departing);
                 outbox.is_unread = stale.is_unread;
                 if stale.clusters {
                     self.judge_clusters(vec![Uuid::nil()], &mut again).await;

@@ -12,10 +12,12 @@ use flotilla_core::{
     content::Content,
     digest::{Digest, canonical_json},
     fleet::{
+        departure::Departure,
         placement::{Candidate, Chosen, Override, Placement, Search, choose},
         selector::{Expression, Selector},
     },
     id::ClusterId,
+    removal::DeletionPolicy,
     rollout::{plan::Current, waiting::Waiting},
     unit::{Settings, Substitution, VariableLayer, Withheld},
 };
@@ -50,6 +52,8 @@ pub struct Placed {
     pub chosen: Vec<Chosen>,
     /// Clusters of which that is not known, and why.
     pub unreadable: BTreeMap<ClusterId, Waiting>,
+    /// Clusters that are being drained.
+    pub draining: BTreeSet<ClusterId>,
     /// Some placement gives variables of its own.
     pub overrides_variables: bool,
 }
@@ -77,6 +81,11 @@ pub async fn placements(context: &Context, app: &ResourceRow) -> anyhow::Result<
             .iter()
             .any(|one| one.overrides.iter().any(|o| !o.variables.is_empty())),
         chosen: choose(&placements, &candidates),
+        draining: candidates
+            .iter()
+            .filter(|one| one.departure == Some(Departure::Drain))
+            .map(|one| one.id)
+            .collect(),
         unreadable,
     }))
 }
@@ -120,16 +129,22 @@ fn candidates(rows: Vec<CandidateRow>) -> (Vec<Candidate>, BTreeMap<ClusterId, W
     let mut unreadable = BTreeMap::new();
     for row in rows {
         let id = ClusterId(row.id);
-        let read = (
-            serde_json::from_value(row.labels),
-            serde_json::from_value(row.variables),
-        );
+        let departure = row.departure.as_deref().map(Departure::parse);
+        let read = match departure {
+            None => (
+                serde_json::from_value(row.labels),
+                serde_json::from_value(row.variables),
+            ),
+            // Nothing is chosen by them.
+            Some(_) => (Ok(BTreeMap::new()), Ok(BTreeMap::new())),
+        };
         match read {
             (Ok(labels), Ok(variables)) => candidates.push(Candidate {
                 id,
                 name: row.name,
                 labels,
                 variables,
+                departure,
             }),
             (Err(error), _) | (_, Err(error)) => {
                 let why = Waiting::Unreadable {
@@ -267,6 +282,17 @@ pub fn settings(spec: &KustomizationSpec) -> Settings {
             },
         },
         default_namespace: String::new(),
+    }
+}
+
+/// What becomes of an app's objects where it is removed.
+pub fn deletion_policy(spec: &KustomizationSpec) -> DeletionPolicy {
+    use flotilla_api::kinds::kustomization::DeletionPolicy as Said;
+    match spec.deletion_policy {
+        None | Some(Said::MirrorPrune) => DeletionPolicy::MirrorPrune,
+        Some(Said::Delete) => DeletionPolicy::Delete,
+        Some(Said::WaitForTermination) => DeletionPolicy::WaitForTermination,
+        Some(Said::Orphan) => DeletionPolicy::Orphan,
     }
 }
 

@@ -3,6 +3,7 @@
 
 pub mod app;
 pub mod clearing;
+pub mod departure;
 pub mod driver;
 pub mod gather;
 pub mod ingest;

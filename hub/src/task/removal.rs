@@ -6,6 +6,7 @@ use flotilla_core::{
     id::ClusterId,
     removal::DeletionPolicy,
     rollout::{
+        plan::Planned,
         removal::{nothing, plan_removal},
         waiting::Waiting,
     },
@@ -39,25 +40,18 @@ pub(super) async fn plan(
         return hold(context, app, recorded, vec![what]).await;
     };
     let planned = plan_removal(&recorded.units, policy, app.is_suspended());
-    let removed = planned
-        .units
-        .iter()
-        .filter(|unit| matches!(unit.state, UnitState::Removing(_)));
-    let clusters: Vec<ClusterId> = removed.map(|unit| unit.cluster).collect();
-    let content = nothing();
-    if !clusters.is_empty() {
-        context.store.put_nothing(&content, &context.seal).await?;
-    }
+    let mut claims = Claims::default();
+    claim_nothing(context, &planned, &mut claims).await?;
     let plan = Commit {
         app_uid: app.uid,
         app: app.as_app(),
         recorded,
         generation: app.generation,
         planned: &planned,
-        claims: &Claims::of(vec![(Keyset::of(Vec::new()), clusters)]),
+        claims: &claims,
         configs: &[],
         revision_id: None,
-        content: Some(content.digest()).filter(|_| planned.is_rollout()),
+        content: Some(nothing().digest()).filter(|_| planned.is_rollout()),
         waiting: &[],
         // A person has said so since: a restore goes on with no deletion of its backup.
         confirms: recorded.is_unconfirmed,
@@ -67,4 +61,22 @@ pub(super) async fn plan(
     commit(context, app, &plan).await?;
     context.store.wake(Topic::Leaving, &[app.uid]).await?;
     Ok(Outcome::Done)
+}
+
+/// Has units that are to be removed claim nothing; the content that they get is stored before them.
+pub(super) async fn claim_nothing(
+    context: &Context,
+    planned: &Planned,
+    claims: &mut Claims,
+) -> anyhow::Result<()> {
+    let removed = planned
+        .units
+        .iter()
+        .filter(|unit| matches!(unit.state, UnitState::Removing(_)));
+    let clusters: Vec<ClusterId> = removed.map(|unit| unit.cluster).collect();
+    if !clusters.is_empty() {
+        context.store.put_nothing(&nothing(), &context.seal).await?;
+        claims.add(Keyset::of(Vec::new()), clusters);
+    }
+    Ok(())
 }

@@ -38,7 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// The reconcilers at work, on this thread.
 struct Fleet {
     world: World,
-    queues: [Queue; 4],
+    queues: [Queue; 5],
     topics: broadcast::Sender<Topic>,
     repository: GitRepo,
     source: Uuid,
@@ -187,7 +187,7 @@ impl Fleet {
 pub(crate) async fn reconcilers(
     world: &World,
     replica: &str,
-) -> ([Queue; 4], broadcast::Sender<Topic>, CancellationToken) {
+) -> ([Queue; 5], broadcast::Sender<Topic>, CancellationToken) {
     let dir = world.dir.path().join(replica);
     let prober = Prober::new(Clients::new().expect("TLS"), KEY);
     let program = GitProgram::find(None).await.expect("git is installed");

@@ -6,6 +6,7 @@ mod budgets;
 mod bytes;
 mod chosen;
 mod claims;
+mod departure;
 mod deploys;
 mod divided;
 mod enrol;

@@ -50,17 +50,17 @@ impl Fleet {
         self.hub.start_again().await;
     }
 
-    async fn commit(&self, repository: &GitRepo, text: &str) {
+    pub(crate) async fn commit(&self, repository: &GitRepo, text: &str) {
         let committed = repository.commit("main", &[("app/x.yaml", text)], "next").await;
         committed.expect("committed");
     }
 
-    async fn applies(&self, name: &str) {
+    pub(crate) async fn applies(&self, name: &str) {
         let last = self.end("Kustomization", name, true).await;
         assert_eq!(last.outcome(), Outcome::Succeeded, "{last:?}");
     }
 
-    async fn tells(&self, name: &str, part: &str) {
+    pub(crate) async fn tells(&self, name: &str, part: &str) {
         let look = async || {
             let apps = self.resources("Kustomization").await;
             let text = format!(

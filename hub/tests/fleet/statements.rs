@@ -393,7 +393,7 @@ async fn what_left_a_hundred_clusters_is_decided_in_as_many_statements_as_of_one
         statements.take();
         let open = world.store.leaving_apps(&[app]).await.expect("read");
         world.store.sources_of_apps(&open).await.expect("read");
-        let units = world.store.leaving(app, Uuid::nil()).await.expect("read");
+        let units = world.store.leaving(app, Uuid::nil(), false).await.expect("read");
         assert_eq!(units.len(), reports.len());
         assert_eq!(
             world.store.clear(app, &units).await.expect("decided"),

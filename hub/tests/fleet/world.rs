@@ -15,6 +15,7 @@ use flotilla_core::{
     fleet::placement::Chosen,
     id::{AppName, ClusterId},
     object::ObjectKey,
+    removal::DeletionPolicy,
     rollout::{
         admission::End,
         plan::{Admission, Admitted, Input, Planned, plan},
@@ -408,6 +409,8 @@ impl World {
             requested: String::new(),
             chosen,
             unreadable: BTreeMap::new(),
+            draining: BTreeSet::new(),
+            deletion_policy: DeletionPolicy::MirrorPrune,
             units: recorded.units.clone(),
             withheld,
         });

@@ -159,7 +159,8 @@ pub struct Cluster {
     pub name: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub id: ::prost::alloc::string::String,
-    /// Pending (its agent has not joined), Active, Suspended (there is reason to doubt its agent)
+    /// Pending (its agent has not joined), Active, Suspended (there is reason to doubt its agent), Draining, Drained (nothing of
+    /// what was to be removed is left), Retiring
     #[prost(string, tag = "3")]
     pub state: ::prost::alloc::string::String,
     #[prost(btree_map = "string, string", tag = "4")]
@@ -667,6 +668,40 @@ pub struct DecideClusterResponse {
     #[prost(bool, tag = "1")]
     pub changed: bool,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DepartClusterRequest {
+    #[prost(string, tag = "1")]
+    pub cluster: ::prost::alloc::string::String,
+    #[prost(enumeration = "ClusterDeparture", tag = "2")]
+    pub departure: i32,
+    #[prost(bool, tag = "3")]
+    pub confirmed: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DepartClusterResponse {
+    /// False: it was so before, or is not confirmed.
+    #[prost(bool, tag = "1")]
+    pub changed: bool,
+    /// Its agent is there, and was there at some time.
+    #[prost(bool, tag = "2")]
+    pub connected: bool,
+    #[prost(bool, tag = "3")]
+    pub joined: bool,
+    /// What becomes of what apps have applied there.
+    #[prost(message, repeated, tag = "4")]
+    pub units: ::prost::alloc::vec::Vec<DepartingUnit>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DepartingUnit {
+    /// Kind/namespace/name
+    #[prost(string, tag = "1")]
+    pub app: ::prost::alloc::string::String,
+    /// What it has is deleted; else it stays in the cluster.
+    #[prost(bool, tag = "2")]
+    pub deletes: bool,
+    #[prost(uint64, tag = "3")]
+    pub objects: u64,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CreateTokenRequest {
     #[prost(string, tag = "1")]
@@ -736,6 +771,47 @@ impl ClusterDecision {
             "CLUSTER_DECISION_UNSPECIFIED" => Some(Self::Unspecified),
             "CLUSTER_DECISION_ADMIT" => Some(Self::Admit),
             "CLUSTER_DECISION_REVOKE" => Some(Self::Revoke),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ClusterDeparture {
+    Unspecified = 0,
+    /// It stays in the fleet and gets what is placed on it: what was begun ends.
+    Stay = 1,
+    /// What apps have applied there is removed, as their deletion policies say, and nothing is placed there any more. It stays
+    /// in the fleet.
+    Drain = 2,
+    /// What apps have applied there stays and is let go of; once its agent has heard of that, the cluster leaves the fleet.
+    Retire = 3,
+    /// It is forgotten at once. What apps have applied there stays, and an agent that is there goes on enforcing it, without the
+    /// hub.
+    Delete = 4,
+}
+impl ClusterDeparture {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "CLUSTER_DEPARTURE_UNSPECIFIED",
+            Self::Stay => "CLUSTER_DEPARTURE_STAY",
+            Self::Drain => "CLUSTER_DEPARTURE_DRAIN",
+            Self::Retire => "CLUSTER_DEPARTURE_RETIRE",
+            Self::Delete => "CLUSTER_DEPARTURE_DELETE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "CLUSTER_DEPARTURE_UNSPECIFIED" => Some(Self::Unspecified),
+            "CLUSTER_DEPARTURE_STAY" => Some(Self::Stay),
+            "CLUSTER_DEPARTURE_DRAIN" => Some(Self::Drain),
+            "CLUSTER_DEPARTURE_RETIRE" => Some(Self::Retire),
+            "CLUSTER_DEPARTURE_DELETE" => Some(Self::Delete),
             _ => None,
         }
     }
@@ -1124,6 +1200,33 @@ pub mod fleet_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Has a cluster drained, retired or forgotten, and tells what follows. Nothing is done unless that is confirmed.
+        pub async fn depart_cluster(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DepartClusterRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DepartClusterResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/flotilla.fleet.v1.FleetService/DepartCluster",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("flotilla.fleet.v1.FleetService", "DepartCluster"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
         /// What guards keep an app's agents from deleting, and waits for a person.
         pub async fn list_blocked_removals(
             &mut self,
@@ -1332,6 +1435,14 @@ pub mod fleet_service_server {
             request: tonic::Request<super::DecideClusterRequest>,
         ) -> std::result::Result<
             tonic::Response<super::DecideClusterResponse>,
+            tonic::Status,
+        >;
+        /// Has a cluster drained, retired or forgotten, and tells what follows. Nothing is done unless that is confirmed.
+        async fn depart_cluster(
+            &self,
+            request: tonic::Request<super::DepartClusterRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DepartClusterResponse>,
             tonic::Status,
         >;
         /// What guards keep an app's agents from deleting, and waits for a person.
@@ -1967,6 +2078,51 @@ pub mod fleet_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = DecideClusterSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/flotilla.fleet.v1.FleetService/DepartCluster" => {
+                    #[allow(non_camel_case_types)]
+                    struct DepartClusterSvc<T: FleetService>(pub Arc<T>);
+                    impl<
+                        T: FleetService,
+                    > tonic::server::UnaryService<super::DepartClusterRequest>
+                    for DepartClusterSvc<T> {
+                        type Response = super::DepartClusterResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DepartClusterRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as FleetService>::depart_cluster(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DepartClusterSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

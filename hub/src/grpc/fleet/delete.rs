@@ -22,7 +22,7 @@ pub(super) async fn delete(
     let row = fleet.find(request.resource.as_ref()).await?;
     if row.kind == "Cluster" {
         return Err(Status::failed_precondition(format!(
-            "a cluster cannot be deleted yet: `flotilla cluster revoke {}` ends its agent's identity",
+            "Cluster/{0}: clusters have a way of their own out of the fleet: `flotilla cluster retire|delete {0}`",
             row.name
         )));
     }

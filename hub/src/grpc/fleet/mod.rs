@@ -3,6 +3,7 @@
 mod apply;
 pub mod counts;
 mod delete;
+mod departure;
 mod reconcile;
 mod removals;
 mod status;
@@ -435,6 +436,16 @@ impl FleetService for Fleet {
             Some(changed) => Ok(Response::new(wire::DecideClusterResponse { changed })),
             None => Err(unregistered(&request.cluster)),
         }
+    }
+
+    async fn depart_cluster(
+        &self,
+        request: Request<wire::DepartClusterRequest>,
+    ) -> Result<Response<wire::DepartClusterResponse>, Status> {
+        let principal = principal(&request)?;
+        departure::depart(self, &principal.name, &request.into_inner())
+            .await
+            .map(Response::new)
     }
 
     async fn delete(

@@ -1,0 +1,372 @@
+//! Clusters that are drained, or leave the fleet: what was asked for, what would follow, and the last steps.
+
+use flotilla_core::{fleet::departure::Departure, removal::DeletionPolicy};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::{
+    Connection, Result, Store, Topic,
+    authority::audit,
+    due::{wake_apps, wake_clusters},
+    nudge, nudge_all, rollout,
+};
+
+/// Units that go in one transaction.
+const GOING: i64 = 2000;
+/// Apps that are planned again where they are behind.
+const BEHIND: i64 = 1000;
+
+/// A cluster that departs, as far as it has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Departing {
+    /// How.
+    pub departure: Departure,
+    /// Somebody said so just now.
+    pub is_fresh: bool,
+    /// Units that may be let go of.
+    pub leaving: Vec<Uuid>,
+    /// Units that are let go of, and of which their agent may not have heard.
+    pub released: i64,
+    /// Apps that have a unit there which is not planned to go, and are not about to be planned.
+    pub behind: Vec<Uuid>,
+}
+
+/// What would follow if a cluster departed.
+#[derive(Debug, Clone)]
+pub struct DeparturePreview {
+    /// Its agent is there.
+    pub connected: bool,
+    /// It had an agent at some time.
+    pub joined: bool,
+    /// What it is doing already.
+    pub departure: Option<Departure>,
+    /// Its units, by app.
+    pub units: Vec<DepartingUnit>,
+}
+
+/// A unit of a cluster that would depart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DepartingUnit {
+    /// Its app, by name.
+    pub app: String,
+    /// What its app says of deletion; `None`: a policy of a newer hub.
+    pub policy: Option<DeletionPolicy>,
+    /// Its app or it is suspended, or it is let go of.
+    pub is_kept: bool,
+    /// It prunes.
+    pub prune: bool,
+    /// What it has in the cluster.
+    pub objects: u64,
+}
+
+impl Store {
+    /// Records how a cluster is to depart; `None`: it stays. Returns whether that is new; `None`: there is no such cluster.
+    pub async fn request_departure(
+        &self,
+        name: &str,
+        departure: Option<Departure>,
+        principal: &str,
+    ) -> Result<Option<bool>> {
+        let mut tx = self.pool().begin().await?;
+        let found = sqlx::query!(
+            "SELECT id, departure FROM cluster WHERE name = $1 FOR UPDATE",
+            name
+        )
+        .fetch_optional(&mut *tx)
+        .await?;
+        let Some(cluster) = found else {
+            return Ok(None);
+        };
+        let word = departure.map(|departure| departure.as_str());
+        if cluster.departure.as_deref() == word {
+            return Ok(Some(false));
+        }
+        let (verb, reason, message) = match departure {
+            Some(Departure::Drain) => (
+                "cluster.drain",
+                "ClusterDraining",
+                "what apps have applied here is being removed",
+            ),
+            Some(Departure::Retire) => (
+                "cluster.retire",
+                "ClusterRetiring",
+                "the cluster leaves the fleet: what apps have applied here stays, and is let go of",
+            ),
+            None => (
+                "cluster.stay",
+                "ClusterStays",
+                "the cluster stays in the fleet, and gets what is placed on it",
+            ),
+        };
+        sqlx::query!(
+            "UPDATE cluster SET departure = $2, departing_at = CASE WHEN $2::text IS NOT NULL THEN now() END, drained = false
+             WHERE id = $1",
+            cluster.id,
+            word
+        )
+        .execute(&mut *tx)
+        .await?;
+        sqlx::query!(
+            "INSERT INTO event (reason, message, cluster_id) VALUES ($1, $3 || ' (' || $4 || ')', $2)",
+            reason,
+            cluster.id,
+            message,
+            principal
+        )
+        .execute(&mut *tx)
+        .await?;
+        audit(&mut tx, principal, verb, &format!("cluster/{name}")).await?;
+        let apps = apps_of(&mut tx, cluster.id).await?;
+        wake_apps(&mut tx, &apps).await?;
+        // Placements choose it again, or no more.
+        wake_clusters(&mut tx, &[cluster.id]).await?;
+        nudge_all(
+            &mut tx,
+            &[(Topic::Departure, &[cluster.id]), (Topic::Session, &[cluster.id])],
+        )
+        .await?;
+        tx.commit().await?;
+        Ok(Some(true))
+    }
+
+    /// How far a cluster has departed; `None`: it does not, or has.
+    pub async fn departing(&self, cluster: Uuid) -> Result<Option<Departing>> {
+        let row = sqlx::query!(
+            r#"SELECT c.departure AS "departure!", c.departing_at > now() - interval '30 seconds' AS "is_fresh!",
+                      -- What a drain has let go of stays known: the cluster may get it back.
+                      ARRAY(SELECT id FROM unit WHERE cluster_id = c.id AND NOT released
+                              AND (state = 'Removing' OR state = 'Detached' AND c.departure = 'Retire')) AS "leaving!",
+                      (SELECT count(*) FROM unit WHERE cluster_id = c.id AND released) AS "released!",
+                      ARRAY(SELECT u.app_uid FROM unit u WHERE u.cluster_id = c.id
+                              AND (u.state IN ('Active', 'Suspended') OR u.state = 'Removing' AND c.departure = 'Retire')
+                              AND NOT EXISTS (SELECT FROM due d WHERE d.topic = 'app' AND d.key = u.app_uid)
+                            LIMIT $2) AS "behind!"
+               FROM cluster c WHERE c.id = $1 AND c.departure IS NOT NULL AND NOT c.drained"#,
+            cluster,
+            BEHIND
+        )
+        .fetch_optional(self.pool())
+        .await?;
+        Ok(row.map(|row| Departing {
+            departure: Departure::parse(&row.departure),
+            is_fresh: row.is_fresh,
+            leaving: row.leaving,
+            released: row.released,
+            behind: row.behind,
+        }))
+    }
+
+    /// Has apps planned again.
+    pub async fn plan_again(&self, apps: &[Uuid]) -> Result<()> {
+        let mut tx = self.pool().begin().await?;
+        wake_apps(&mut tx, apps).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Takes away the units of a cluster that its agent has forgotten. Returns how many.
+    pub async fn forget_units(&self, cluster: Uuid) -> Result<usize> {
+        let mut tx = self.pool().begin().await?;
+        let apps = sqlx::query_scalar!(
+            "DELETE FROM unit u WHERE u.id = ANY(ARRAY(
+                 SELECT id FROM unit WHERE cluster_id = $1 AND released ORDER BY id LIMIT $2))
+               AND (SELECT true FROM unpublished n WHERE n.cluster_id = u.cluster_id AND n.unit_id = u.id LIMIT 1) IS NULL
+               AND (SELECT true FROM desired_entry e WHERE e.cluster_id = u.cluster_id AND e.unit_id = u.id LIMIT 1) IS NULL
+             RETURNING u.app_uid",
+            cluster,
+            GOING
+        )
+        .fetch_all(&mut *tx)
+        .await?;
+        nudge(&mut tx, Topic::Shown, &apps).await?;
+        tx.commit().await?;
+        Ok(apps.len())
+    }
+
+    /// Says of a cluster that is drained that it is. `false`: there is more to remove.
+    pub async fn end_drain(&self, cluster: Uuid) -> Result<bool> {
+        let mut tx = self.pool().begin().await?;
+        let done = sqlx::query!(
+            "WITH drained AS (
+               UPDATE cluster SET drained = true WHERE id = $1 AND departure = 'Drain' AND NOT drained
+                 AND NOT EXISTS (SELECT FROM unit WHERE cluster_id = $1 AND state <> 'Detached')
+               RETURNING id)
+             INSERT INTO event (reason, message, cluster_id)
+             SELECT 'ClusterDrained', 'all that was to be removed here is gone', id FROM drained",
+            cluster
+        )
+        .execute(&mut *tx)
+        .await?;
+        let is_drained = done.rows_affected() == 1;
+        if is_drained {
+            nudge(&mut tx, Topic::Session, &[cluster]).await?;
+        }
+        tx.commit().await?;
+        Ok(is_drained)
+    }
+
+    /// Ends a cluster that retires, once it has no units. `false`: it has, or does not retire.
+    pub async fn end_retirement(&self, cluster: Uuid) -> Result<bool> {
+        let mut tx = self.pool().begin().await?;
+        let name = sqlx::query_scalar!(
+            "SELECT name FROM cluster c WHERE id = $1 AND departure = 'Retire'
+               AND NOT EXISTS (SELECT FROM unit WHERE cluster_id = c.id) FOR UPDATE",
+            cluster
+        )
+        .fetch_optional(&mut *tx)
+        .await?;
+        let Some(name) = name else {
+            return Ok(false);
+        };
+        let said = "has left the fleet: what apps had applied there stays as it is";
+        forget(&mut tx, cluster, &name, "ClusterRetired", said).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// Forgets a cluster at once, whatever it has: nothing is removed there, its agent has no identity any more. `None`: there
+    /// is no such cluster.
+    pub async fn delete_cluster(&self, name: &str, principal: &str) -> Result<Option<()>> {
+        let mut tx = self.pool().begin().await?;
+        let found = sqlx::query_scalar!("SELECT id FROM cluster WHERE name = $1 FOR UPDATE", name)
+            .fetch_optional(&mut *tx)
+            .await?;
+        let Some(cluster) = found else {
+            return Ok(None);
+        };
+        let said = format!("was deleted by {principal}: what apps had applied there stays as it is");
+        let turned = forget(&mut tx, cluster, name, "ClusterDeleted", &said).await?;
+        audit(&mut tx, principal, "cluster.delete", &format!("cluster/{name}")).await?;
+        tx.commit().await?;
+        self.end_rollouts(&turned).await?;
+        Ok(Some(()))
+    }
+
+    /// What would follow if a cluster departed; `None`: there is no such cluster.
+    pub async fn departure_preview(&self, name: &str) -> Result<Option<DeparturePreview>> {
+        let found = sqlx::query!(
+            r#"SELECT c.id, c.departure, coalesce(p.connected, false) AS "connected!", p.cluster_id IS NOT NULL AS "joined!"
+               FROM cluster c LEFT JOIN presence p ON p.cluster_id = c.id WHERE c.name = $1"#,
+            name
+        )
+        .fetch_optional(self.pool())
+        .await?;
+        let Some(cluster) = found else {
+            return Ok(None);
+        };
+        let units = sqlx::query!(
+            r#"SELECT object_name(r.kind, r.namespace, r.name) AS "app!", u.state,
+                      coalesce(r.suspended, r.spec->'suspend' = 'true', false) AS "suspended!",
+                      r.spec->'deletionPolicy' AS policy, coalesce((t.settings->'prune')::boolean, false) AS "prune!",
+                      coalesce(s.objects + s.objects_pending_removal, 0) AS "objects!"
+               FROM unit u JOIN resource r ON r.uid = u.app_uid JOIN target t ON t.digest = u.target
+                 LEFT JOIN unit_status s ON s.unit_id = u.id
+               WHERE u.cluster_id = $1 ORDER BY 1 LIMIT 20001"#,
+            cluster.id
+        )
+        .fetch_all(self.pool())
+        .await?;
+        let units = units.into_iter().map(|row| DepartingUnit {
+            app: row.app,
+            policy: match row.policy.as_ref().map(Value::as_str) {
+                None | Some(Some("")) => Some(DeletionPolicy::MirrorPrune),
+                Some(said) => said.and_then(DeletionPolicy::parse),
+            },
+            is_kept: row.suspended || matches!(row.state.as_str(), "Suspended" | "Detached"),
+            prune: row.prune,
+            objects: u64::try_from(row.objects).unwrap_or_default(),
+        });
+        Ok(Some(DeparturePreview {
+            connected: cluster.connected,
+            joined: cluster.joined,
+            departure: cluster.departure.as_deref().map(Departure::parse),
+            units: units.collect(),
+        }))
+    }
+}
+
+async fn apps_of(tx: &mut Connection, cluster: Uuid) -> Result<Vec<Uuid>> {
+    Ok(
+        sqlx::query_scalar!("SELECT app_uid FROM unit WHERE cluster_id = $1", cluster)
+            .fetch_all(tx)
+            .await?,
+    )
+}
+
+/// Takes away all that is kept of a cluster, whose row is locked: who would add to it waits, and finds that it is gone. In the
+/// order in which agents' reports and publishers lock it.
+async fn forget(
+    tx: &mut Connection,
+    cluster: Uuid,
+    name: &str,
+    reason: &str,
+    said: &str,
+) -> Result<Vec<rollout::Turned>> {
+    sqlx::query!("SELECT FROM session WHERE cluster_id = $1 FOR UPDATE", cluster)
+        .fetch_optional(&mut *tx)
+        .await?;
+    sqlx::query!("SELECT FROM desired WHERE cluster_id = $1 FOR UPDATE", cluster)
+        .fetch_optional(&mut *tx)
+        .await?;
+    let apps = apps_of(tx, cluster).await?;
+    let turned = rollout::withdraw_cluster(tx, cluster).await?;
+    sqlx::query!("DELETE FROM unpublished WHERE cluster_id = $1", cluster)
+        .execute(&mut *tx)
+        .await?;
+    sqlx::query!("DELETE FROM desired_entry WHERE cluster_id = $1", cluster)
+        .execute(&mut *tx)
+        .await?;
+    sqlx::query!("DELETE FROM unit WHERE cluster_id = $1", cluster)
+        .execute(&mut *tx)
+        .await?;
+    // Its labels and variables, and what has its names in this cluster alone: apps first, which others are named by.
+    let resources = sqlx::query_scalar!(
+        r#"WITH own AS (
+             SELECT uid, is_app(kind) AS is_app FROM resource
+             WHERE scope = $1 OR scope = fleet() AND kind = 'Cluster' AND namespace = '' AND name = $2),
+           apps AS (DELETE FROM resource WHERE uid IN (SELECT uid FROM own WHERE is_app))
+           SELECT uid FROM own WHERE NOT is_app"#,
+        cluster,
+        name
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    sqlx::query!("DELETE FROM resource WHERE uid = ANY($1)", &resources)
+        .execute(&mut *tx)
+        .await?;
+    sqlx::query!(
+        "WITH desired AS (DELETE FROM desired WHERE cluster_id = $1),
+              session AS (DELETE FROM session WHERE cluster_id = $1),
+              condition AS (DELETE FROM cluster_condition WHERE cluster_id = $1),
+              token AS (DELETE FROM join_token WHERE cluster_id = $1),
+              identity AS (DELETE FROM identity WHERE cluster_id = $1),
+              due AS (DELETE FROM due WHERE topic = 'cluster' AND key = $1)
+         DELETE FROM event WHERE cluster_id = $1",
+        cluster
+    )
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query!("DELETE FROM cluster WHERE id = $1", cluster)
+        .execute(&mut *tx)
+        .await?;
+    let object = format!("Cluster/{name}");
+    sqlx::query!(
+        "INSERT INTO event (warning, reason, message, object) VALUES (true, $1, $2, $3)",
+        reason,
+        format!("{object} {said}"),
+        object
+    )
+    .execute(&mut *tx)
+    .await?;
+    wake_apps(tx, &apps).await?;
+    nudge_all(
+        tx,
+        &[
+            (Topic::Identity, &[cluster]),
+            (Topic::Session, &[cluster]),
+            (Topic::Resource, &resources),
+        ],
+    )
+    .await?;
+    Ok(turned)
+}

@@ -1,0 +1,220 @@
+//! Clusters that are drained, retired or deleted: by a running hub, with agents that do what they are told.
+
+use flotilla_core::removal::DeletionPolicy;
+use flotilla_proto::fleet::v1::{
+    Cluster, ClusterDeparture, DepartClusterRequest, DepartClusterResponse, ListClustersRequest,
+};
+use flotilla_testkit::{GitRepo, wait_until};
+use tonic::Code;
+
+use crate::{
+    agent_stream::{Stream, hello},
+    deploys::{Fleet, PLACEMENT, config_map},
+    hub::PATIENCE,
+    puppet::Puppet,
+};
+
+impl Fleet {
+    async fn depart(
+        &self,
+        cluster: &str,
+        departure: ClusterDeparture,
+        confirmed: bool,
+    ) -> DepartClusterResponse {
+        let request = DepartClusterRequest {
+            cluster: cluster.into(),
+            departure: departure.into(),
+            confirmed,
+        };
+        let answer = self
+            .hub
+            .fleet()
+            .await
+            .depart_cluster(self.hub.authorized(request))
+            .await;
+        answer.expect("answered").into_inner()
+    }
+
+    async fn cluster(&self, name: &str) -> Option<Cluster> {
+        let request = ListClustersRequest {
+            name: name.into(),
+            ..ListClustersRequest::default()
+        };
+        let answer = self
+            .hub
+            .fleet()
+            .await
+            .list_clusters(self.hub.authorized(request))
+            .await;
+        answer.expect("answered").into_inner().clusters.pop()
+    }
+
+    /// Waits until a cluster is shown in this state; `None`: until it is not there any more.
+    async fn until(&self, name: &str, state: Option<&str>) {
+        wait_until(state.unwrap_or("gone"), PATIENCE, async || {
+            let shown = self.cluster(name).await;
+            match shown.as_ref().map(|cluster| &*cluster.state) == state {
+                true => Ok(Some(())),
+                false => Err(format!("{shown:?}")),
+            }
+        })
+        .await
+        .expect("so");
+    }
+
+    async fn units_of(&self, name: &str, state: &str) -> i64 {
+        let query = format!(
+            "SELECT count(*) FROM unit u JOIN cluster c ON c.id = u.cluster_id
+             WHERE c.name = '{name}' AND u.state LIKE '{state}'"
+        );
+        self.hub.world.count(&query).await
+    }
+
+    /// Two apps on two clusters, of which one does not prune.
+    async fn two(&self) -> GitRepo {
+        let files = [
+            ("app/x.yaml", &*config_map("x", "0")),
+            ("kept/y.yaml", &config_map("y", "0")),
+        ];
+        let repository = self.repository("a", &files).await;
+        let named = |text: &str, name: &str| text.replace("name: app,", &format!("name: {name},"));
+        let app = crate::deploys::app("a", "./app", "");
+        let kept =
+            named(&crate::deploys::app("a", "./kept", ""), "kept").replace("prune: true", "prune: false");
+        let placement = PLACEMENT.replace("names: [c1]", "names: [c1, c2]");
+        let other = named(&placement, "kept").replace("name: everywhere", "name: kept");
+        self.apply(&[&self.source("a"), &app, &kept, &placement, &other])
+            .await;
+        repository
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_that_is_drained_has_nothing_left_of_what_prunes_gets_nothing_new_and_comes_back() {
+    let fleet = Fleet::empty().await;
+    let (_one, _two) = (
+        Puppet::join(&fleet.hub, "c1").await,
+        Puppet::join(&fleet.hub, "c2").await,
+    );
+    let repository = fleet.two().await;
+    fleet.applies("app").await;
+    fleet.applies("kept").await;
+    let told = fleet.depart("c1", ClusterDeparture::Drain, false).await;
+    let follows: Vec<(&str, bool)> = told
+        .units
+        .iter()
+        .map(|unit| (unit.app.as_str(), unit.deletes))
+        .collect();
+    assert_eq!(
+        follows,
+        [
+            ("Kustomization/apps/app", true),
+            ("Kustomization/apps/kept", false)
+        ]
+    );
+    assert_eq!((told.changed, told.connected, told.joined), (false, true, true));
+    assert_eq!(fleet.units_of("c1", "Active").await, 2);
+    assert!(fleet.depart("c1", ClusterDeparture::Drain, true).await.changed);
+    assert!(!fleet.depart("c1", ClusterDeparture::Drain, true).await.changed);
+    fleet.until("c1", Some("Drained")).await;
+    assert_eq!(
+        fleet.units_of("c1", "%").await,
+        1,
+        "what does not prune is known still"
+    );
+    assert_eq!(fleet.units_of("c1", "Detached").await, 1);
+    assert_eq!(fleet.units_of("c2", "Active").await, 2);
+    // Commits go to the other cluster alone, and are through with that.
+    fleet.commit(&repository, &config_map("x", "1")).await;
+    fleet.applies("app").await;
+    assert_eq!(fleet.units_of("c1", "%").await, 1);
+    fleet.hub.world.is_quiet().await;
+    let told = "SELECT count(*) FROM event WHERE reason = 'ClusterDrained'";
+    assert_eq!(fleet.hub.world.count(told).await, 1);
+    assert!(fleet.depart("c1", ClusterDeparture::Stay, true).await.changed);
+    fleet.applies("app").await;
+    fleet.applies("kept").await;
+    assert_eq!(fleet.units_of("c1", "Active").await, 2);
+    fleet.until("c1", Some("Active")).await;
+    fleet.hub.world.is_quiet().await;
+}
+
+#[tokio::test]
+async fn a_cluster_that_retires_is_let_go_of_and_leaves_the_fleet_and_a_new_one_may_have_its_name() {
+    let fleet = Fleet::empty().await;
+    let agent = fleet.hub.enrol("c1").await;
+    let puppet = Puppet::connect(&fleet.hub, &agent).await;
+    let _two = Puppet::join(&fleet.hub, "c2").await;
+    fleet.two().await;
+    fleet.applies("app").await;
+    fleet.applies("kept").await;
+    let told = fleet.depart("c1", ClusterDeparture::Retire, true).await;
+    assert!(told.units.iter().all(|unit| !unit.deletes), "{told:?}");
+    fleet.until("c1", None).await;
+    let removed =
+        "SELECT count(*) FROM history h WHERE NOT EXISTS (SELECT FROM unit u WHERE u.id = h.unit_id)
+                   AND h.target = (SELECT target FROM unit WHERE state = 'Removing')";
+    assert_eq!(fleet.hub.world.count(removed).await, 0);
+    drop(puppet);
+    let refused = Stream::open(&fleet.hub, &agent, hello(&agent)).await;
+    assert_eq!(
+        refused.err().map(|status| status.code()),
+        Some(Code::Unauthenticated)
+    );
+    fleet.applies("app").await;
+    fleet.hub.world.is_quiet().await;
+    let _again = Puppet::join(&fleet.hub, "c1").await;
+    fleet.applies("app").await;
+    assert_eq!(fleet.units_of("c1", "Active").await, 2);
+}
+
+/// Neither a rollout, nor the deletion of an app, nor a drain ends without it otherwise.
+#[tokio::test]
+async fn a_cluster_that_is_lost_is_deleted_and_nothing_waits_for_it_any_more() {
+    let fleet = Fleet::empty().await;
+    let lost = fleet.hub.enrol("c1").await;
+    let puppet = Puppet::connect(&fleet.hub, &lost).await;
+    let _two = Puppet::join(&fleet.hub, "c2").await;
+    let repository = fleet.two().await;
+    fleet.applies("app").await;
+    fleet.applies("kept").await;
+    drop(puppet);
+    fleet.commit(&repository, &config_map("x", "1")).await;
+    let source = "SELECT count(*) FROM rollout WHERE state = 'Progressing'";
+    fleet.end("Kustomization", "app", true).await;
+    assert_eq!(
+        fleet.hub.world.count(source).await,
+        1,
+        "the lost one is waited for"
+    );
+    let kept = fleet.hub.world.uid("Kustomization", "kept").await;
+    let orphan = fleet
+        .hub
+        .world
+        .store
+        .request_deletion(kept, DeletionPolicy::Orphan, "admin")
+        .await;
+    assert!(orphan.expect("asked"));
+    fleet.depart("c1", ClusterDeparture::Drain, true).await;
+    fleet.until("c1", Some("Draining")).await;
+    let shown = fleet.cluster("c1").await.expect("there").message;
+    assert!(shown.contains("`flotilla cluster delete c1`"), "{shown}");
+    fleet.depart("c1", ClusterDeparture::Delete, true).await;
+    fleet.until("c1", None).await;
+    assert_eq!(fleet.hub.world.count(source).await, 0);
+    wait_until("the app is gone", PATIENCE, async || {
+        let left = fleet.resources("Kustomization").await;
+        match left.len() {
+            1 => Ok(Some(())),
+            _ => Err(format!("{left:?}")),
+        }
+    })
+    .await
+    .expect("gone");
+    fleet.applies("app").await;
+    fleet.hub.world.is_quiet().await;
+    let kept = "SELECT count(*) FROM audit WHERE verb = 'cluster.delete' AND object = 'cluster/c1'";
+    assert_eq!(fleet.hub.world.count(kept).await, 1);
+    let told = "SELECT count(*) FROM event WHERE reason = 'ClusterDeleted' AND object = 'Cluster/c1'";
+    assert_eq!(fleet.hub.world.count(told).await, 1);
+}
