@@ -13,11 +13,9 @@ use crate::{Global, Host};
 /// suspended. Without --yes this only shows what would follow. Applying the object again stops a deletion that is under way.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DeleteArgs {
-    /// Its kind: kustomization (ks), gitrepository, placement, clustergroup, configmap, secret, receiver …
-    #[arg(value_parser = kind)]
-    kind: Kind,
-    /// Its name
-    name: String,
+    /// Its kind and its name: kustomization web, ks/web or Kustomization/flux-system/web; of any kind that the hub stores
+    #[arg(value_names = ["KIND", "NAME"], num_args = 1..=2, required = true)]
+    object: Vec<String>,
     /// Keep in the clusters what the app has applied
     #[arg(long)]
     orphan: bool,
@@ -29,8 +27,43 @@ pub(crate) struct DeleteArgs {
     yes: bool,
 }
 
-fn kind(text: &str) -> Result<Kind, String> {
-    Kind::from_word(text).ok_or_else(|| format!("{text} is not a kind that the hub stores"))
+/// What is to be deleted.
+struct Named {
+    kind: Kind,
+    namespace: String,
+    name: String,
+}
+
+impl Named {
+    /// Reads the two forms; a namespace that stands in the name goes before the one that is given for all commands.
+    fn read(object: &[String], namespace: &str) -> Result<Self, CommandError> {
+        let parts: Vec<&str> = match object {
+            [both] => both.split('/').collect(),
+            apart => apart.iter().map(String::as_str).collect(),
+        };
+        let (kind, namespace, name) = match parts[..] {
+            [kind, name] => (kind, namespace, name),
+            [kind, namespace, name] => (kind, namespace, name),
+            _ => {
+                return Err(CommandError::usage(
+                    "name what to delete: KIND NAME, KIND/NAME or KIND/NAMESPACE/NAME",
+                ));
+            }
+        };
+        let kind = Kind::from_word(kind)
+            .ok_or_else(|| CommandError::usage(format!("{kind} is not a kind that the hub stores")))?;
+        if name.is_empty() || namespace.is_empty() {
+            return Err(CommandError::usage("a name is empty"));
+        }
+        Ok(Self {
+            kind,
+            namespace: match kind.is_namespaced() {
+                true => namespace.to_owned(),
+                false => String::new(),
+            },
+            name: name.to_owned(),
+        })
+    }
 }
 
 pub(crate) async fn cmd_delete(
@@ -38,25 +71,26 @@ pub(crate) async fn cmd_delete(
     global: &Global,
     host: &mut Host,
 ) -> Result<(), CommandError> {
-    if args.kind == Kind::Cluster {
-        return super::departure::delete(&args.name, args.yes, global, host).await;
+    let Named {
+        kind,
+        namespace,
+        name,
+    } = Named::read(&args.object, &global.namespace)?;
+    if kind == Kind::Cluster {
+        return super::departure::delete(&name, args.yes, global, host).await;
     }
     let mut fleet = connect(global, host).await?;
-    let namespace = match args.kind.is_namespaced() {
-        true => global.namespace.clone(),
-        false => String::new(),
-    };
     let shown = match namespace.is_empty() {
-        true => format!("{}/{}", args.kind.name(), args.name),
-        false => format!("{}/{namespace}/{}", args.kind.name(), args.name),
+        true => format!("{}/{name}", kind.name()),
+        false => format!("{}/{namespace}/{name}", kind.name()),
     };
     let request = DeleteRequest {
         resource: Some(ResourceRef {
             scope: args.cluster.clone().unwrap_or_default(),
-            group: args.kind.group().to_owned(),
-            kind: args.kind.name().to_owned(),
+            group: kind.group().to_owned(),
+            kind: kind.name().to_owned(),
             namespace,
-            name: args.name.clone(),
+            name,
         }),
         policy: match args.orphan {
             true => "Orphan".to_owned(),

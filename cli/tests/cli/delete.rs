@@ -103,12 +103,39 @@ async fn what_cannot_be_deleted_is_named() {
     -- err
     ✗ GitRepository/a/b is the source of Kustomization/a/c
     ");
-    assert_snapshot!(hub.run(&["delete", "pod", "b"]).await, @"
-    exit 2
-    -- out
-    -- err
-    error: invalid value 'pod' for '<KIND>': pod is not a kind that the hub stores
+    let unknown = hub.run(&["delete", "pod", "b"]).await;
+    assert_eq!(unknown.code, 2, "{unknown}");
+    assert!(unknown.err.contains("pod is not a kind that the hub stores"), "{unknown}");
+}
 
-    For more information, try '--help'.
-    ");
+#[tokio::test]
+async fn what_is_to_be_deleted_is_named_in_any_of_three_forms() {
+    for (words, namespace) in [
+        (&["kustomization", "apps"][..], "flux-system"),
+        (&["ks/apps"], "flux-system"),
+        (&["Kustomization/team/apps"], "team"),
+        (&["-n", "team", "ks/apps"], "team"),
+    ] {
+        let hub = Hub::start(app()).await;
+        let command = [&["delete", "--yes"], words].concat();
+        let ran = hub.run(&command).await;
+        assert_eq!(ran.code, 0, "{ran}");
+        let seen = &hub.seen()[0];
+        let named = format!("namespace: \"{namespace}\", name: \"apps\"");
+        assert!(
+            seen.contains("kind: \"Kustomization\"") && seen.contains(&named),
+            "{seen}"
+        );
+    }
+    for wrong in [
+        &["kustomization"][..],
+        &["a/b/c/d"],
+        &["ks//apps"],
+        &["ks/"],
+        &["socks", "apps"],
+    ] {
+        let hub = Hub::start(app()).await;
+        let ran = hub.run(&[&["delete", "--yes"], wrong].concat()).await;
+        assert_eq!((ran.code, hub.seen().len()), (2, 0), "{ran}");
+    }
 }

@@ -124,6 +124,18 @@ impl World {
         .await;
     }
 
+    /// Waits until the list of clusters says this.
+    async fn until_clusters(&self, part: &str) {
+        self.until(&format!("clusters say {part}"), async || {
+            let listed = self.hub.cli(&["cluster", "list"]).map_err(|e| format!("{e:#}"))?;
+            match listed.contains(part) {
+                true => Ok(true),
+                false => Err(listed),
+            }
+        })
+        .await;
+    }
+
     /// Waits until the hub has no such app any more.
     async fn until_no(&self, app: &str) {
         self.until(&format!("there is no app {app}"), async || {
@@ -229,7 +241,9 @@ async fn what_leaves_git_leaves_the_cluster_and_nothing_else_does() {
     an_app_that_is_renamed_hands_its_objects_over(&world).await;
     an_app_that_is_deleted_takes_its_objects_along(&world).await;
     assert!(world.uid("z").await.is_some() && world.uid("moves").await.is_some());
+    a_cluster_that_is_drained_is_emptied_and_gets_all_back(&world).await;
     nothing_turns(&world).await;
+    a_cluster_that_retires_keeps_what_it_has(&world).await;
 }
 
 async fn an_object_that_left_is_deleted(world: &World) {
@@ -326,6 +340,42 @@ async fn an_app_that_is_deleted_takes_its_objects_along(world: &World) {
     assert_eq!(world.deleted().len(), 14);
 }
 
+async fn a_cluster_that_is_drained_is_emptied_and_gets_all_back(world: &World) {
+    let shown = world
+        .hub
+        .cli(&["cluster", "drain", "one"])
+        .unwrap_err()
+        .to_string();
+    assert!(shown.contains("nothing was done"), "{shown}");
+    world.hub.cli(&["cluster", "drain", "one", "--yes"]).unwrap();
+    world.until_gone("t").await;
+    world.until_clusters("Drained").await;
+    assert_eq!(world.deleted().len(), 15);
+    world.hub.cli(&["cluster", "resume", "one"]).unwrap();
+    world.until_there(&["t"]).await;
+    world.until_said("many", "\"ready\":\"True\"").await;
+}
+
+async fn a_cluster_that_retires_keeps_what_it_has(world: &World) {
+    let uid = world.uid("t").await;
+    world.hub.cli(&["cluster", "retire", "one", "--yes"]).unwrap();
+    world
+        .until("the cluster has left", async || {
+            let listed = world
+                .hub
+                .cli(&["cluster", "list"])
+                .map_err(|e| format!("{e:#}"))?;
+            match listed.contains("one") {
+                false => Ok(true),
+                true => Err(listed),
+            }
+        })
+        .await;
+    assert!(uid.is_some());
+    assert_eq!(world.uid("t").await, uid);
+    assert_eq!(world.deleted().len(), 15);
+}
+
 /// The agent keeps its watches, and asks for nothing; the hub publishes nothing.
 async fn nothing_turns(world: &World) {
     let generation = || world.hub.cli(&["get", "clusters", "-o", "json"]).unwrap();
@@ -350,7 +400,8 @@ async fn nothing_turns(world: &World) {
         // A watch ends after a while and is opened again; the ledger is in Secrets of the agent's own.
         let asked: Vec<String> = asked
             .into_iter()
-            .filter(|one| one.verb != "watch")
+            // Every 25 s it is asked whether the API server answers.
+            .filter(|one| one.verb != "watch" && one.request_uri != "/version")
             .filter(|one| {
                 one.object_ref
                     .as_ref()
