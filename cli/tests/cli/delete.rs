@@ -105,7 +105,10 @@ async fn what_cannot_be_deleted_is_named() {
     ");
     let unknown = hub.run(&["delete", "pod", "b"]).await;
     assert_eq!(unknown.code, 2, "{unknown}");
-    assert!(unknown.err.contains("pod is not a kind that the hub stores"), "{unknown}");
+    assert!(
+        unknown.err.contains("pod is not a kind that the hub stores"),
+        "{unknown}"
+    );
 }
 
 #[tokio::test]

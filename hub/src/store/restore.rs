@@ -293,6 +293,11 @@ async fn forget_the_present(tx: &mut PgConnection) -> Result<()> {
     )
     .execute(&mut *tx)
     .await?;
+    sqlx::query!(
+        "UPDATE cluster SET departure = NULL, departing_at = NULL, drained = false WHERE departure IS NOT NULL"
+    )
+    .execute(&mut *tx)
+    .await?;
     sqlx::query!("UPDATE unit SET state = 'Detached', removal = NULL WHERE state = 'Removing'")
         .execute(&mut *tx)
         .await?;

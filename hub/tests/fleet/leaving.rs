@@ -543,6 +543,9 @@ async fn a_hub_that_is_restored_goes_on_with_no_deletion_of_its_backup() {
             .await
             .expect("asked")
     );
+    let drain = Some(flotilla_core::fleet::departure::Departure::Drain);
+    let asked = world.store.request_departure("c1", drain, "admin").await;
+    assert_eq!(asked.expect("asked"), Some(true));
     let mut connection = sqlx::PgConnection::connect_with(&world.options())
         .await
         .expect("connected");
@@ -551,6 +554,7 @@ async fn a_hub_that_is_restored_goes_on_with_no_deletion_of_its_backup() {
         .await
         .expect("restored");
     assert_eq!(world.store.deletion(app).await.expect("read"), None);
+    assert_eq!(world.store.departing(cluster).await.expect("read"), None);
     assert_eq!(
         world
             .count("SELECT count(*) FROM unit WHERE state = 'Detached' AND removal IS NULL")
