@@ -5,16 +5,30 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::{
-    Connection, Result, Store, Topic,
+    Connection, Result, Store, StoreError, Topic,
     authority::audit,
     due::{wake_apps, wake_clusters},
-    nudge, nudge_all, rollout,
+    leaving, nudge, nudge_all, rollout,
 };
 
 /// Units that go in one transaction.
 const GOING: i64 = 2000;
 /// Apps that are planned again where they are behind.
 const BEHIND: i64 = 1000;
+
+/// So often a deletion is tried that others lock each other out of.
+const DEADLOCKS: usize = 5;
+
+/// What became of a deletion.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Deleted {
+    /// The cluster is forgotten.
+    Done,
+    /// There is no such cluster.
+    Unknown,
+    /// Apps with names in its scope have units in other clusters: these are named.
+    UsedElsewhere(Vec<String>),
+}
 
 /// A cluster that departs, as far as it has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +41,7 @@ pub struct Departing {
     pub leaving: Vec<Uuid>,
     /// Units that are let go of, and of which their agent may not have heard.
     pub released: i64,
-    /// Apps that have a unit there which is not planned to go, and are not about to be planned.
+    /// Apps that were given a unit there since, by a plan that was under way, and are not about to be planned.
     pub behind: Vec<Uuid>,
 }
 
@@ -69,7 +83,7 @@ impl Store {
     ) -> Result<Option<bool>> {
         let mut tx = self.pool().begin().await?;
         let found = sqlx::query!(
-            "SELECT id, departure FROM cluster WHERE name = $1 FOR UPDATE",
+            "SELECT id, departure FROM cluster WHERE name = $1 FOR NO KEY UPDATE",
             name
         )
         .fetch_optional(&mut *tx)
@@ -116,10 +130,14 @@ impl Store {
         .execute(&mut *tx)
         .await?;
         audit(&mut tx, principal, verb, &format!("cluster/{name}")).await?;
+        // Placements choose it again, or no more. Marks in the order in which who plans locks them: the cluster's, then the
+        // apps', then the units.
+        wake_clusters(&mut tx, &[cluster.id]).await?;
         let apps = apps_of(&mut tx, cluster.id).await?;
         wake_apps(&mut tx, &apps).await?;
-        // Placements choose it again, or no more.
-        wake_clusters(&mut tx, &[cluster.id]).await?;
+        if departure != Some(Departure::Drain) {
+            keep(&mut tx, cluster.id).await?;
+        }
         nudge_all(
             &mut tx,
             &[(Topic::Departure, &[cluster.id]), (Topic::Session, &[cluster.id])],
@@ -138,10 +156,11 @@ impl Store {
                               AND (state = 'Removing' OR state = 'Detached' AND c.departure = 'Retire')) AS "leaving!",
                       (SELECT count(*) FROM unit WHERE cluster_id = c.id AND released) AS "released!",
                       ARRAY(SELECT u.app_uid FROM unit u WHERE u.cluster_id = c.id
-                              AND (u.state IN ('Active', 'Suspended') OR u.state = 'Removing' AND c.departure = 'Retire')
+                              AND u.state IN ('Active', 'Suspended') AND u.moved_at >= c.departing_at
                               AND NOT EXISTS (SELECT FROM due d WHERE d.topic = 'app' AND d.key = u.app_uid)
-                            LIMIT $2) AS "behind!"
-               FROM cluster c WHERE c.id = $1 AND c.departure IS NOT NULL AND NOT c.drained"#,
+                            ORDER BY u.app_uid LIMIT $2) AS "behind!"
+               FROM cluster c WHERE c.id = $1 AND c.departure IS NOT NULL AND (NOT c.drained OR EXISTS (
+                 SELECT FROM unit u WHERE u.cluster_id = c.id AND u.state <> 'Detached'))"#,
             cluster,
             BEHIND
         )
@@ -167,6 +186,8 @@ impl Store {
     /// Takes away the units of a cluster that its agent has forgotten. Returns how many.
     pub async fn forget_units(&self, cluster: Uuid) -> Result<usize> {
         let mut tx = self.pool().begin().await?;
+        // One that never had an agent has applied nothing of it.
+        let turned = rollout::withdraw_released(&mut tx, cluster).await?;
         let apps = sqlx::query_scalar!(
             "DELETE FROM unit u WHERE u.id = ANY(ARRAY(
                  SELECT id FROM unit WHERE cluster_id = $1 AND released ORDER BY id LIMIT $2))
@@ -178,8 +199,13 @@ impl Store {
         )
         .fetch_all(&mut *tx)
         .await?;
+        // What they claimed others may have by now, or what was excepted for them may go.
+        for app in &apps {
+            leaving::withdraw(&mut tx, *app, &[cluster], &[]).await?;
+        }
         nudge(&mut tx, Topic::Shown, &apps).await?;
         tx.commit().await?;
+        self.end_rollouts(&turned).await?;
         Ok(apps.len())
     }
 
@@ -218,28 +244,54 @@ impl Store {
         let Some(name) = name else {
             return Ok(false);
         };
+        if !elsewhere(&mut tx, cluster).await?.is_empty() {
+            return Ok(false);
+        }
         let said = "has left the fleet: what apps had applied there stays as it is";
         forget(&mut tx, cluster, &name, "ClusterRetired", said).await?;
+        audit(&mut tx, "hub", "cluster.retired", &format!("cluster/{name}")).await?;
         tx.commit().await?;
         Ok(true)
     }
 
-    /// Forgets a cluster at once, whatever it has: nothing is removed there, its agent has no identity any more. `None`: there
-    /// is no such cluster.
-    pub async fn delete_cluster(&self, name: &str, principal: &str) -> Result<Option<()>> {
+    /// Forgets a cluster at once, whatever it has: nothing is removed there, its agent has no identity any more.
+    pub async fn delete_cluster(&self, name: &str, principal: &str) -> Result<Deleted> {
+        for _ in 1..DEADLOCKS {
+            match self.try_delete_cluster(name, principal).await {
+                Err(StoreError::Conflict(_)) => {}
+                ended => return ended,
+            }
+        }
+        self.try_delete_cluster(name, principal).await
+    }
+
+    async fn try_delete_cluster(&self, name: &str, principal: &str) -> Result<Deleted> {
         let mut tx = self.pool().begin().await?;
-        let found = sqlx::query_scalar!("SELECT id FROM cluster WHERE name = $1 FOR UPDATE", name)
+        let found = sqlx::query_scalar!("SELECT id FROM cluster WHERE name = $1", name)
             .fetch_optional(&mut *tx)
             .await?;
         let Some(cluster) = found else {
-            return Ok(None);
+            return Ok(Deleted::Unknown);
         };
+        // Plans lock their app's mark first, and the cluster for a unit that they add.
+        let apps = apps_of(&mut tx, cluster).await?;
+        wake_apps(&mut tx, &apps).await?;
+        let locked = sqlx::query_scalar!("SELECT id FROM cluster WHERE id = $1 FOR UPDATE", cluster)
+            .fetch_optional(&mut *tx)
+            .await?;
+        if locked.is_none() {
+            return Ok(Deleted::Unknown);
+        }
+        let elsewhere = elsewhere(&mut tx, cluster).await?;
+        if !elsewhere.is_empty() {
+            return Ok(Deleted::UsedElsewhere(elsewhere));
+        }
         let said = format!("was deleted by {principal}: what apps had applied there stays as it is");
         let turned = forget(&mut tx, cluster, name, "ClusterDeleted", &said).await?;
         audit(&mut tx, principal, "cluster.delete", &format!("cluster/{name}")).await?;
         tx.commit().await?;
         self.end_rollouts(&turned).await?;
-        Ok(Some(()))
+        Ok(Deleted::Done)
     }
 
     /// What would follow if a cluster departed; `None`: there is no such cluster.
@@ -293,6 +345,43 @@ async fn apps_of(tx: &mut Connection, cluster: Uuid) -> Result<Vec<Uuid>> {
     )
 }
 
+/// Apps that have their names in a cluster's scope, and units in others: these would not be known any more.
+async fn elsewhere(tx: &mut Connection, cluster: Uuid) -> Result<Vec<String>> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT object_name(r.kind, r.namespace, r.name) || ' on ' || c.name AS "app!"
+           FROM resource r JOIN unit u ON u.app_uid = r.uid JOIN cluster c ON c.id = u.cluster_id
+           WHERE r.scope = $1 AND u.cluster_id <> $1 ORDER BY 1 LIMIT 10"#,
+        cluster
+    )
+    .fetch_all(tx)
+    .await?)
+}
+
+/// Stops a drain at once: whatever units are to become is planned later, and may have to be rendered first. Plans under way that
+/// go on with it fail.
+async fn keep(tx: &mut Connection, cluster: Uuid) -> Result<()> {
+    let kept = sqlx::query_scalar!(
+        r#"WITH drained AS (
+             SELECT u.id, u.app_uid FROM unit u JOIN resource r ON r.uid = u.app_uid
+             WHERE u.cluster_id = $1 AND u.state = 'Removing' AND r.deleting_at IS NULL),
+           outdated AS (
+             UPDATE app_plan SET version = version + 1 WHERE app_uid = ANY (
+               ARRAY(SELECT app_uid FROM drained ORDER BY 1))),
+           kept AS (
+             UPDATE unit u SET state = 'Detached', removal = NULL FROM drained d WHERE u.id = d.id
+             RETURNING u.cluster_id, u.id)
+           INSERT INTO unpublished (cluster_id, unit_id) SELECT cluster_id, id FROM kept ORDER BY 1, 2
+           ON CONFLICT (cluster_id, unit_id) DO UPDATE SET at = now() RETURNING unit_id"#,
+        cluster
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    match kept.is_empty() {
+        true => Ok(()),
+        false => nudge(tx, Topic::Cluster, &[cluster]).await,
+    }
+}
+
 /// Takes away all that is kept of a cluster, whose row is locked: who would add to it waits, and finds that it is gone. In the
 /// order in which agents' reports and publishers lock it.
 async fn forget(
@@ -308,15 +397,22 @@ async fn forget(
     sqlx::query!("SELECT FROM desired WHERE cluster_id = $1 FOR UPDATE", cluster)
         .fetch_optional(&mut *tx)
         .await?;
-    let apps = apps_of(tx, cluster).await?;
+    // A plan that changes one of them ends before, or finds it gone.
+    let apps = sqlx::query_scalar!(
+        "SELECT app_uid FROM unit WHERE cluster_id = $1 ORDER BY id FOR UPDATE",
+        cluster
+    )
+    .fetch_all(&mut *tx)
+    .await?;
     let turned = rollout::withdraw_cluster(tx, cluster).await?;
-    sqlx::query!("DELETE FROM unpublished WHERE cluster_id = $1", cluster)
-        .execute(&mut *tx)
-        .await?;
     sqlx::query!("DELETE FROM desired_entry WHERE cluster_id = $1", cluster)
         .execute(&mut *tx)
         .await?;
     sqlx::query!("DELETE FROM unit WHERE cluster_id = $1", cluster)
+        .execute(&mut *tx)
+        .await?;
+    // Last: who changes a unit says so here.
+    sqlx::query!("DELETE FROM unpublished WHERE cluster_id = $1", cluster)
         .execute(&mut *tx)
         .await?;
     // Its labels and variables, and what has its names in this cluster alone: apps first, which others are named by.

@@ -85,7 +85,10 @@ impl Store {
                SELECT 'leaving', uid FROM resource WHERE deleting_at <= now() - make_interval(secs => $2)
                UNION ALL
                SELECT 'departing', id FROM cluster
-               WHERE departure IS NOT NULL AND NOT drained AND departing_at <= now() - make_interval(secs => $2)
+               WHERE departure IS NOT NULL AND departing_at <= now() - make_interval(secs => $2)
+                 -- One that is drained may have been given a unit by a plan that was under way.
+                 AND (NOT drained OR EXISTS (
+                   SELECT FROM unit u WHERE u.cluster_id = cluster.id AND u.state <> 'Detached'))
                UNION ALL
                SELECT 'unread', gen_random_uuid() WHERE EXISTS (
                  SELECT FROM outbox WHERE xid >= pg_snapshot_xmin($3::text::pg_snapshot)

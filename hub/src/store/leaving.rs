@@ -27,8 +27,8 @@ pub struct LeavingUnit {
     pub cluster: Uuid,
     /// Its app.
     pub app: Uuid,
-    /// Its cluster is being drained: nothing comes there any more.
-    pub is_draining: bool,
+    /// It is being removed because its cluster is drained: nothing comes there any more.
+    pub is_drained: bool,
     /// What has left it.
     pub left: Left,
 }
@@ -78,16 +78,19 @@ impl Store {
     pub async fn leaving(&self, app: Uuid, after: Uuid, drained: bool) -> Result<Vec<LeavingUnit>> {
         let rows = sqlx::query!(
             r#"SELECT e.unit_id AS "unit!", e.cluster_id AS "cluster!", e.app_uid AS "app!", e.version AS "version!",
-                      e.objects AS "objects!", e.cluster_id = ANY(ARRAY(SELECT id FROM cluster WHERE departure = 'Drain'))
-                        AS "is_draining!", o.api_group AS "group?", o.kind AS "kind?", o.namespace AS "namespace?",
+                      e.objects AS "objects!", e.is_drained AS "is_drained!", o.api_group AS "group?", o.kind AS "kind?", o.namespace AS "namespace?",
                       o.name AS "name?"
                FROM (
                  SELECT *, sum(objects) OVER (ORDER BY unit_id) - objects AS before FROM (
-                   SELECT l.unit_id, l.cluster_id, l.app_uid, l.version, l.objects FROM leaving l
+                   SELECT l.unit_id, l.cluster_id, l.app_uid, l.version, l.objects,
+                          u.state = 'Removing' AND l.cluster_id = ANY(ARRAY(SELECT id FROM cluster WHERE departure = 'Drain'))
+                            AS is_drained
+                   FROM leaving l
                    JOIN LATERAL (SELECT * FROM unit WHERE id = l.unit_id OFFSET 0) AS u ON u.version = l.version
                    JOIN LATERAL (SELECT * FROM unit_status WHERE unit_id = l.unit_id OFFSET 0) AS s ON s.version = l.version
                    WHERE l.app_uid = $1 AND l.state = 'Open' AND l.unit_id > $2
-                     AND (NOT $5 OR l.cluster_id = ANY(ARRAY(SELECT id FROM cluster WHERE departure = 'Drain'))) AND u.state IN ('Active', 'Removing')
+                     AND (NOT $5 OR u.state = 'Removing'
+                            AND l.cluster_id = ANY(ARRAY(SELECT id FROM cluster WHERE departure = 'Drain'))) AND u.state IN ('Active', 'Removing')
                      AND NOT u.waits AND s.applied = u.target AND s.applied_version = u.version
                    ORDER BY l.unit_id LIMIT $4) AS due) AS e
                LEFT JOIN LATERAL (
@@ -109,7 +112,7 @@ impl Store {
                     unit: row.unit,
                     cluster: row.cluster,
                     app: row.app,
-                    is_draining: row.is_draining,
+                    is_drained: row.is_drained,
                     left: Left {
                         version: row.version.unsigned_abs(),
                         objects: usize::try_from(row.objects).unwrap_or_default(),
@@ -169,6 +172,8 @@ impl Store {
                  UPDATE leaving l SET state = 'Cleared', except_for = v.excepted, waits = '', at = now()
                  FROM unnest($1::uuid[], $2::bigint[], $3::jsonb[]) AS v(unit, version, excepted)
                  WHERE l.unit_id = v.unit AND l.version = v.version AND l.state = 'Open'
+                   -- What was to be removed may be kept since.
+                   AND (SELECT state FROM unit WHERE id = v.unit) IN ('Active', 'Removing')
                  RETURNING l.cluster_id, l.unit_id)
                INSERT INTO unpublished (cluster_id, unit_id) SELECT cluster_id, unit_id FROM cleared ORDER BY 1, 2
                ON CONFLICT (cluster_id, unit_id) DO UPDATE SET at = now() RETURNING cluster_id AS "cluster!""#,

@@ -343,14 +343,25 @@ pub(super) async fn record(tx: &mut Connection, commit: &Commit<'_>) -> Result<(
 
 /// Lets go of a cluster that is forgotten: no rollout waits for it any more. Returns those that it is turned in.
 pub(super) async fn withdraw_cluster(tx: &mut Connection, cluster: Uuid) -> Result<Vec<Turned>> {
+    withdraw(tx, cluster, false).await
+}
+
+/// The same of those of its units alone that are let go of.
+pub(super) async fn withdraw_released(tx: &mut Connection, cluster: Uuid) -> Result<Vec<Turned>> {
+    withdraw(tx, cluster, true).await
+}
+
+async fn withdraw(tx: &mut Connection, cluster: Uuid, released: bool) -> Result<Vec<Turned>> {
     let rollouts = sqlx::query_scalar!(
-        "WITH moved AS MATERIALIZED (SELECT rollout_id FROM unit WHERE cluster_id = $1 AND rollout_id IS NOT NULL)
+        "WITH moved AS MATERIALIZED (
+           SELECT rollout_id FROM unit WHERE cluster_id = $1 AND rollout_id IS NOT NULL AND (released OR NOT $4))
          UPDATE admission a SET state = $2, at = now() FROM moved
          WHERE (a.rollout_id, a.cluster_id) = (moved.rollout_id, $1) AND a.state = ANY ($3)
          RETURNING a.rollout_id",
         cluster,
         Turn::Withdrawn.to().as_str(),
-        &words(Turn::Withdrawn.from())
+        &words(Turn::Withdrawn.from()),
+        released
     )
     .fetch_all(tx)
     .await?;

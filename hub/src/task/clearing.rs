@@ -86,7 +86,7 @@ async fn clear(context: &Context, apps: &[Uuid]) -> anyhow::Result<Outcome> {
     Ok(outcome)
 }
 
-/// Decides about all units of an app, or about those of clusters that are being drained.
+/// Decides about all units of an app, or about those that are removed from clusters that are being drained.
 async fn decide_all(
     context: &Context,
     app: Uuid,
@@ -117,7 +117,7 @@ async fn decide(
         let clusters: Vec<Uuid> = free.iter().map(|unit| unit.cluster).collect();
         let waiting = store.waiting_units(&clusters, source).await?;
         let why = |unit: &LeavingUnit| {
-            if unit.is_draining {
+            if unit.is_drained {
                 return None;
             }
             let held = state.clusters.get(&unit.cluster).cloned();

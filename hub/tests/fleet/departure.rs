@@ -1,6 +1,11 @@
 //! Clusters that are drained, retired or deleted: by a running hub, with agents that do what they are told.
 
-use flotilla_core::removal::DeletionPolicy;
+use flotilla_core::{
+    fleet::departure::Departure,
+    removal::{DeletionPolicy, Removal},
+    rollout::removal::plan_removal,
+    unit::{Entry, UnitState},
+};
 use flotilla_proto::fleet::v1::{
     Cluster, ClusterDeparture, DepartClusterRequest, DepartClusterResponse, ListClustersRequest,
 };
@@ -12,6 +17,8 @@ use crate::{
     deploys::{Fleet, PLACEMENT, config_map},
     hub::PATIENCE,
     puppet::Puppet,
+    store::one_unit,
+    world::World,
 };
 
 impl Fleet {
@@ -217,4 +224,68 @@ async fn a_cluster_that_is_lost_is_deleted_and_nothing_waits_for_it_any_more() {
     assert_eq!(fleet.hub.world.count(kept).await, 1);
     let told = "SELECT count(*) FROM event WHERE reason = 'ClusterDeleted' AND object = 'Cluster/c1'";
     assert_eq!(fleet.hub.world.count(told).await, 1);
+}
+
+/// Whatever its units are to become is planned later, and may have to be rendered first.
+#[tokio::test]
+async fn a_drain_that_is_stopped_keeps_what_is_left_at_once_and_plans_that_go_on_with_it_fail() {
+    let world = World::new().await;
+    let app = world.app("a").await;
+    let (cluster, unit, target) = one_unit(&world, "c1", app).await;
+    let depart = async |departure| {
+        let asked = world.store.request_departure("c1", departure, "admin").await;
+        assert_eq!(asked.expect("asked"), Some(true));
+    };
+    depart(Some(Departure::Drain)).await;
+    let recorded = world.planning.app_plan(app).await.expect("read");
+    let removal = Removal {
+        policy: DeletionPolicy::MirrorPrune,
+        approval: Some(target),
+    };
+    let removal = serde_json::to_string(&removal).expect("JSON");
+    world
+        .execute(&format!(
+            "UPDATE unit SET state = 'Removing', removal = '{removal}' WHERE id = '{unit}'"
+        ))
+        .await;
+    depart(None).await;
+    world.publish(cluster).await.expect("published");
+    let desired = world
+        .store
+        .desired(cluster)
+        .await
+        .expect("read")
+        .expect("published");
+    let entry = Entry::from_bytes(&desired.entries[0].bytes).expect("an entry");
+    assert_eq!((entry.state, entry.prune_approved), (UnitState::Detached, None));
+    let planned = plan_removal(&recorded.units, DeletionPolicy::Delete, false);
+    assert!(world.try_planned(app, &recorded, &planned).await.is_err());
+}
+
+#[tokio::test]
+async fn a_cluster_that_never_had_an_agent_is_drained_and_no_rollout_waits_for_it() {
+    let fleet = Fleet::empty().await;
+    fleet.hub.world.cluster("c1").await;
+    let _two = Puppet::join(&fleet.hub, "c2").await;
+    fleet.two().await;
+    fleet.end("Kustomization", "app", true).await;
+    fleet.depart("c1", ClusterDeparture::Drain, true).await;
+    fleet.until("c1", Some("Drained")).await;
+    wait_until("all rollouts have ended", PATIENCE, async || {
+        let open = fleet
+            .hub
+            .world
+            .count(
+                "SELECT count(*) FROM rollout r JOIN resource a ON a.uid = r.app_uid
+                    WHERE r.state = 'Progressing' AND a.name = 'app'",
+            )
+            .await;
+        match open {
+            0 => Ok(Some(())),
+            open => Err(format!("{open} rollouts")),
+        }
+    })
+    .await
+    .expect("ended");
+    fleet.hub.world.is_quiet().await;
 }

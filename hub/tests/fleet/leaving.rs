@@ -187,6 +187,29 @@ async fn what_has_left_stays_until_each_app_of_its_source_is_planned_and_may_go_
     assert_eq!(world.count(generation).await, before);
 }
 
+/// A drain removes what is planned to be removed, and no more: what moves to another app may be on its way there.
+#[tokio::test]
+async fn what_leaves_an_app_of_a_cluster_that_is_drained_waits_for_its_source_as_long_as_the_app_stays() {
+    let two = Two::new().await;
+    let world = two.world();
+    let drain = Some(flotilla_core::fleet::departure::Departure::Drain);
+    let asked = world.store.request_departure("c1", drain, "admin").await;
+    assert_eq!(asked.expect("asked"), Some(true));
+    waits(world, two.a, "is being rendered").await;
+    let drained = world.store.leaving(two.a, Uuid::nil(), true).await.expect("read");
+    assert!(drained.is_empty(), "{drained:?}");
+    let all = world
+        .store
+        .leaving(two.a, Uuid::nil(), false)
+        .await
+        .expect("read");
+    assert_eq!(
+        all.iter().map(|unit| unit.is_drained).collect::<Vec<_>>(),
+        [false]
+    );
+    assert_eq!(cleared(world, two.a, two.cluster).await, None);
+}
+
 #[tokio::test]
 async fn what_another_app_takes_over_in_the_same_commit_is_excepted() {
     let two = Two::new().await;

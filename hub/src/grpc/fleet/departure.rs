@@ -5,7 +5,10 @@ use flotilla_proto::fleet::v1 as wire;
 use tonic::Status;
 
 use super::{Fleet, unregistered};
-use crate::{grpc::status::from_store, store::departure::DepartingUnit};
+use crate::{
+    grpc::status::from_store,
+    store::departure::{Deleted, DepartingUnit},
+};
 
 /// What becomes of a cluster.
 enum Asked {
@@ -45,12 +48,21 @@ pub(super) async fn depart(
             .request_departure(name, Some(*departure), principal)
             .await
             .map_err(from_store)?,
-        (Asked::Deleted, true) => fleet
+        (Asked::Deleted, true) => match fleet
             .store
             .delete_cluster(name, principal)
             .await
             .map_err(from_store)?
-            .map(|()| true),
+        {
+            Deleted::Done => Some(true),
+            Deleted::Unknown => None,
+            Deleted::UsedElsewhere(apps) => {
+                return Err(Status::failed_precondition(format!(
+                    "apps that have their names in the scope of cluster {name} are placed on others ({}): delete them first",
+                    apps.join(", ")
+                )));
+            }
+        },
     };
     let changed = done.ok_or_else(|| unregistered(name))?;
     let is_drain = matches!(asked, Asked::Departs(Departure::Drain));
