@@ -6,3 +6,5 @@ ALTER TABLE cluster ADD COLUMN departure text CHECK (departure IN ('Drain', 'Ret
     ADD COLUMN drained boolean NOT NULL DEFAULT false,
     ADD CHECK ((departure IS NULL) = (departing_at IS NULL));
 CREATE INDEX cluster_departing ON cluster (id) WHERE departure IS NOT NULL;
+-- All that a cluster has goes with it.
+CREATE INDEX join_token_cluster ON join_token (cluster_id);

@@ -14,7 +14,7 @@ use crate::{Global, Host};
 #[derive(Debug, clap::Args)]
 pub(crate) struct DeleteArgs {
     /// Its kind and its name: kustomization web, ks/web or Kustomization/flux-system/web; of any kind that the hub stores
-    #[arg(value_names = ["KIND", "NAME"], num_args = 1..=2, required = true)]
+    #[arg(value_name = "KIND NAME", num_args = 1..=2, required = true)]
     object: Vec<String>,
     /// Keep in the clusters what the app has applied
     #[arg(long)]
@@ -77,6 +77,11 @@ pub(crate) async fn cmd_delete(
         name,
     } = Named::read(&args.object, &global.namespace)?;
     if kind == Kind::Cluster {
+        if args.orphan || args.cluster.is_some() {
+            return Err(CommandError::usage(
+                "a cluster is in no other's scope, and what it has stays in any case: give neither --orphan nor --cluster",
+            ));
+        }
         return super::departure::delete(&name, args.yes, global, host).await;
     }
     let mut fleet = connect(global, host).await?;

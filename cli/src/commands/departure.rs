@@ -83,10 +83,12 @@ pub(super) async fn delete(
 
 /// Says what follows from it.
 fn follows(told: &DepartClusterResponse, departure: ClusterDeparture, name: &str, ui: &mut Ui) {
-    for (deletes, what) in [
-        (true, "is deleted there"),
-        (false, "stays there, and is not enforced any more"),
-    ] {
+    let is_deleted = departure == ClusterDeparture::Delete;
+    let stays = match is_deleted {
+        true => "stays there",
+        false => "stays there, and is not enforced any more",
+    };
+    for (deletes, what) in [(true, "is deleted there"), (false, stays)] {
         let units: Vec<_> = told.units.iter().filter(|unit| unit.deletes == deletes).collect();
         if units.is_empty() {
             continue;
@@ -100,11 +102,14 @@ fn follows(told: &DepartClusterResponse, departure: ClusterDeparture, name: &str
             super::first(names, units.len())
         ));
     }
-    let is_deleted = departure == ClusterDeparture::Delete;
     match (is_deleted, told.connected, told.joined) {
         (true, true, _) => ui.warning(&format!(
             "the agent of cluster {name} is connected: without the hub it goes on enforcing what it has until it is \
              uninstalled; `flotilla cluster retire {name}` has it let go first"
+        )),
+        (true, false, true) => ui.warning(&format!(
+            "if the agent of cluster {name} still runs, it goes on enforcing what it has, without the hub, until it is \
+             uninstalled"
         )),
         (false, false, true) => ui.warning(&format!(
             "the agent of cluster {name} is not connected: it is done once that is back, and `flotilla cluster delete \

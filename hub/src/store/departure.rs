@@ -37,6 +37,8 @@ pub struct Departing {
     pub departure: Departure,
     /// Somebody said so just now.
     pub is_fresh: bool,
+    /// Its agent is there: what it does is seen soon.
+    pub is_connected: bool,
     /// Units that may be let go of.
     pub leaving: Vec<Uuid>,
     /// Units that are let go of, and of which their agent may not have heard.
@@ -151,6 +153,7 @@ impl Store {
     pub async fn departing(&self, cluster: Uuid) -> Result<Option<Departing>> {
         let row = sqlx::query!(
             r#"SELECT c.departure AS "departure!", c.departing_at > now() - interval '30 seconds' AS "is_fresh!",
+                      coalesce((SELECT connected FROM presence WHERE cluster_id = c.id), false) AS "is_connected!",
                       -- What a drain has let go of stays known: the cluster may get it back.
                       ARRAY(SELECT id FROM unit WHERE cluster_id = c.id AND NOT released
                               AND (state = 'Removing' OR state = 'Detached' AND c.departure = 'Retire')) AS "leaving!",
@@ -169,10 +172,20 @@ impl Store {
         Ok(row.map(|row| Departing {
             departure: Departure::parse(&row.departure),
             is_fresh: row.is_fresh,
+            is_connected: row.is_connected,
             leaving: row.leaving,
             released: row.released,
             behind: row.behind,
         }))
+    }
+
+    /// Whether any cluster is being drained.
+    pub async fn drains(&self) -> Result<bool> {
+        Ok(sqlx::query_scalar!(
+            r#"SELECT EXISTS (SELECT FROM cluster WHERE departure = 'Drain') AS "drains!""#
+        )
+        .fetch_one(self.pool())
+        .await?)
     }
 
     /// Has apps planned again.
@@ -418,10 +431,12 @@ async fn forget(
     // Its labels and variables, and what has its names in this cluster alone: apps first, which others are named by.
     let resources = sqlx::query_scalar!(
         r#"WITH own AS (
-             SELECT uid, is_app(kind) AS is_app FROM resource
-             WHERE scope = $1 OR scope = fleet() AND kind = 'Cluster' AND namespace = '' AND name = $2),
+             SELECT uid, is_app(kind) AS is_app FROM resource WHERE scope = $1
+             UNION ALL
+             SELECT uid, false FROM resource
+             WHERE scope = fleet() AND kind = 'Cluster' AND namespace = '' AND name = $2),
            apps AS (DELETE FROM resource WHERE uid IN (SELECT uid FROM own WHERE is_app))
-           SELECT uid FROM own WHERE NOT is_app"#,
+           SELECT uid AS "uid!" FROM own WHERE NOT is_app"#,
         cluster,
         name
     )

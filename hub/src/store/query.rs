@@ -239,10 +239,13 @@ impl Store {
                         (SELECT string_agg(k.message, '; ' ORDER BY k.kind) FROM cluster_condition k
                          WHERE k.cluster_id = c.id AND NOT k.ok),
                         CASE WHEN c.departure IS NOT NULL AND NOT c.drained THEN
-                          (SELECT count(*) FROM unit u WHERE u.cluster_id = c.id
-                             AND (c.departure = 'Retire' OR u.state <> 'Detached')) || ' apps are to go from here'
-                          || CASE WHEN p.connected THEN '' ELSE ', and its agent is not connected: `flotilla cluster delete '
-                             || c.name || '` ends it without it' END END) AS "message!",
+                          (SELECT count(*) || CASE count(*) WHEN 1 THEN ' app is' ELSE ' apps are' END FROM unit u
+                           WHERE u.cluster_id = c.id AND (c.departure = 'Retire' OR u.state <> 'Detached'))
+                          || ' to go from here' || CASE WHEN p.connected THEN '' ELSE ', and its agent is not connected: `flotilla cluster delete '
+                             || c.name || '` ends it without it' END
+                        WHEN c.drained THEN
+                          'what was to be removed is gone; `flotilla cluster retire ' || c.name
+                          || '` has it leave the fleet, `resume` gives it back what is placed on it' END) AS "message!",
                       (SELECT count(*) FROM unit u WHERE u.cluster_id = c.id AND u.state <> 'Detached') AS "units!",
                       (SELECT count(*) FROM unit u JOIN unit_status us ON us.unit_id = u.id AND us.version = u.version
                        WHERE u.cluster_id = c.id AND u.state <> 'Detached' AND us.ready = 'True'

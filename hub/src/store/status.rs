@@ -87,6 +87,8 @@ impl Store {
                  SELECT app_uid, cluster, applied_content, current, applied, refused, ready, connected, silent, reason, message,
                         notes, waiting, turned_at
                  FROM unit_shown WHERE app_uid = ANY($1) AND state <> 'Detached'
+                   -- What is emptied is no place of the app any more.
+                   AND NOT (state = 'Removing' AND cause = 'drained')
                ), alike AS (
                  SELECT app_uid, applied_content, current, applied, refused, ready, connected, silent,
                         waiting <> '[]' AS held,
@@ -140,7 +142,7 @@ impl Store {
                       u.reason AS "reason!", u.message AS "message!", u.notes AS "notes!", u.waiting AS "waiting!: Json<Vec<Waiting>>", u.last_seen, v.id AS "revision_id?",
                       v.revision AS "revision?"
                FROM unit_shown u LEFT JOIN LATERAL revision_of(u.app_uid, u.applied_content) v ON true
-               WHERE u.app_uid = $1 AND u.state <> 'Detached'
+               WHERE u.app_uid = $1 AND u.state <> 'Detached' AND NOT (u.state = 'Removing' AND u.cause = 'drained')
                  AND NOT (u.connected AND u.current AND u.applied AND u.ready = 'True' AND u.waiting = '[]')
                ORDER BY u.cluster LIMIT $2"#,
             app,

@@ -59,6 +59,7 @@ async fn clear(context: &Context, apps: &[Uuid]) -> anyhow::Result<Outcome> {
     let sources = store.sources_of_apps(&open).await?;
     let unsettled = ask(context, sources.values().copied().collect()).await?;
     let deleting = store.deleting_apps(&open).await?;
+    let drains = store.drains().await?;
     let mut outcome = Outcome::Rest(REST);
     for app in open {
         let source = sources.get(&app).copied();
@@ -75,11 +76,17 @@ async fn clear(context: &Context, apps: &[Uuid]) -> anyhow::Result<Outcome> {
                     ..
                 },
             )) => {
-                decide_all(context, app, None, true).await?;
+                if drains {
+                    decide_all(context, app, None, true).await?;
+                }
                 store.hold_app(app, why).await?;
             }
             // It is not rendered from anything: it waits for that itself, and is looked at once it is.
-            None if !deleting.contains_key(&app) => decide_all(context, app, None, true).await?,
+            None if !deleting.contains_key(&app) => {
+                if drains {
+                    decide_all(context, app, None, true).await?;
+                }
+            }
             _ => decide_all(context, app, state, false).await?,
         }
     }

@@ -10,6 +10,8 @@ use super::{Context, queue::Outcome};
 
 /// What agents take of it comes in a moment, where they are there; the others' is found by the look behind all wake-ups.
 const SOON: Duration = Duration::from_secs(2);
+/// Of one that takes longer, while its agent is there: finalizers, large removals.
+const LATER: Duration = Duration::from_secs(10);
 
 /// Goes on with a cluster that departs.
 pub async fn reconcile(context: &Context, cluster: Uuid) -> anyhow::Result<Outcome> {
@@ -30,8 +32,10 @@ pub async fn reconcile(context: &Context, cluster: Uuid) -> anyhow::Result<Outco
         Departure::Drain => store.end_drain(cluster).await?,
         Departure::Retire => store.end_retirement(cluster).await?,
     };
-    Ok(match !has_ended && (moves || departing.is_fresh) {
-        true => Outcome::After(SOON),
+    Ok(match has_ended {
+        true => Outcome::Done,
+        false if moves || departing.is_fresh => Outcome::After(SOON),
+        false if departing.is_connected => Outcome::After(LATER),
         false => Outcome::Done,
     })
 }

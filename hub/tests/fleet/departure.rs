@@ -157,6 +157,25 @@ async fn a_cluster_that_retires_is_let_go_of_and_leaves_the_fleet_and_a_new_one_
     fleet.applies("kept").await;
     let told = fleet.depart("c1", ClusterDeparture::Retire, true).await;
     assert!(told.units.iter().all(|unit| !unit.deletes), "{told:?}");
+    let drain = DepartClusterRequest {
+        cluster: "c1".into(),
+        departure: ClusterDeparture::Drain.into(),
+        confirmed: true,
+    };
+    let refused = fleet
+        .hub
+        .fleet()
+        .await
+        .depart_cluster(fleet.hub.authorized(drain))
+        .await;
+    // It retires, or is gone by now.
+    let code = refused
+        .expect_err("what is let go of would count as removed")
+        .code();
+    assert!(
+        matches!(code, Code::FailedPrecondition | Code::NotFound),
+        "{code}"
+    );
     fleet.until("c1", None).await;
     let removed =
         "SELECT count(*) FROM history h WHERE NOT EXISTS (SELECT FROM unit u WHERE u.id = h.unit_id)

@@ -36,6 +36,12 @@ pub(super) async fn depart(
     let name = &request.cluster;
     let preview = fleet.store.departure_preview(name).await.map_err(from_store)?;
     let preview = preview.ok_or_else(|| unregistered(name))?;
+    // What retires is let go of, and would count as removed.
+    if preview.departure == Some(Departure::Retire) && matches!(asked, Asked::Departs(Departure::Drain)) {
+        return Err(Status::failed_precondition(format!(
+            "cluster {name} retires, and what apps have there is being let go of: `flotilla cluster resume {name}` first"
+        )));
+    }
     let done = match (&asked, request.confirmed) {
         (_, false) => Some(false),
         (Asked::Stays, true) => fleet
