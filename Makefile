@@ -13,7 +13,7 @@ export SQLX_OFFLINE := true
 # A test that wants a database starts one.
 unexport DATABASE_URL
 
-.PHONY: help prereqs check fmt clippy deny third-party proto-check sqlx-check gen test demo bench soak fuzz advisories clean-cache
+.PHONY: help prereqs check fmt clippy deny third-party proto-check sqlx-check gen test demo bench soak sim fuzz advisories clean-cache
 
 help: ## Lists the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -54,6 +54,9 @@ bench: prereqs ## Measures with release builds: all, or those named: N="NAME NAM
 
 soak: prereqs ## Runs the random tests longer: SEEDS=n cases, 10,000 when not said
 	@scripts/soak $(SEEDS)
+
+sim: prereqs ## Plays simulated fleets with release builds: SEEDS=n of them, 10,000 when not said
+	@scripts/step "simulated fleets, $(SEEDS) seeds" env FLOTILLA_SIM_SEEDS=$(SEEDS) cargo test --locked --release -p flotilla-core --test sim
 
 fuzz: prereqs ## Runs one fuzz target: TARGET=name SECS=n; the names are those of fuzz/seeds
 	@scripts/fuzz "$(TARGET)" $(SECS)

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use flotilla_core::{
     clock::{Clock, Timestamp},
     content::{Content, Form, ObjectEntry, Objects, object_bytes, object_digest},
+    desired::acceptance::{Offer, OfferedEntry},
     digest::Digest,
     id::UnitId,
     object::ObjectKey,
@@ -25,7 +26,6 @@ use crate::{
     cluster::{Cluster, limit::Limited},
     ledger::{
         Ledger, LedgerError,
-        accept::{Offer, OfferedEntry},
         key_value::KeyValue,
         state::{Blob, BlobKind},
     },

@@ -1,6 +1,8 @@
 //! Where the desired states of a cluster stand: the one that the hub has published, and the one that its agent holds. Their
 //! order is (incarnation, generation).
 
+pub mod acceptance;
+
 use crate::digest::Digest;
 
 /// The number and digest of a cluster's published desired state.

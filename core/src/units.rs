@@ -1,6 +1,7 @@
 //! What follows from all units of one cluster together: who waits for whom, who owns an object that several want,
 //! and in which order units are applied and removed. Pure; asked anew with each entry and each step.
 
+pub mod claims;
 mod edges;
 mod owners;
 #[cfg(test)]

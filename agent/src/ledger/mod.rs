@@ -8,7 +8,6 @@
 //! A ledger that is found damaged at the start is begun anew beside the damaged values, with the first record; until
 //! then there is nothing to enforce.
 
-pub mod accept;
 mod blob;
 mod blobs;
 mod commit;

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use flotilla_core::{
-    apply::inventory::Record as ObjectRecord, clock::Timestamp, digest::Digest, id::UnitId, object::ObjectKey,
+    apply::inventory::Record as ObjectRecord, clock::Timestamp, desired::Held, digest::Digest, id::UnitId,
+    object::ObjectKey,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -114,6 +115,17 @@ pub struct Accepted {
     pub root: Option<Digest>,
     /// The highest epoch seen.
     pub epoch: u64,
+}
+
+impl Accepted {
+    /// The desired state without the hold on the stream.
+    pub fn held(&self) -> Held {
+        Held {
+            incarnation: self.incarnation,
+            generation: self.generation,
+            root: self.root,
+        }
+    }
 }
 
 /// Why bytes are no records.

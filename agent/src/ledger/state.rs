@@ -8,10 +8,11 @@ use std::{
 use flotilla_core::{
     apply::inventory::{Record as ObjectRecord, State as ObjectState},
     clock::Timestamp,
+    desired::acceptance::{Known, is_releasable},
     digest::Digest,
     id::UnitId,
     object::ObjectKey,
-    unit::{Entry, UnitState, root},
+    unit::{Entry, root},
 };
 
 use super::{
@@ -103,15 +104,9 @@ impl Unit {
         firsts.map(|(key, _)| key)
     }
 
-    /// Tells whether the hub may let go of the unit: it is detached, or to be removed and nothing is left. An
-    /// entry that this version cannot read says neither.
     fn is_releasable(&self) -> bool {
         let entry = self.offered.as_ref().and_then(|stored| stored.entry.as_ref());
-        match entry.map(|entry| &entry.state) {
-            Some(UnitState::Detached) => true,
-            Some(UnitState::Removing(_)) => self.items.is_empty(),
-            Some(UnitState::Active | UnitState::Suspended) | None => false,
-        }
+        is_releasable(entry.map(|entry| &entry.state), !self.items.is_empty())
     }
 }
 
@@ -139,17 +134,6 @@ pub struct State {
     chains: HashMap<Digest, u8>,
     /// Deltas that could not be read.
     unreadable: usize,
-}
-
-/// A unit of the ledger, as an offer is judged against it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Known {
-    /// Digest of its offered entry.
-    pub digest: Digest,
-    /// The hub may let go of it: nothing of it is enforced, or nothing is left in the cluster.
-    pub releasable: bool,
-    /// The accepted state does not name it.
-    pub is_unknown: bool,
 }
 
 /// Kinds that are remembered; more than any cluster serves.

@@ -14,7 +14,13 @@ mod whole;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use flotilla_core::{clock::Timestamp, digest::Digest, id::UnitId, unit::Entry};
+use flotilla_core::{
+    clock::Timestamp,
+    desired::acceptance::{Judged, Known, Offer, Refusal, judge},
+    digest::Digest,
+    id::UnitId,
+    unit::Entry,
+};
 use flotilla_proto::agent::v1::{Ack, RefusedReason, UnitAcceptance};
 
 use self::{
@@ -30,9 +36,8 @@ pub use self::{
 use super::fetch::{BATCH, FetchError, Fetched, Item};
 use crate::ledger::{
     Ledger, LedgerError,
-    accept::{Judged, Offer, Refusal, judge},
     record::{Accepted, Record},
-    state::{Known, State},
+    state::State,
 };
 
 /// Bytes that are kept before they complete anything.
@@ -137,7 +142,7 @@ impl Acceptance {
             };
             (*unit, known)
         }));
-        let (changed, released, unknown) = match judge(&accepted, &known, &offer)? {
+        let (changed, released, unknown) = match judge(&accepted.held(), &known, &offer)? {
             Judged::Accepted => (Vec::new(), Vec::new(), Vec::new()),
             Judged::New {
                 changed,

@@ -394,6 +394,11 @@ impl Reconciler {
         }
         // What a job has written looked drifted until the job said so.
         self.drop_sightings(id);
+        // What an evaluation lacked may have come while its outcome was on its way: whoever said so spoke too early.
+        let lacking = self.units.get(&id).filter(|unit| unit.state.lacks_inputs());
+        if lacking.is_some_and(|unit| self.has_inputs(unit.state.entry())) {
+            self.nudge.accepted();
+        }
         // No batch follows at once: by the next one much may have come.
         if self.units.get(&id).is_none_or(|unit| unit.job.is_none()) {
             self.pass_ended(id);

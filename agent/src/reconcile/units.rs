@@ -107,7 +107,7 @@ impl Reconciler {
     }
 
     /// Tells whether all that the evaluation of an entry reads is in the ledger.
-    fn has_inputs(&self, entry: &Entry) -> bool {
+    pub(super) fn has_inputs(&self, entry: &Entry) -> bool {
         self.context.ledger.read(|state| {
             let is_here = |digest: &Digest| state.blobs.contains_key(digest);
             let table = entry.content.and_then(|content| state.table(&content));

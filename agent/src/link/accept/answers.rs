@@ -2,13 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use flotilla_core::{digest::Digest, id::UnitId, unit::Entry};
+use flotilla_core::{
+    desired::acceptance::{Known, Offer},
+    digest::Digest,
+    id::UnitId,
+    unit::Entry,
+};
 use flotilla_proto::agent::v1::{Ack, Attained, UnitAcceptance};
 
 use super::{Acceptance, content::Content, room::Untaken};
 use crate::{
     causes::with_causes,
-    ledger::{Ledger, LedgerError, VOLUME, accept::Offer, state::Known},
+    ledger::{Ledger, LedgerError, VOLUME},
 };
 
 /// Apps that are named where all have the same problem.

@@ -5,14 +5,13 @@ use std::sync::{
 };
 
 use async_trait::async_trait;
-use flotilla_core::unit::root;
+use flotilla_core::{desired::acceptance::OfferedEntry, unit::root};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::*;
 use crate::{
     ledger::{
-        accept::OfferedEntry,
         key_value::{KeyValue, KeyValueError, Limits, Version, Versioned},
         memory::Memory,
     },

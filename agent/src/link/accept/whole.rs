@@ -1,12 +1,12 @@
 //! An offer from beginning to end, without a stream: what simulated agents do.
 
 use async_trait::async_trait;
-use flotilla_core::{clock::Timestamp, digest::Digest};
+use flotilla_core::{clock::Timestamp, desired::acceptance::Offer, digest::Digest};
 use flotilla_proto::agent::v1::{Ack, UnitAcceptance};
 
 use super::{AcceptError, Acceptance, Lane};
 use crate::{
-    ledger::{Ledger, accept::Offer},
+    ledger::Ledger,
     link::fetch::{Bases, FetchError, Fetched, Item},
 };
 

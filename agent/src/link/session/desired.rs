@@ -2,7 +2,11 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use flotilla_core::{digest::Digest, id::UnitId};
+use flotilla_core::{
+    desired::acceptance::{Offer, OfferedEntry},
+    digest::Digest,
+    id::UnitId,
+};
 use flotilla_proto::agent::v1::{
     Ack, ClusterConditionKind, Desired, Refused, RefusedReason, UnitEntry, agent_message,
 };
@@ -12,11 +16,7 @@ use tokio::time::Instant;
 use super::{Open, SessionError};
 use crate::{
     causes::with_causes,
-    ledger::{
-        LedgerError,
-        accept::{Offer, OfferedEntry},
-        state::State,
-    },
+    ledger::{LedgerError, state::State},
     link::{
         accept::{self, AcceptError, Lane},
         along::{self, Along},

@@ -2,15 +2,14 @@
 //! was: absence is never deletion, and nothing goes back in time unless the hub's history itself is a new one. What a new
 //! history does not name is kept as it is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use flotilla_core::{
+use super::Held;
+use crate::{
     digest::Digest,
     id::UnitId,
-    unit::{Entry, root},
+    unit::{Entry, UnitState, root},
 };
-
-use super::{record::Accepted, state::Known};
 
 /// A desired state as it came.
 #[derive(Debug, Clone)]
@@ -36,6 +35,27 @@ pub struct OfferedEntry {
     pub bytes: Vec<u8>,
     /// The hub lets go of the unit.
     pub released: bool,
+}
+
+/// A unit that is held, as an offer is judged against it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// Digest of its offered entry.
+    pub digest: Digest,
+    /// The hub may let go of it: nothing of it is enforced, or nothing is left in the cluster.
+    pub releasable: bool,
+    /// The accepted state does not name it.
+    pub is_unknown: bool,
+}
+
+/// Tells whether the hub may let go of a unit: it is detached, or to be removed and nothing is left. `None`: its entry
+/// cannot be read, and says neither.
+pub fn is_releasable(state: Option<&UnitState>, has_objects: bool) -> bool {
+    match state {
+        Some(UnitState::Detached) => true,
+        Some(UnitState::Removing(_)) => !has_objects,
+        Some(UnitState::Active | UnitState::Suspended) | None => false,
+    }
 }
 
 /// What an acceptable offer means.
@@ -90,7 +110,7 @@ pub enum Refusal {
 }
 
 /// Judges `offer` against what is held.
-pub fn judge(accepted: &Accepted, known: &BTreeMap<UnitId, Known>, offer: &Offer) -> Result<Judged, Refusal> {
+pub fn judge(accepted: &Held, known: &BTreeMap<UnitId, Known>, offer: &Offer) -> Result<Judged, Refusal> {
     fence(accepted, offer)?;
     if same(accepted, offer) {
         return match accepted.root == Some(offer.root) {
@@ -106,7 +126,7 @@ pub fn judge(accepted: &Accepted, known: &BTreeMap<UnitId, Known>, offer: &Offer
     };
     let mut changed = Vec::new();
     let mut released = Vec::new();
-    let mut named = std::collections::BTreeSet::new();
+    let mut named = BTreeSet::new();
     for (position, entry) in offer.entries.iter().enumerate() {
         if !named.insert(entry.unit) {
             return Err(Refusal::RootMismatch);
@@ -146,11 +166,11 @@ pub fn judge(accepted: &Accepted, known: &BTreeMap<UnitId, Known>, offer: &Offer
     })
 }
 
-fn same(accepted: &Accepted, offer: &Offer) -> bool {
+fn same(accepted: &Held, offer: &Offer) -> bool {
     (accepted.incarnation, accepted.generation) == (offer.incarnation, offer.generation)
 }
 
-fn fence(accepted: &Accepted, offer: &Offer) -> Result<(), Refusal> {
+fn fence(accepted: &Held, offer: &Offer) -> Result<(), Refusal> {
     if (offer.incarnation, offer.generation) < (accepted.incarnation, accepted.generation) {
         return Err(Refusal::Stale {
             incarnation: offer.incarnation,
@@ -206,12 +226,11 @@ mod tests {
             .collect()
     }
 
-    fn accepted(generation: u64, units: &[(u128, &str)]) -> Accepted {
-        Accepted {
+    fn accepted(generation: u64, units: &[(u128, &str)]) -> Held {
+        Held {
             incarnation: 1,
             generation,
             root: Some(root(digests(units))),
-            epoch: 1,
         }
     }
 
@@ -323,7 +342,7 @@ mod tests {
             })
         );
         // From then on the state is one without it.
-        let held = Accepted {
+        let held = Held {
             incarnation: 2,
             ..accepted(3, without)
         };

@@ -1,0 +1,174 @@
+//! Deletions of apps, and the last steps of units (`hub/src/store/removal.rs`, `publish.rs`, `apply.rs`).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use flotilla_core::{removal::DeletionPolicy, unit::UnitState};
+use uuid::Uuid;
+
+use super::Store;
+
+impl Store {
+    /// Records that an app is to be deleted.
+    pub(crate) fn request_deletion(&mut self, app: Uuid, policy: DeletionPolicy) {
+        if let Some(resource) = self.resources.get_mut(&app) {
+            resource.deletion = Some(policy);
+            self.wake_apps([app]);
+        }
+    }
+
+    /// Whoever applies an app that is to be deleted wants it: what was not deleted of it stays.
+    pub(crate) fn keep(&mut self, app: Uuid) {
+        let Some(resource) = self.resources.get_mut(&app) else {
+            return;
+        };
+        if resource.deletion.take().is_none() {
+            return;
+        }
+        if let Some(plan) = self.plans.get_mut(&app) {
+            plan.version += 1;
+        }
+        for (id, unit) in &mut self.units {
+            if unit.app == app && matches!(unit.state, UnitState::Removing(_)) {
+                unit.state = UnitState::Detached;
+                self.unpublished.insert((unit.cluster, *id));
+            }
+        }
+        self.wake_apps([app]);
+    }
+
+    /// Lets go of units of which nothing is left, or that are to stay. Returns how many.
+    fn release(&mut self, units: &[Uuid]) -> usize {
+        let mut released = Vec::new();
+        for id in units {
+            let Some(unit) = self.units.get(id) else { continue };
+            let is_over =
+                matches!(unit.state, UnitState::Detached | UnitState::Removing(_)) && !unit.released;
+            if !is_over || self.unpublished.contains(&(unit.cluster, *id)) {
+                continue;
+            }
+            let place = (unit.cluster, *id);
+            let is_held = || self.has_taken(&place);
+            let is_gone = || {
+                self.statuses.get(id).is_some_and(|status| {
+                    let applied = status.applied.map(|applied| (applied.version, applied.target));
+                    status.version == unit.version
+                        && applied == Some((unit.version, unit.target))
+                        && status.pending == 0
+                        && status.objects == 0
+                })
+            };
+            let has_agent = self.sessions.contains_key(&unit.cluster);
+            if !has_agent || is_held() && (unit.state == UnitState::Detached || is_gone()) {
+                released.push(place);
+            }
+        }
+        for (cluster, id) in &released {
+            if let Some(unit) = self.units.get_mut(id) {
+                unit.released = true;
+            }
+            self.unpublished.insert((*cluster, *id));
+        }
+        released.len()
+    }
+
+    /// Whether an agent holds an entry as it was published: it has said so, or holds a state that has it.
+    fn has_taken(&self, place: &(Uuid, Uuid)) -> bool {
+        let (Some(row), Some(desired)) = (self.entries.get(place), self.desired.get(&place.0)) else {
+            return false;
+        };
+        let accepted = self.accepted.get(place).map(|accepted| accepted.entry);
+        let holds = self.sessions.get(&place.0).is_some_and(|session| {
+            session.accepted.0 == desired.incarnation && session.accepted.1 >= row.since
+        });
+        accepted == Some(row.digest) || holds
+    }
+
+    /// Forgets entries that were let go of, once agents hold a state without them. Returns how many.
+    fn forget_released(&mut self) -> usize {
+        let gone: Vec<(Uuid, Uuid)> = self
+            .entries
+            .iter()
+            .filter(|((cluster, _), row)| {
+                let Some(desired) = self.desired.get(cluster) else {
+                    return false;
+                };
+                let is_taken = self.sessions.get(cluster).is_none_or(|session| {
+                    session.accepted.0 == desired.incarnation && session.accepted.1 >= row.since
+                });
+                row.released && is_taken
+            })
+            .map(|(place, _)| *place)
+            .collect();
+        for place in &gone {
+            self.entries.remove(place);
+            self.accepted.remove(place);
+        }
+        gone.len()
+    }
+
+    /// Takes the last steps of apps that are to be deleted. `true`: more may be to be done in a moment.
+    pub(crate) fn end_deletions(&mut self, apps: &[Uuid]) -> bool {
+        let is_named = |app: &Uuid| apps.contains(app);
+        let units: Vec<(Uuid, bool)> = self
+            .units
+            .iter()
+            .filter(|(_, unit)| is_named(&unit.app))
+            .map(|(id, unit)| (*id, unit.released))
+            .collect();
+        let held: Vec<Uuid> = units
+            .iter()
+            .filter(|(_, released)| !released)
+            .map(|(id, _)| *id)
+            .collect();
+        let mut moves = self.release(&held) > 0;
+        if held.len() < units.len() {
+            moves |= self.forget_released() > 0;
+        }
+        let gone: Vec<Uuid> = self
+            .units
+            .iter()
+            .filter(|(id, unit)| {
+                let place = (unit.cluster, **id);
+                is_named(&unit.app)
+                    && unit.released
+                    && !self.unpublished.contains(&place)
+                    && !self.entries.contains_key(&place)
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        let mut claims: BTreeMap<Uuid, Vec<Uuid>> = BTreeMap::new();
+        for id in &gone {
+            if let Some(unit) = self.units.remove(id) {
+                claims.entry(unit.app).or_default().push(unit.cluster);
+            }
+            self.statuses.remove(id);
+            self.objects.retain(|(of, _), _| of != id);
+            self.leaving.remove(id);
+            self.approvals.retain(|(of, _), _| of != id);
+            self.accepted.retain(|(_, of), _| of != id);
+        }
+        for (app, clusters) in &claims {
+            self.withdraw(*app, clusters, &[]);
+            self.wake_claims(*app, clusters);
+        }
+        let ended: BTreeSet<Uuid> = self
+            .resources
+            .iter()
+            .filter(|(app, resource)| {
+                is_named(app)
+                    && resource.deletion.is_some()
+                    && !self.due.contains_key(app)
+                    && self.units.values().all(|unit| unit.app != **app)
+            })
+            .map(|(app, _)| *app)
+            .collect();
+        for app in &ended {
+            self.resources.remove(app);
+            self.plans.remove(app);
+            self.inputs.remove(app);
+            self.unconfirmed.remove(app);
+        }
+        moves |= !gone.is_empty();
+        moves && ended.len() < apps.len()
+    }
+}
