@@ -1,7 +1,8 @@
 //! Whole lists from the hub, which gives them in pages.
 
 use flotilla_proto::fleet::v1::{
-    Cluster, ListClustersRequest, ListResourcesRequest, ListUnitsRequest, Resource, Unit,
+    Cluster, HeldTarget, ListClustersRequest, ListHistoryRequest, ListResourcesRequest, ListUnitsRequest,
+    Resource, Unit,
 };
 
 use crate::client::Fleet;
@@ -59,6 +60,27 @@ pub(crate) async fn units(
         let page = fleet.list_units(request.clone()).await?.into_inner();
         all.extend(page.units);
         if page.next_page_token.is_empty() {
+            return Ok(all);
+        }
+        request.page_token = page.next_page_token;
+    }
+}
+
+/// Fetches as many targets that were held as are asked for, the newest first.
+pub(crate) async fn history(
+    fleet: &mut Fleet,
+    mut request: ListHistoryRequest,
+    limit: u32,
+) -> Result<Vec<HeldTarget>, CommandError> {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let mut all = Vec::new();
+    loop {
+        let left = limit.saturating_sub(all.len());
+        request.page_size = u32::try_from(left).unwrap_or(PAGE).min(PAGE);
+        let page = fleet.list_history(request.clone()).await?.into_inner();
+        all.extend(page.held);
+        if page.next_page_token.is_empty() || all.len() >= limit {
+            all.truncate(limit);
             return Ok(all);
         }
         request.page_token = page.next_page_token;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::ValueEnum;
+pub(crate) use flotilla_core::explain::short_revision;
 use flotilla_core::printable::printable_lines;
 use flotilla_render::yaml;
 use serde_json::{Value, json};
@@ -66,19 +67,6 @@ pub(crate) fn list(mut items: Vec<Value>, single: bool) -> Value {
     json!({ "apiVersion": "v1", "kind": "List", "items": items })
 }
 
-/// Shortens the digest in a revision to eight digits, as Flux does: `main@sha1:696f056d`.
-pub(crate) fn short_revision(revision: &str) -> String {
-    let Some((before, digest)) = revision.rsplit_once(':') else {
-        return revision.to_owned();
-    };
-    let is_digest = digest.len() >= 40 && digest.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if is_digest {
-        format!("{before}:{}", &digest[..8])
-    } else {
-        revision.to_owned()
-    }
-}
-
 /// Writes a boolean as Flux's tables do.
 pub(crate) fn title_bool(value: bool) -> String {
     if value { "True" } else { "False" }.to_owned()
@@ -107,20 +95,6 @@ pub(crate) fn span(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn revisions_are_shortened_only_where_there_is_a_digest() {
-        let hash = "696f056df216eea4f9401adbee0ff744d4df390f";
-        for (long, short) in [
-            (format!("main@sha1:{hash}"), "main@sha1:696f056d"),
-            (format!("sha1:{hash}"), "sha1:696f056d"),
-            ("6.0.3".to_owned(), "6.0.3"),
-            ("v1:2".to_owned(), "v1:2"),
-            (String::new(), ""),
-        ] {
-            assert_eq!(short_revision(&long), short);
-        }
-    }
 
     #[test]
     fn ages_have_one_unit() {

@@ -6,11 +6,13 @@ use flotilla_core::digest::Digest;
 use flotilla_proto::fleet::v1::{
     ApproveRemovalsRequest, BlockedRemoval, BlockedUnit, ListBlockedRemovalsRequest,
 };
+use serde_json::{Value, json};
 
 use super::app::{App, app};
 use super::inventory::named;
 use crate::client::connect;
 use crate::error::CommandError;
+use crate::output::{Format, list, structured};
 use crate::{Global, Host};
 
 /// Allow that all that has left an app is deleted, where guards keep its agents from that
@@ -33,6 +35,9 @@ pub(crate) struct ApproveArgs {
     /// Only if it is what was shown with this code
     #[arg(long, value_name = "CODE", requires = "yes")]
     shown: Option<String>,
+    /// How to show what would go
+    #[arg(long, short, default_value = "table")]
+    output: Format,
 }
 
 pub(crate) async fn cmd_approve(
@@ -48,13 +53,18 @@ pub(crate) async fn cmd_approve(
         cluster: args.cluster.clone().unwrap_or_default(),
     };
     let blocked = fleet.list_blocked_removals(request).await?.into_inner().removals;
+    let is_structured = matches!(args.output, Format::Json | Format::Yaml);
+    if is_structured {
+        let items = blocked.iter().map(as_json).collect();
+        structured(&mut host.ui, args.output, &list(items, false))?;
+    }
     if blocked.is_empty() {
         host.ui
             .success(&format!("no guard keeps anything of {name} from being deleted"));
         return Ok(());
     }
-    for set in &blocked {
-        show(set, host);
+    if !is_structured {
+        blocked.iter().for_each(|set| show(set, host));
     }
     let units: Vec<BlockedUnit> = blocked.into_iter().flat_map(|set| set.units).collect();
     let code = code(&units);
@@ -115,6 +125,9 @@ fn show(set: &BlockedRemoval, host: &mut Host) {
         super::counted(set.units.len(), "cluster"),
         super::first(clusters.map(str::to_owned), set.units.len())
     ));
+    if !set.message.is_empty() {
+        host.ui.line(&format!("  why: {}", set.message));
+    }
     for object in &set.objects {
         host.ui.line(&format!("  {}", named(object)));
     }
@@ -125,4 +138,25 @@ fn show(set: &BlockedRemoval, host: &mut Host) {
     if more > 0 {
         host.ui.line(&format!("  and {more} more"));
     }
+}
+
+fn as_json(set: &BlockedRemoval) -> Value {
+    let units = set
+        .units
+        .iter()
+        .map(|unit| json!({ "unitId": unit.unit_id, "cluster": unit.cluster, "version": unit.version }));
+    let objects = set.objects.iter().map(|object| {
+        json!({
+            "group": object.group,
+            "kind": object.kind,
+            "namespace": object.namespace,
+            "name": object.name,
+        })
+    });
+    json!({
+        "message": set.message,
+        "units": units.collect::<Vec<_>>(),
+        "total": set.objects_total,
+        "objects": objects.collect::<Vec<_>>(),
+    })
 }

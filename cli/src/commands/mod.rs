@@ -11,7 +11,9 @@ mod delete;
 mod departure;
 mod envsubst;
 mod events;
+mod explain;
 mod get;
+mod history;
 mod inventory;
 mod kustomize;
 mod reconcile;
@@ -36,6 +38,8 @@ pub(crate) enum Command {
     Get(get::GetArgs),
     Inventory(inventory::InventoryArgs),
     Tree(tree::TreeArgs),
+    Explain(explain::ExplainArgs),
+    History(history::HistoryArgs),
     Cluster(cluster::ClusterArgs),
     Reconcile(reconcile::ReconcileArgs),
     Suspend(suspend::SuspendArgs),
@@ -68,6 +72,8 @@ pub(crate) async fn run(command: Command, global: &Global, host: &mut Host) -> R
         Command::Get(args) => get::cmd_get(&args, global, host).await,
         Command::Inventory(args) => inventory::cmd_inventory(&args, global, host).await,
         Command::Tree(args) => tree::cmd_tree(&args, global, host).await,
+        Command::Explain(args) => explain::cmd_explain(&args, global, host).await,
+        Command::History(args) => history::cmd_history(&args, global, host).await,
         Command::Cluster(args) => cluster::cmd_cluster(&args, global, host).await,
         Command::Reconcile(args) => reconcile::cmd_reconcile(&args, global, host).await,
         Command::Suspend(args) => suspend::cmd_suspend(&args, global, host).await,

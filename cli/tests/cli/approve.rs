@@ -47,6 +47,7 @@ async fn what_would_go_is_shown_and_nothing_is_allowed_without_yes() {
     exit 1
     -- out
     1200 objects would be deleted on 2 clusters: one, two
+      why: not deleted
       Namespace/web
       ConfigMap/web/settings
       and 1198 more
@@ -64,6 +65,7 @@ async fn what_was_shown_is_allowed_and_what_changed_meanwhile_is_not() {
     exit 0
     -- out
     1200 objects would be deleted on 1 cluster: one
+      why: not deleted
       Namespace/web
       ConfigMap/web/settings
       and 1198 more
@@ -76,6 +78,7 @@ async fn what_was_shown_is_allowed_and_what_changed_meanwhile_is_not() {
     exit 1
     -- out
     1200 objects would be deleted on 2 clusters: one, two
+      why: not deleted
       Namespace/web
       ConfigMap/web/settings
       and 1198 more
@@ -106,6 +109,7 @@ async fn what_is_not_what_was_shown_is_not_allowed() {
     exit 1
     -- out
     1200 objects would be deleted on 1 cluster: one
+      why: not deleted
       Namespace/web
       ConfigMap/web/settings
       and 1198 more
@@ -114,6 +118,23 @@ async fn what_is_not_what_was_shown_is_not_allowed() {
       hint: what would go now is above; allow it with --yes --shown 72fde235bb55
     ");
     assert_eq!(other.seen().len(), 1, "{:?}", other.seen());
+}
+
+#[tokio::test]
+async fn what_would_go_is_shown_as_json_with_the_reason_of_the_guard() {
+    let hub = Hub::start(blocked(vec![unit("one", 1)])).await;
+    let shown = hub.run(&["approve", "ks/apps", "-o", "json"]).await;
+    let read: serde_json::Value = serde_json::from_str(&shown.out).expect("JSON");
+    let set = &read["items"][0];
+    assert_eq!(
+        (shown.code, &set["message"], &set["total"]),
+        (1, &"not deleted".into(), &1200.into())
+    );
+    assert_eq!(
+        (&set["units"][0]["cluster"], &set["objects"][1]["name"]),
+        (&"one".into(), &"settings".into())
+    );
+    assert!(shown.err.contains("--shown "), "{shown}");
 }
 
 #[tokio::test]

@@ -38,6 +38,10 @@ pub(crate) struct Answers {
     pub(crate) deletion: DeleteResponse,
     /// What follows if a cluster departs.
     pub(crate) departure: DepartClusterResponse,
+    /// Why an app is as it is, cluster by cluster; of more than 20 the first.
+    pub(crate) explanations: Vec<Explanation>,
+    /// What an app had, the newest first.
+    pub(crate) held: Vec<HeldTarget>,
     /// What guards stop.
     pub(crate) blocked: Vec<BlockedRemoval>,
     /// What `Reconcile` tells, one after the other; a last one without an outcome keeps the stream open.
@@ -292,6 +296,37 @@ impl FleetService for Fake {
     ) -> Result<Response<ListUnitObjectsResponse>, Status> {
         let objects = self.admit(&request)?.objects;
         Ok(Response::new(ListUnitObjectsResponse { objects }))
+    }
+
+    async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
+        let mut explanations = self.admit(&request)?.explanations;
+        let cluster = &request.get_ref().cluster;
+        explanations.retain(|one| cluster.is_empty() || one.cluster == *cluster);
+        let next = if explanations.len() > 20 { "more" } else { "" };
+        Ok(Response::new(ExplainResponse {
+            explanations,
+            next_page_token: next.to_owned(),
+        }))
+    }
+
+    async fn list_history(
+        &self,
+        request: Request<ListHistoryRequest>,
+    ) -> Result<Response<ListHistoryResponse>, Status> {
+        let held = self.admit(&request)?.held;
+        let asked = request.get_ref();
+        // Pages of two at most, so that a list goes through several.
+        let at: usize = asked.page_token.parse().unwrap_or(0);
+        let end = held.len().min(at + 2.min(asked.page_size as usize));
+        let next = if end < held.len() {
+            end.to_string()
+        } else {
+            String::new()
+        };
+        Ok(Response::new(ListHistoryResponse {
+            held: held[at..end].to_vec(),
+            next_page_token: next,
+        }))
     }
 
     async fn list_events(

@@ -124,15 +124,55 @@ impl Search {
     }
 }
 
+/// Why a placement chooses a cluster, or does not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Match<S = String> {
+    /// It names it, by itself or through a group.
+    Name,
+    /// Its labels are those of this selector; an empty one takes all.
+    Labels(S),
+    /// It names it as one that is not chosen.
+    Excluded,
+    /// Nothing of it matches.
+    None,
+}
+
+impl<S> Match<S> {
+    /// Whether the cluster is chosen.
+    pub fn chooses(&self) -> bool {
+        matches!(self, Self::Name | Self::Labels(_))
+    }
+}
+
+impl Match<&Selector> {
+    /// The same with the selector in words.
+    pub fn in_words(self) -> Match {
+        match self {
+            Self::Name => Match::Name,
+            Self::Labels(selector) => Match::Labels(selector.to_string()),
+            Self::Excluded => Match::Excluded,
+            Self::None => Match::None,
+        }
+    }
+}
+
 impl Placement {
+    /// Why it chooses a cluster, or does not.
+    pub fn judge(&self, cluster: &Candidate) -> Match<&Selector> {
+        let mut selectors = self.selectors.iter();
+        if self.exclude.contains(&cluster.name) {
+            Match::Excluded
+        } else if self.names.contains(&cluster.name) {
+            Match::Name
+        } else if let Some(selector) = selectors.find(|one| one.matches(&cluster.labels)) {
+            Match::Labels(selector)
+        } else {
+            Match::None
+        }
+    }
+
     fn chooses(&self, cluster: &Candidate) -> bool {
-        cluster.departure.is_none()
-            && !self.exclude.contains(&cluster.name)
-            && (self.names.contains(&cluster.name)
-                || self
-                    .selectors
-                    .iter()
-                    .any(|selector| selector.matches(&cluster.labels)))
+        cluster.departure.is_none() && self.judge(cluster).chooses()
     }
 
     fn overrides_for(&self, cluster: &Candidate) -> BTreeMap<String, String> {
@@ -184,9 +224,15 @@ mod tests {
         ];
         let mut placement = by_label("p", "env=prod");
         assert_eq!(names(&choose(&[placement.clone()], &clusters)), ["c1", "c3"]);
+        assert_eq!(placement.judge(&clusters[2]), Match::None);
         placement.names.insert("c2".into());
         placement.exclude.insert("c1".into());
-        assert_eq!(names(&choose(&[placement], &clusters)), ["c2", "c3"]);
+        assert_eq!(names(&choose(&[placement.clone()], &clusters)), ["c2", "c3"]);
+        let by_labels = Match::Labels("env=prod".into());
+        let judged = clusters
+            .each_ref()
+            .map(|cluster| placement.judge(cluster).in_words());
+        assert_eq!(judged, [by_labels, Match::Excluded, Match::Name]);
     }
 
     #[test]

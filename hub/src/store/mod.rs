@@ -15,6 +15,7 @@ pub mod departure;
 pub mod due;
 pub mod enrol;
 pub mod event;
+pub mod explain;
 pub mod figures;
 pub mod history;
 pub mod leaving;

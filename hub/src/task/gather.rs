@@ -13,7 +13,7 @@ use flotilla_core::{
     digest::{Digest, canonical_json},
     fleet::{
         departure::Departure,
-        placement::{Candidate, Chosen, Override, Placement, Search, choose},
+        placement::{Candidate, Chosen, Match, Override, Placement, Search, choose},
         selector::{Expression, Selector},
     },
     id::ClusterId,
@@ -27,7 +27,7 @@ use zeroize::Zeroizing;
 
 use super::Context;
 use crate::store::{
-    StoreError,
+    Store, StoreError,
     content::{Blob, Manifest},
     query::CandidateRow,
     resource::ResourceRow,
@@ -65,7 +65,7 @@ pub async fn placements(context: &Context, app: &ResourceRow) -> anyhow::Result<
     if rows.is_empty() {
         return Ok(Ok(Placed::default()));
     }
-    let placements = match resolved(context, &rows)
+    let placements = match resolved(&context.store, &rows)
         .await?
         .into_iter()
         .collect::<Result<Vec<_>, _>>()
@@ -94,7 +94,7 @@ pub async fn placements(context: &Context, app: &ResourceRow) -> anyhow::Result<
 pub async fn apps_choosing(context: &Context, clusters: &[Uuid]) -> anyhow::Result<Vec<Uuid>> {
     let (candidates, unreadable) = candidates(context.store.cluster_candidates(clusters).await?);
     let rows = context.store.resources_of_kind("Placement").await?;
-    let resolved = resolved(context, &rows).await?;
+    let resolved = resolved(&context.store, &rows).await?;
     let choosing: BTreeSet<Uuid> = rows
         .iter()
         .zip(resolved)
@@ -114,6 +114,40 @@ pub async fn apps_choosing(context: &Context, clusters: &[Uuid]) -> anyhow::Resu
         .into_iter()
         .filter(|(placement, _)| choosing.contains(placement));
     Ok(apps.map(|(_, app)| app).collect())
+}
+
+/// What the placements that name an app say of a few clusters.
+pub struct Judged {
+    /// The first of them that leaves it open, and how.
+    pub unknown: Option<Waiting>,
+    /// Of each cluster that can be read: each placement, and why it chooses the cluster or does not.
+    pub clusters: BTreeMap<ClusterId, Vec<(String, Match)>>,
+    /// Why it is not known of the others.
+    pub unreadable: BTreeMap<ClusterId, Waiting>,
+    /// The placements.
+    pub placements: Vec<String>,
+}
+
+/// Asks the placements that name `app` why they choose these clusters, or do not.
+pub async fn judge(store: &Store, app: &ResourceRow, clusters: &[Uuid]) -> Result<Judged, StoreError> {
+    let rows = store.placements_of(app).await?;
+    let (read, open): (Vec<_>, Vec<_>) = resolved(store, &rows).await?.into_iter().partition(Result::is_ok);
+    let read: Vec<Placement> = read.into_iter().flatten().collect();
+    let (candidates, unreadable) = match read.is_empty() || clusters.is_empty() {
+        true => Default::default(),
+        false => candidates(store.cluster_candidates(clusters).await?),
+    };
+    let judged = |cluster: &Candidate| {
+        let said = read.iter();
+        said.map(|one| (one.name.clone(), one.judge(cluster).in_words()))
+            .collect()
+    };
+    Ok(Judged {
+        unknown: open.into_iter().find_map(Result::err),
+        clusters: candidates.iter().map(|one| (one.id, judged(one))).collect(),
+        unreadable,
+        placements: read.iter().map(|one| one.name.clone()).collect(),
+    })
 }
 
 fn unreadable(row: &ResourceRow, error: &dyn std::fmt::Display) -> Waiting {
@@ -160,9 +194,9 @@ fn candidates(rows: Vec<CandidateRow>) -> (Vec<Candidate>, BTreeMap<ClusterId, W
 
 /// Placements with their groups, each alone.
 async fn resolved(
-    context: &Context,
+    store: &Store,
     rows: &[ResourceRow],
-) -> anyhow::Result<Vec<Result<Placement, Waiting>>> {
+) -> Result<Vec<Result<Placement, Waiting>>, StoreError> {
     let specs: Vec<Result<PlacementSpec, Waiting>> = rows.iter().map(placement_spec).collect();
     let names: BTreeSet<&str> = specs
         .iter()
@@ -174,7 +208,7 @@ async fn resolved(
         Vec::new()
     } else {
         let names: Vec<&str> = names.into_iter().collect();
-        context.store.cluster_groups(&names).await?
+        store.cluster_groups(&names).await?
     };
     Ok(rows
         .iter()

@@ -5,6 +5,7 @@ pub mod app;
 pub mod clearing;
 pub mod departure;
 pub mod driver;
+pub mod explain;
 pub mod gather;
 pub mod ingest;
 pub mod judge;

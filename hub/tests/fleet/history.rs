@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use flotilla_core::digest::Digest;
 use flotilla_hub::store::{
-    history::Interval,
+    history::{Asked, HeldRow, Interval, Place},
     report::{Report, StatusRow},
     session::Told,
 };
@@ -234,5 +234,96 @@ async fn what_an_agent_holds_durably_is_known_apart_from_what_it_is_offered_and_
         held().await[&unit],
         attained(2, second),
         "told together, none is lost"
+    );
+}
+
+/// What units of an app, or one unit, had: versions and whether each was ready, page by page.
+async fn held(world: &World, asked: Asked, page: i64) -> Vec<HeldRow> {
+    let (mut all, mut after) = (Vec::new(), Place::newest());
+    loop {
+        let rows = world
+            .store
+            .held_targets(&asked, &after, page)
+            .await
+            .expect("read");
+        let Some(last) = rows.last() else { return all };
+        after = Place {
+            from: last.from,
+            unit: last.unit,
+            version: last.version,
+        };
+        all.extend(rows);
+    }
+}
+
+#[tokio::test]
+async fn held_targets_are_listed_once_each_the_newest_first_with_revision_and_cause() {
+    let world = World::new().await;
+    let app = world.app("a").await;
+    let (cluster, unit, first) = one_unit(&world, "c1", app).await;
+    let epoch = open(&world, cluster).await;
+    let ready = |version, target| report(cluster, epoch, vec![applied(unit, version, target)]);
+    // It turns often, and is one all the same.
+    for status in ["True", "False", "True"] {
+        let turned = StatusRow {
+            ready: status,
+            ..applied(unit, 1, first)
+        };
+        ingest(&world, report(cluster, epoch, vec![turned])).await;
+    }
+    retarget(&world, app, cluster, "a: 2").await;
+    let third = retarget(&world, app, cluster, "a: 3").await;
+    ingest(&world, ready(3, third)).await;
+    one_unit(&world, "c2", app).await;
+    let of_app = Asked {
+        app: Some(app),
+        unit: None,
+    };
+    let of_unit = Asked {
+        app: None,
+        unit: Some(unit),
+    };
+    let all = held(&world, of_app, 2).await;
+    let named: Vec<(&str, u64, &str)> = all
+        .iter()
+        .map(|row| (row.cluster.as_str(), row.version, row.cause.as_str()))
+        .collect();
+    // With the second cluster the content changed on the first one, too: it is planned with all that there are.
+    let on_first: Vec<_> = named.iter().filter(|one| one.0 == "c1").collect();
+    assert_eq!(named.iter().filter(|one| one.0 == "c2").count(), 1, "{named:?}");
+    assert_eq!(on_first.last(), Some(&&("c1", 1, "placed")), "{named:?}");
+    assert!(on_first.contains(&&("c1", 2, "content")), "{named:?}");
+    assert!(all.windows(2).all(|pair| pair[0].from >= pair[1].from), "{all:?}");
+    let whole = held(&world, of_app, 100).await;
+    let places = |rows: &[HeldRow]| rows.iter().map(|row| (row.unit, row.version)).collect::<Vec<_>>();
+    assert_eq!(places(&all), places(&whole), "no page misses or repeats anything");
+    let one = held(&world, of_unit, 100).await;
+    assert_eq!(one.len(), on_first.len());
+    let version = |version: u64| one.iter().find(|row| row.version == version).expect("there");
+    assert!(version(1).ready.is_some() && version(2).ready.is_none() && version(3).ready.is_some());
+    assert_eq!(
+        (version(1).last.as_str(), version(2).last.as_str()),
+        ("True", "Unknown")
+    );
+    assert_eq!(
+        (version(1).until, version(2).until),
+        (Some(version(2).from), Some(version(3).from))
+    );
+    assert_eq!(
+        (version(1).revision.as_str(), version(2).revision.as_str()),
+        ("c1", "a: 2")
+    );
+    // It outlives its unit, and is found by the unit's name.
+    world
+        .execute(&format!(
+            "DELETE FROM desired_entry WHERE unit_id = '{unit}'; DELETE FROM unit WHERE id = '{unit}'"
+        ))
+        .await;
+    assert_eq!(held(&world, of_unit, 100).await.len(), one.len());
+    assert!(
+        held(&world, of_app, 100)
+            .await
+            .iter()
+            .all(|row| row.cluster == "c2")
     );
 }

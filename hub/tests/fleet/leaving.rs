@@ -28,7 +28,7 @@ fn key(name: &str) -> ObjectKey {
 }
 
 /// Stores a content of an app, of objects of these names.
-async fn render(world: &World, app: Uuid, revision: i64, names: &[&str]) -> Rendered {
+pub(crate) async fn render(world: &World, app: Uuid, revision: i64, names: &[&str]) -> Rendered {
     let objects: Vec<_> = names
         .iter()
         .map(|name| config(name, &revision.to_string()))
@@ -37,7 +37,7 @@ async fn render(world: &World, app: Uuid, revision: i64, names: &[&str]) -> Rend
 }
 
 /// The unit of an app in a cluster: its id, its version and its target.
-async fn unit(world: &World, app: Uuid, cluster: Uuid) -> (Uuid, u64, Digest) {
+pub(crate) async fn unit(world: &World, app: Uuid, cluster: Uuid) -> (Uuid, u64, Digest) {
     let (id, version, target): (Uuid, i64, Vec<u8>) =
         sqlx::query_as("SELECT id, version, target FROM unit WHERE app_uid = $1 AND cluster_id = $2")
             .bind(app)
@@ -118,17 +118,17 @@ async fn waits(world: &World, app: Uuid, why: &str) {
 
 /// Two apps of one source on one cluster: `a` has x and y, `b` has z. At the next revision y has left `a`, which is applied and
 /// reported. Of that revision nothing else is rendered.
-struct Two {
-    hub: Hub,
-    cluster: Uuid,
-    epoch: u64,
-    a: Uuid,
-    b: Uuid,
+pub(crate) struct Two {
+    pub(crate) hub: Hub,
+    pub(crate) cluster: Uuid,
+    pub(crate) epoch: u64,
+    pub(crate) a: Uuid,
+    pub(crate) b: Uuid,
     next: i64,
 }
 
 impl Two {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let hub = Hub::start().await;
         let world = &hub.world;
         let cluster = world.cluster("c1").await;
@@ -154,12 +154,12 @@ impl Two {
         this
     }
 
-    fn world(&self) -> &World {
+    pub(crate) fn world(&self) -> &World {
         &self.hub.world
     }
 
     /// The other app at the next revision.
-    async fn other(&self, names: &[&str]) {
+    pub(crate) async fn other(&self, names: &[&str]) {
         let content = render(self.world(), self.b, self.next, names).await;
         self.world().roll_out(self.b, &[self.cluster], &content).await;
     }

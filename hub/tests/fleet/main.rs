@@ -10,6 +10,7 @@ mod departure;
 mod deploys;
 mod divided;
 mod enrol;
+mod explain;
 mod fleet_api;
 mod flood;
 mod history;

@@ -132,6 +132,7 @@ async fn a_restored_hub_offers_nothing_of_yesterday_and_agents_come_back_by_them
     assert!(first.incarnation > state.incarnation, "{first:?}");
     assert_eq!((first.base_generation, first.units.len()), (None, 0));
     fleet.tells("app", "restored from a backup").await;
+    fleet.hub.blames("c1", "source", "Restored").await;
     // Nor of one that the backup does not know, and that is applied again: its source is what yesterday had.
     fleet.apply(&[&other, &placed]).await;
     fleet.tells("other", "restored from a backup").await;

@@ -397,6 +397,187 @@ pub struct UnitObject {
     pub adopted: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExplainRequest {
+    #[prost(message, optional, tag = "1")]
+    pub app: ::core::option::Option<ResourceRef>,
+    /// Empty for all clusters that it is in.
+    #[prost(string, tag = "2")]
+    pub cluster: ::prost::alloc::string::String,
+    /// At most 20.
+    #[prost(uint32, tag = "3")]
+    pub page_size: u32,
+    #[prost(string, tag = "4")]
+    pub page_token: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ExplainResponse {
+    /// By the names of clusters; one without a cluster where the app is in none.
+    #[prost(message, repeated, tag = "1")]
+    pub explanations: ::prost::alloc::vec::Vec<Explanation>,
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
+/// An app in one cluster.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Explanation {
+    #[prost(message, optional, tag = "1")]
+    pub app: ::core::option::Option<ResourceRef>,
+    /// Empty: the app is in no cluster.
+    #[prost(string, tag = "2")]
+    pub cluster: ::prost::alloc::string::String,
+    /// Empty: it is not there.
+    #[prost(string, tag = "3")]
+    pub unit_id: ::prost::alloc::string::String,
+    /// Whether what the source has now is applied: Applied, NotReady (it is, and the app is not ready), NotApplied, Unknown
+    #[prost(string, tag = "4")]
+    pub verdict: ::prost::alloc::string::String,
+    /// The same in a sentence.
+    #[prost(string, tag = "5")]
+    pub answer: ::prost::alloc::string::String,
+    /// The step that stands in the way first; not set where nothing does.
+    #[prost(message, optional, tag = "6")]
+    pub cause: ::core::option::Option<ExplainedStep>,
+    /// All steps, from source to objects.
+    #[prost(message, repeated, tag = "7")]
+    pub steps: ::prost::alloc::vec::Vec<ExplainedStep>,
+    /// What the source has, what the unit is to have, and what its agent has applied.
+    #[prost(string, tag = "8")]
+    pub source_revision: ::prost::alloc::string::String,
+    #[prost(string, tag = "9")]
+    pub target_revision: ::prost::alloc::string::String,
+    #[prost(string, tag = "10")]
+    pub applied_revision: ::prost::alloc::string::String,
+    /// Of the unit's target; and those that its agent has tried, applied and had healthy last: zero for none.
+    #[prost(uint64, tag = "11")]
+    pub version: u64,
+    #[prost(uint64, tag = "12")]
+    pub attempted_version: u64,
+    #[prost(uint64, tag = "13")]
+    pub applied_version: u64,
+    #[prost(uint64, tag = "14")]
+    pub healthy_version: u64,
+    /// Published for the cluster, and acknowledged by its agent as a whole.
+    #[prost(uint64, tag = "15")]
+    pub desired_generation: u64,
+    #[prost(uint64, tag = "16")]
+    pub accepted_generation: u64,
+    /// Objects that are not as they should be, at most ten, and how many there are.
+    #[prost(message, repeated, tag = "17")]
+    pub failing: ::prost::alloc::vec::Vec<ExplainedObject>,
+    #[prost(uint32, tag = "18")]
+    pub failing_total: u32,
+    /// Objects that have left and are still there, at most ten, and how many there are.
+    #[prost(message, repeated, tag = "19")]
+    pub leaving: ::prost::alloc::vec::Vec<ExplainedObject>,
+    #[prost(uint32, tag = "20")]
+    pub leaving_total: u32,
+    /// Objects that the last change of the target has handed over to other apps, at most ten, and how many there are: of a
+    /// change by which very many left, of the first thousand.
+    #[prost(message, repeated, tag = "21")]
+    pub moved: ::prost::alloc::vec::Vec<MovedObject>,
+    #[prost(uint32, tag = "22")]
+    pub moved_total: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExplainedStep {
+    /// source, rendering, placement, plan, rollout, publishing, acceptance, apply, health, removal
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Ok, Waiting (it goes on by itself), Blocked (somebody has to do something), Unknown (known last of an agent that is
+    /// away), Skipped (not reached, or not of this app)
+    #[prost(string, tag = "2")]
+    pub state: ::prost::alloc::string::String,
+    /// One word, where it is not as it should be.
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub message: ::prost::alloc::string::String,
+    /// What to do; empty when nothing is to be done.
+    #[prost(string, tag = "5")]
+    pub next: ::prost::alloc::string::String,
+    /// Since when it is so; when that was seen last; when it is tried again by itself. Zero: not known, or not so.
+    #[prost(int64, tag = "6")]
+    pub since_ms: i64,
+    #[prost(int64, tag = "7")]
+    pub seen_ms: i64,
+    #[prost(int64, tag = "8")]
+    pub again_ms: i64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExplainedObject {
+    #[prost(message, optional, tag = "1")]
+    pub object: ::core::option::Option<UnitObject>,
+    /// Another app of the cluster that is to have it.
+    #[prost(string, tag = "2")]
+    pub other: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MovedObject {
+    #[prost(string, tag = "1")]
+    pub group: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub kind: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub namespace: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub name: ::prost::alloc::string::String,
+    /// `Kind/namespace/name` of the app that has it by now, or is to have it.
+    #[prost(string, tag = "5")]
+    pub to: ::prost::alloc::string::String,
+    /// That app's agent says that it has it.
+    #[prost(bool, tag = "6")]
+    pub done: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListHistoryRequest {
+    #[prost(message, optional, tag = "1")]
+    pub app: ::core::option::Option<ResourceRef>,
+    /// Empty for all clusters that it is in. Of a cluster that is named also what an app had that is deleted by now.
+    #[prost(string, tag = "2")]
+    pub cluster: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "3")]
+    pub page_size: u32,
+    #[prost(string, tag = "4")]
+    pub page_token: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListHistoryResponse {
+    /// The newest first.
+    #[prost(message, repeated, tag = "1")]
+    pub held: ::prost::alloc::vec::Vec<HeldTarget>,
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
+/// A target, from when to when it was what an app was to be in a cluster.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HeldTarget {
+    #[prost(string, tag = "1")]
+    pub cluster: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub unit_id: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "3")]
+    pub version: u64,
+    #[prost(bytes = "bytes", tag = "4")]
+    pub target: ::prost::bytes::Bytes,
+    /// With which it was rolled out; empty when that is not known any more.
+    #[prost(string, tag = "5")]
+    pub revision: ::prost::alloc::string::String,
+    /// What changed: commit, variables, settings …
+    #[prost(string, tag = "6")]
+    pub cause: ::prost::alloc::string::String,
+    /// progressing, applied, healthy, failed, superseded
+    #[prost(string, tag = "7")]
+    pub result: ::prost::alloc::string::String,
+    #[prost(int64, tag = "8")]
+    pub from_ms: i64,
+    /// Zero: it is so.
+    #[prost(int64, tag = "9")]
+    pub until_ms: i64,
+    /// When it was ready first; zero for never.
+    #[prost(int64, tag = "10")]
+    pub ready_ms: i64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListEventsRequest {
     /// `Kind/name` filter, empty for all.
     #[prost(string, tag = "1")]
@@ -1020,6 +1201,58 @@ pub mod fleet_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Why an app is in its clusters as it is: the whole way from source to objects, step by step, cluster by cluster.
+        pub async fn explain(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ExplainRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ExplainResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/flotilla.fleet.v1.FleetService/Explain",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("flotilla.fleet.v1.FleetService", "Explain"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Which target an app had from when to when in its clusters, and what became of it; the newest first.
+        pub async fn list_history(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListHistoryRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListHistoryResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/flotilla.fleet.v1.FleetService/ListHistory",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("flotilla.fleet.v1.FleetService", "ListHistory"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn list_events(
             &mut self,
             request: impl tonic::IntoRequest<super::ListEventsRequest>,
@@ -1377,6 +1610,19 @@ pub mod fleet_service_server {
             request: tonic::Request<super::ListUnitObjectsRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ListUnitObjectsResponse>,
+            tonic::Status,
+        >;
+        /// Why an app is in its clusters as it is: the whole way from source to objects, step by step, cluster by cluster.
+        async fn explain(
+            &self,
+            request: tonic::Request<super::ExplainRequest>,
+        ) -> std::result::Result<tonic::Response<super::ExplainResponse>, tonic::Status>;
+        /// Which target an app had from when to when in its clusters, and what became of it; the newest first.
+        async fn list_history(
+            &self,
+            request: tonic::Request<super::ListHistoryRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListHistoryResponse>,
             tonic::Status,
         >;
         async fn list_events(
@@ -1761,6 +2007,96 @@ pub mod fleet_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListUnitObjectsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/flotilla.fleet.v1.FleetService/Explain" => {
+                    #[allow(non_camel_case_types)]
+                    struct ExplainSvc<T: FleetService>(pub Arc<T>);
+                    impl<
+                        T: FleetService,
+                    > tonic::server::UnaryService<super::ExplainRequest>
+                    for ExplainSvc<T> {
+                        type Response = super::ExplainResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ExplainRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as FleetService>::explain(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ExplainSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/flotilla.fleet.v1.FleetService/ListHistory" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListHistorySvc<T: FleetService>(pub Arc<T>);
+                    impl<
+                        T: FleetService,
+                    > tonic::server::UnaryService<super::ListHistoryRequest>
+                    for ListHistorySvc<T> {
+                        type Response = super::ListHistoryResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListHistoryRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as FleetService>::list_history(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListHistorySvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -4,6 +4,8 @@ mod apply;
 pub mod counts;
 mod delete;
 mod departure;
+mod explain;
+mod history;
 mod reconcile;
 mod removals;
 mod status;
@@ -281,6 +283,26 @@ impl FleetService for Fleet {
         let objects = self.store.list_unit_objects(id).await.map_err(from_store)?;
         let objects = objects.into_iter().map(views::object).collect();
         Ok(Response::new(wire::ListUnitObjectsResponse { objects }))
+    }
+
+    async fn explain(
+        &self,
+        request: Request<wire::ExplainRequest>,
+    ) -> Result<Response<wire::ExplainResponse>, Status> {
+        principal(&request)?;
+        explain::answer(self, &request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn list_history(
+        &self,
+        request: Request<wire::ListHistoryRequest>,
+    ) -> Result<Response<wire::ListHistoryResponse>, Status> {
+        principal(&request)?;
+        history::list(self, &request.into_inner())
+            .await
+            .map(Response::new)
     }
 
     async fn list_events(

@@ -1,0 +1,177 @@
+//! What is known of an app and of its units, for whoever asks why they are as they are: a statement for the app, one for its
+//! source, and three for all units asked for, however many objects these have.
+
+mod objects;
+mod units;
+
+use flotilla_core::{
+    clock::Timestamp,
+    explain::{Agent, Deleting, RenderState, Rendering, SourceState, Stated},
+    rollout::waiting::Waiting,
+};
+use sqlx::types::Json;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{Result, Store, StoreError, reference::Reference, resource::Condition};
+
+pub use objects::{MovedExplained, NAMED, ObjectsExplained};
+pub use units::UnitExplained;
+
+/// What is known of an app but for its source and its units.
+#[derive(Debug, Clone)]
+pub struct AppExplained {
+    /// It is to be deleted.
+    pub deleting: Option<Deleting>,
+    /// Its present spec was looked at.
+    pub observed: bool,
+    /// It is marked to be planned.
+    pub due: bool,
+    /// Why nothing, or not everything, of it moves.
+    pub waiting: Vec<Waiting>,
+    /// Since when.
+    pub held_since: Option<Timestamp>,
+    /// It was not planned since the hub was restored.
+    pub unconfirmed: bool,
+    /// What its input renders to.
+    pub rendering: Option<Rendering>,
+    /// The content of that.
+    pub content: Option<Vec<u8>>,
+}
+
+impl Store {
+    /// What is known of an app; `None`: it is gone.
+    pub async fn explain_app(&self, app: Uuid) -> Result<Option<AppExplained>> {
+        let row = sqlx::query!(
+            r#"SELECT r.deleting_at AS "deleting_at?", coalesce(r.deletion_policy, '') AS "policy!", d.key IS NOT NULL AS "due!",
+                      coalesce(p.observed_generation = r.generation, false) AS "observed!",
+                      coalesce(p.waiting, '[]') AS "waiting!: Json<Vec<Waiting>>", p.held_at AS "held_at?",
+                      n.uid IS NOT NULL AS "unconfirmed!", v.revision AS "revision?", x.state AS "state?", x.content AS "content?",
+                      x.reason AS "reason?", x.message AS "message?", x.attempts AS "attempts?",
+                      x.begun_by <> '' AS "running?", x.not_before AS "not_before?", x.finished_at AS "finished_at?"
+               FROM resource r
+               LEFT JOIN app_plan p ON p.app_uid = r.uid
+               LEFT JOIN due d ON d.topic = 'app' AND d.key = r.uid
+               LEFT JOIN unconfirmed n ON n.uid = r.uid
+               LEFT JOIN app_input i ON i.app_uid = r.uid
+               LEFT JOIN input_at t ON t.input_key = i.input_key AND t.newest
+               LEFT JOIN source_state s ON s.uid = t.source_uid
+               LEFT JOIN revision v ON v.id = s.revision_id
+               LEFT JOIN rendering x ON x.digest = t.rendering
+               WHERE r.uid = $1"#,
+            app
+        )
+        .fetch_optional(self.pool())
+        .await?;
+        Ok(row.map(|row| AppExplained {
+            deleting: row.deleting_at.map(|at| Deleting {
+                at: timestamp(at),
+                policy: row.policy,
+            }),
+            observed: row.observed,
+            due: row.due,
+            waiting: row.waiting.0,
+            held_since: row.held_at.map(timestamp),
+            unconfirmed: row.unconfirmed,
+            rendering: row.revision.map(|revision| Rendering {
+                revision,
+                state: render_state(row.state.as_deref()),
+                reason: row.reason.unwrap_or_default(),
+                message: row.message.unwrap_or_default(),
+                attempts: row.attempts.map_or(0, count),
+                running: row.running.unwrap_or_default(),
+                again: row.not_before.map(timestamp),
+                ended: row.finished_at.map(timestamp),
+            }),
+            content: row.content,
+        }))
+    }
+
+    /// What is known of a source; `None`: it is not there.
+    pub async fn explain_source(&self, named: &Reference) -> Result<Option<SourceState>> {
+        let row = sqlx::query!(
+            r#"SELECT r.uid, coalesce(r.suspended, r.spec->'suspend' = 'true', false) AS "suspended!", r.not_supported AS "not_supported!",
+                      c.observed_generation = r.generation AS "is_said?", c.conditions AS "conditions?",
+                      v.revision AS "revision?", v.subject AS "subject?", s.last_probe AS "last_probe?", s.next_probe AS "next_probe?",
+                      coalesce(s.failures, 0) AS "failures!", n.uid IS NOT NULL AS "unconfirmed!"
+               FROM resource r
+               LEFT JOIN resource_status c ON c.uid = r.uid
+               LEFT JOIN source_state s ON s.uid = r.uid
+               LEFT JOIN revision v ON v.id = s.revision_id
+               LEFT JOIN unconfirmed n ON n.uid = r.uid
+               WHERE r.scope = $1 AND r.kind = $2 AND r.namespace = $3 AND r.name = $4"#,
+            named.scope,
+            named.kind,
+            named.namespace,
+            named.name
+        )
+        .fetch_optional(self.pool())
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        let conditions: Vec<Condition> = match row.conditions {
+            Some(value) => serde_json::from_value(value)
+                .map_err(|e| StoreError::corrupt(format!("resource_status {}", row.uid), e))?,
+            None => Vec::new(),
+        };
+        let ready = conditions.into_iter().find(|one| one.type_ == "Ready");
+        let ready = ready.filter(|_| row.is_said == Some(true));
+        Ok(Some(SourceState {
+            suspended: row.suspended,
+            not_supported: row.not_supported,
+            said: ready.map(|ready| Stated {
+                status: ready.status,
+                reason: ready.reason,
+                message: ready.message,
+                since: Timestamp(ready.since_ms),
+            }),
+            revision: row.revision,
+            subject: row.subject.unwrap_or_default(),
+            looked: row.last_probe.map(timestamp),
+            next: row.next_probe.map(timestamp),
+            failures: count(row.failures),
+            unconfirmed: row.unconfirmed,
+        }))
+    }
+
+    /// The agent of a cluster that an app has no unit in.
+    pub async fn explain_agent(&self, cluster: Uuid) -> Result<Option<Agent>> {
+        let row = sqlx::query!(
+            r#"SELECT c.state, coalesce(p.connected, false) AS "connected!", p.last_seen AS "last_seen?",
+                      is_alive(p.last_seen) IS NOT TRUE AS "silent!", coalesce(d.generation, 0) AS "desired!",
+                      d.published_at AS "published_at?", coalesce(s.accepted_generation, 0) AS "accepted!",
+                      coalesce(s.message, '') AS "message!"
+               FROM cluster c LEFT JOIN session s ON s.cluster_id = c.id LEFT JOIN presence p ON p.cluster_id = c.id
+               LEFT JOIN desired d ON d.cluster_id = c.id WHERE c.id = $1"#,
+            cluster
+        )
+        .fetch_optional(self.pool())
+        .await?;
+        Ok(row.map(|row| Agent {
+            state: row.state,
+            connected: row.connected,
+            silent: row.silent,
+            seen: row.last_seen.map(timestamp),
+            desired: row.desired.unsigned_abs(),
+            published: row.published_at.map(timestamp),
+            accepted: row.accepted.unsigned_abs(),
+            message: row.message,
+        }))
+    }
+}
+
+fn render_state(state: Option<&str>) -> RenderState {
+    match state {
+        Some("Done") => RenderState::Done,
+        Some("Failed") => RenderState::Failed,
+        Some("NotSupported") => RenderState::NotSupported,
+        _ => RenderState::Pending,
+    }
+}
+
+fn timestamp(at: OffsetDateTime) -> Timestamp {
+    Timestamp(i64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX))
+}
+
+fn count(number: i32) -> u32 {
+    u32::try_from(number).unwrap_or(0)
+}

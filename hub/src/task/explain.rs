@@ -1,0 +1,143 @@
+//! Gathers what is stored of an app and its units, for whoever asks why they are as they are: in as many statements for
+//! twenty clusters as for one, and for ten thousand objects as for none.
+
+use flotilla_core::{
+    explain::{Facts, Name, Placing, Source},
+    fleet::placement::Match,
+    id::ClusterId,
+};
+use uuid::Uuid;
+
+use super::gather::{self, Judged};
+use crate::store::{
+    Result, Store,
+    explain::{AppExplained, UnitExplained},
+    reference::source_named,
+    resource::ResourceRow,
+};
+
+/// What is asked about an app.
+#[derive(Debug, Clone, Default)]
+pub struct Asked {
+    /// Only this cluster, by id and name.
+    pub cluster: Option<(Uuid, String)>,
+    /// Clusters after this one by name.
+    pub after: String,
+    /// At most so many of them.
+    pub limit: i64,
+}
+
+/// The facts of each unit that is asked for; of an app without any, or of a cluster that it is not in, those that there are.
+/// `None`: the app is gone.
+pub async fn facts(
+    store: &Store,
+    app: &ResourceRow,
+    asked: &Asked,
+) -> Result<Option<Vec<(Option<Uuid>, Facts)>>> {
+    let Some(known) = store.explain_app(app.uid).await? else {
+        return Ok(None);
+    };
+    let source = match source_named(app.scope, &app.namespace, &app.spec) {
+        Some(named) => Some(Source {
+            known: store.explain_source(&named).await?,
+            name: Name {
+                kind: named.kind,
+                namespace: named.namespace,
+                name: named.name,
+            },
+        }),
+        None => None,
+    };
+    let cluster = asked.cluster.as_ref();
+    let name = cluster.map_or("", |(_, name)| name);
+    let content = known.content.as_deref();
+    let units = store
+        .explain_units(app.uid, content, name, &asked.after, asked.limit)
+        .await?;
+    let places: Vec<Uuid> = match units.as_slice() {
+        [] => cluster.map(|(id, _)| *id).into_iter().collect(),
+        units => units.iter().map(|unit| unit.cluster_id).collect(),
+    };
+    let judged = gather::judge(store, app, &places).await?;
+    let common = common(app, known, source);
+    if !units.is_empty() {
+        return with_units(store, units, &judged, &common).await.map(Some);
+    }
+    // What came before the page were all.
+    if !asked.after.is_empty() {
+        return Ok(Some(Vec::new()));
+    }
+    let facts = Facts {
+        cluster: name.to_owned(),
+        placing: placing(&judged, cluster.map(|(id, _)| *id)),
+        agent: match cluster {
+            Some((id, _)) => store.explain_agent(*id).await?,
+            None => None,
+        },
+        ..common
+    };
+    Ok(Some(vec![(None, facts)]))
+}
+
+async fn with_units(
+    store: &Store,
+    units: Vec<UnitExplained>,
+    judged: &Judged,
+    common: &Facts,
+) -> Result<Vec<(Option<Uuid>, Facts)>> {
+    let ids: Vec<Uuid> = units.iter().map(|unit| unit.id).collect();
+    let mut objects = store.explain_objects(&ids).await?;
+    let mut moved = store.explain_moved(&ids).await?;
+    let facts = units.into_iter().map(|one| {
+        let mut unit = one.unit;
+        let objects = objects.remove(&one.id).unwrap_or_default();
+        (unit.failing, unit.failing_total) = (objects.failing, objects.failing_total);
+        (unit.leaving, unit.leaving_total) = (objects.leaving, objects.leaving_total);
+        let moved = moved.remove(&one.id).unwrap_or_default();
+        (unit.moved_to, unit.moved_total) = (moved.moved, moved.total);
+        let facts = Facts {
+            cluster: one.cluster,
+            placing: placing(judged, Some(one.cluster_id)),
+            agent: Some(one.agent),
+            unit: Some(unit),
+            ..common.clone()
+        };
+        (Some(one.id), facts)
+    });
+    Ok(facts.collect())
+}
+
+/// What is the same in all clusters.
+fn common(app: &ResourceRow, known: AppExplained, source: Option<Source>) -> Facts {
+    Facts {
+        app: Name {
+            kind: app.kind.clone(),
+            namespace: app.namespace.clone(),
+            name: app.name.clone(),
+        },
+        suspended: app.is_suspended(),
+        not_supported: app.not_supported.clone(),
+        deleting: known.deleting,
+        observed: known.observed,
+        due: known.due,
+        waiting: known.waiting,
+        held_since: known.held_since,
+        unconfirmed: known.unconfirmed,
+        source,
+        rendering: known.rendering,
+        ..Facts::default()
+    }
+}
+
+fn placing(judged: &Judged, cluster: Option<Uuid>) -> Placing {
+    let cluster = cluster.map(ClusterId);
+    let unreadable = cluster.and_then(|id| judged.unreadable.get(&id));
+    let matches = cluster.and_then(|id| judged.clusters.get(&id)).cloned();
+    Placing {
+        unknown: judged.unknown.clone().or_else(|| unreadable.cloned()),
+        matches: matches.unwrap_or_else(|| {
+            let names = judged.placements.iter();
+            names.map(|name| (name.clone(), Match::None)).collect()
+        }),
+    }
+}
