@@ -36,7 +36,6 @@ use crate::{
         fetch::Fetcher,
         fleet::{Fleet, counts::Counts},
         streams::Streams,
-        together::Together,
     },
     http,
     index::Index,
@@ -50,7 +49,7 @@ use crate::{
         git::{self, ProbeShare, Prober, fetch::FetchLimits},
         transport::Clients,
     },
-    store::{Store, listener::Listener},
+    store::{Store, listener::Listener, together::Together},
     task::{
         Context, driver::Driver, ingest::Ingest, lanes::Lanes, poll::Sources, receivers::Registered,
         render::Engine, watchers::Watchers,

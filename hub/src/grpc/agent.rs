@@ -24,13 +24,11 @@ use tracing::{Instrument as _, info, info_span, warn};
 use uuid::Uuid;
 
 use self::session::{Session, age, held};
-use super::{
-    fetch::Fetcher, fleet::views::ms, leaf, status::from_store, streams::Streams, together::Together,
-};
+use super::{fetch::Fetcher, fleet::views::ms, leaf, status::from_store, streams::Streams};
 use crate::{
     auth::peer::{self, NotAdmitted},
     index::Index,
-    store::{Store, enrol::IdentityRow, report::ConditionRow, session::Opening},
+    store::{Store, enrol::IdentityRow, report::ConditionRow, session::Opening, together::Together},
     task::ingest::{Ingest, condition_kind, text},
 };
 
@@ -75,7 +73,7 @@ impl Agents {
             Status::unauthenticated("not admitted")
         };
         let peer = peer::read(leaf(request).as_ref(), &self.trust_domain).map_err(refused)?;
-        let identity = self.identities.ask(peer.cluster).await?;
+        let identity = self.identities.ask(peer.cluster).await.map_err(from_store)?;
         let standing = peer::judge(&peer, identity.as_ref()).map_err(refused)?;
         self.store.admitted(&peer, standing).await.map_err(from_store)?;
         let identity = identity.ok_or_else(|| refused(NotAdmitted::NotActive))?;

@@ -20,13 +20,14 @@ use tonic::Status;
 use tracing::warn;
 use uuid::Uuid;
 
-use super::{status::from_store, together::Together};
+use super::status::from_store;
 use crate::{
     auth::seal::Seal,
     store::{
         Store, StoreError,
         content::{Found, Frame, Frames, Stored},
         publish::{Question, Reachable},
+        together::Together,
     },
 };
 
@@ -220,7 +221,7 @@ impl Fetcher {
             base_configs: bases(ContentKind::Config),
         };
         if question.size() <= SMALL {
-            return self.reachable.ask(question).await;
+            return self.reachable.ask(question).await.map_err(from_store);
         }
         let answers = self.store.reachable(&[question]).await.map_err(from_store)?;
         Ok(answers.into_iter().next().unwrap_or_default())

@@ -7,7 +7,6 @@ pub mod fetch;
 pub mod fleet;
 pub mod status;
 pub mod streams;
-pub mod together;
 
 use rustls::pki_types::CertificateDer;
 use tonic::{

@@ -38,7 +38,23 @@ impl Store {
         clusters: &[ClusterId],
         keys: &[&ObjectKey],
     ) -> Result<Vec<Other>> {
-        others(self.pool(), app_uid, clusters, keys).await
+        let mut others = self
+            .others_claim(vec![(app_uid, clusters, keys.to_vec())])
+            .await?;
+        Ok(others.pop().unwrap_or_default())
+    }
+
+    /// As [`Self::other_claims`], for several apps in one statement, in their order.
+    pub async fn others_claim(
+        &self,
+        asked: Vec<(Uuid, &[ClusterId], Vec<&ObjectKey>)>,
+    ) -> Result<Vec<Vec<Other>>> {
+        let asked = asked.into_iter().map(|(app, clusters, keys)| Asked {
+            app,
+            clusters: clusters.to_vec(),
+            keys,
+        });
+        others(self.pool(), &asked.collect::<Vec<_>>()).await
     }
 
     /// What the units of a cluster claim.
@@ -65,14 +81,9 @@ impl Store {
     }
 }
 
-/// Keeps other plans that claim, or let go of, any of the same objects waiting until this transaction has ended: what others
-/// claim stays as it is. Keys share a few locks, which are taken in one order.
-pub(super) async fn lock(tx: &mut Connection, app_uid: Uuid, claims: &Claims) -> Result<()> {
-    lock_keys(tx, app_uid, &claims.new_keys()).await
-}
-
-/// As [`lock`], of these keys and those that the app's units claim.
-pub(super) async fn lock_keys(tx: &mut Connection, app_uid: Uuid, keys: &[&ObjectKey]) -> Result<()> {
+/// Keeps other plans that claim, or let go of, any of these keys, or of those that units of these apps claim, waiting until
+/// this transaction has ended: what others claim stays as it is. Keys share a few locks, which are taken in one order.
+pub(super) async fn lock(tx: &mut Connection, apps: &[Uuid], keys: &[&ObjectKey]) -> Result<()> {
     let columns = Columns::of(keys.iter().copied());
     sqlx::query!(
         "SELECT pg_advisory_xact_lock(hashtext('claim'), slot) FROM (
@@ -80,9 +91,9 @@ pub(super) async fn lock_keys(tx: &mut Connection, app_uid: Uuid, keys: &[&Objec
                SELECT * FROM unnest($2::text[], $3::text[], $4::text[], $5::text[])
                UNION ALL
                SELECT k.api_group, k.kind, k.namespace, k.name FROM keyset_key k WHERE k.keyset IN (
-                 SELECT t.keyset FROM unit u JOIN target t ON t.digest = u.target WHERE u.app_uid = $1)
+                 SELECT t.keyset FROM unit u JOIN target t ON t.digest = u.target WHERE u.app_uid = ANY ($1))
              ) AS k(g, kind, ns, name) ORDER BY slot) AS slots",
-        app_uid,
+        apps,
         &columns.groups,
         &columns.kinds,
         &columns.namespaces,
@@ -94,17 +105,13 @@ pub(super) async fn lock_keys(tx: &mut Connection, app_uid: Uuid, keys: &[&Objec
 }
 
 /// Stores sets of keys; one that is stored is touched: what removes the unused leaves it.
-pub(super) async fn put_keysets(tx: &mut Connection, claims: &Claims) -> Result<()> {
+pub(super) async fn put_keysets(tx: &mut Connection, sets: &BTreeMap<Digest, &[ObjectKey]>) -> Result<()> {
     let rows = || {
-        let sets = claims.new.iter();
-        sets.flat_map(|(digest, keys)| keys.iter().map(move |key| (digest, key)))
+        sets.iter()
+            .flat_map(|(digest, keys)| keys.iter().map(move |key| (digest, key)))
     };
-    let digests: Vec<Vec<u8>> = claims
-        .new
-        .keys()
-        .map(|digest| digest.as_bytes().to_vec())
-        .collect();
-    let sets: Vec<Vec<u8>> = rows().map(|(digest, _)| digest.as_bytes().to_vec()).collect();
+    let digests: Vec<&[u8]> = sets.keys().map(|digest| &digest.as_bytes()[..]).collect();
+    let of: Vec<&[u8]> = rows().map(|(digest, _)| &digest.as_bytes()[..]).collect();
     let columns = Columns::of(rows().map(|(_, key)| key));
     sqlx::query!(
         "WITH put AS (
@@ -114,8 +121,8 @@ pub(super) async fn put_keysets(tx: &mut Connection, claims: &Claims) -> Result<
          INSERT INTO keyset_key (keyset, api_group, kind, namespace, name)
          SELECT v.* FROM unnest($2::bytea[], $3::text[], $4::text[], $5::text[], $6::text[]) AS v(keyset, g, k, ns, n)
          JOIN put ON put.digest = v.keyset AND put.added",
-        &digests,
-        &sets,
+        &digests as &[&[u8]],
+        &of as &[&[u8]],
         &columns.groups,
         &columns.kinds,
         &columns.namespaces,
@@ -126,59 +133,81 @@ pub(super) async fn put_keysets(tx: &mut Connection, claims: &Claims) -> Result<
     Ok(())
 }
 
-/// Proves that what the units leave to others is what others have. `Conflict`: plan again with what they have now.
-pub(super) async fn check(
-    tx: &mut Connection,
-    app_uid: Uuid,
-    claims: &Claims,
-    units: &[(Uuid, &Next)],
-) -> Result<()> {
-    let clusters: Vec<ClusterId> = units.iter().map(|(_, unit)| unit.cluster).collect();
-    let others = others(tx, app_uid, &clusters, &claims.new_keys()).await?;
-    let withheld = flotilla_core::claim::withheld(claims, &others);
-    let none = Vec::new();
-    let agree = units.iter().all(|(_, unit)| {
-        let theirs = withheld.get(&unit.cluster).unwrap_or(&none);
-        claims.agree(unit.cluster, &unit.withheld, theirs)
-    });
-    match agree {
-        true => Ok(()),
-        false => Err(StoreError::Conflict("an object's claim")),
-    }
+/// What an app asks of others' claims: which sets of keys that their units have in these clusters have some of these keys.
+pub(super) struct Asked<'a> {
+    pub(super) app: Uuid,
+    pub(super) clusters: Vec<ClusterId>,
+    pub(super) keys: Vec<&'a ObjectKey>,
 }
 
+/// Proves that what the units leave to others is what others have. `Conflict`: plan again with what they have now.
+pub(super) async fn check(tx: &mut Connection, plans: &[(Uuid, &Claims, Vec<&Next>)]) -> Result<()> {
+    let asked: Vec<Asked<'_>> = plans
+        .iter()
+        .map(|(app, claims, units)| Asked {
+            app: *app,
+            clusters: units.iter().map(|unit| unit.cluster).collect(),
+            keys: claims.new_keys(),
+        })
+        .collect();
+    let others = others(&mut *tx, &asked).await?;
+    let none = Vec::new();
+    for ((_, claims, units), others) in plans.iter().zip(others) {
+        let withheld = flotilla_core::claim::withheld(claims, &others);
+        let agree = units.iter().all(|unit| {
+            let theirs = withheld.get(&unit.cluster).unwrap_or(&none);
+            claims.agree(unit.cluster, &unit.withheld, theirs)
+        });
+        if !agree {
+            return Err(StoreError::Conflict("an object's claim"));
+        }
+    }
+    Ok(())
+}
+
+/// The answers, in the order of the questions.
 pub(super) async fn others<'e>(
     executor: impl Executor<'e, Database = Postgres>,
-    app_uid: Uuid,
-    clusters: &[ClusterId],
-    keys: &[&ObjectKey],
-) -> Result<Vec<Other>> {
-    let columns = Columns::of(keys.iter().copied());
-    let ids: Vec<Uuid> = clusters.iter().map(|cluster| cluster.0).collect();
+    asked: &[Asked<'_>],
+) -> Result<Vec<Vec<Other>>> {
+    let (mut of_key, mut of_cluster) = (Vec::new(), Vec::new());
+    for (number, one) in (1_i32..).zip(asked) {
+        of_key.extend(one.keys.iter().map(|_| number));
+        of_cluster.extend(one.clusters.iter().map(|_| number));
+    }
+    let columns = Columns::of(asked.iter().flat_map(|one| one.keys.iter().copied()));
+    let clusters: Vec<Uuid> = asked
+        .iter()
+        .flat_map(|one| one.clusters.iter().map(|cluster| cluster.0))
+        .collect();
+    let apps: Vec<Uuid> = asked.iter().map(|one| one.app).collect();
     // First the sets, then who has them: there are few sets, and many units of one.
     let rows = sqlx::query!(
         r#"WITH asked AS MATERIALIZED (
              -- Each key is looked up once, however many there are.
-             SELECT k.* FROM unnest($3::text[], $4::text[], $5::text[], $6::text[]) AS v(g, kind, ns, n)
+             SELECT v.q, k.* FROM unnest($4::int[], $5::text[], $6::text[], $7::text[], $8::text[]) AS v(q, g, kind, ns, n)
              CROSS JOIN LATERAL (
                SELECT * FROM keyset_key k
                WHERE (k.name, k.namespace, k.kind, k.api_group) = (v.n, v.ns, v.kind, v.g) OFFSET 0) AS k
            ), other AS MATERIALIZED (
-             SELECT u.id, u.cluster_id, t.keyset, u.withheld,
+             SELECT s.q, u.id, u.cluster_id, t.keyset, u.withheld,
                     object_name(r.kind, r.namespace, r.name) AS owner
-             FROM (SELECT DISTINCT keyset FROM asked) AS s
+             FROM (SELECT DISTINCT q, keyset FROM asked) AS s
              CROSS JOIN LATERAL (SELECT digest, keyset FROM target WHERE keyset = s.keyset OFFSET 0) AS t
              CROSS JOIN LATERAL (SELECT * FROM unit WHERE target = t.digest OFFSET 0) AS u
              JOIN resource r ON r.uid = u.app_uid
              -- Looked up, and not compared with each.
-             WHERE (u.cluster_id IN (SELECT * FROM unnest($1::uuid[]))) IS TRUE AND u.app_uid <> $2)
-           SELECT o.id AS "id!", o.cluster_id AS "cluster_id!", o.owner AS "owner!",
+             WHERE ((s.q, u.cluster_id) IN (SELECT * FROM unnest($1::int[], $2::uuid[]))) IS TRUE
+               AND u.app_uid <> ($3::uuid[])[s.q])
+           SELECT o.q AS "q!", o.id AS "id!", o.cluster_id AS "cluster_id!", o.owner AS "owner!",
                   o.withheld AS "withheld!: Json<Vec<Withheld>>", a.api_group AS "api_group!", a.kind AS "kind!",
                   a.namespace AS "namespace!", a.name AS "name!"
-           FROM other o JOIN asked a ON a.keyset = o.keyset
+           FROM other o JOIN asked a ON (a.q, a.keyset) = (o.q, o.keyset)
            ORDER BY o.cluster_id, o.id, a.api_group, a.kind, a.namespace, a.name"#,
-        &ids,
-        app_uid,
+        &of_cluster,
+        &clusters,
+        &apps,
+        &of_key,
         &columns.groups,
         &columns.kinds,
         &columns.namespaces,
@@ -186,9 +215,13 @@ pub(super) async fn others<'e>(
     )
     .fetch_all(executor)
     .await?;
-    let mut found: BTreeMap<(Uuid, Uuid), Other> = BTreeMap::new();
+    let mut found: Vec<BTreeMap<(Uuid, Uuid), Other>> = asked.iter().map(|_| BTreeMap::new()).collect();
     for row in rows {
-        let other = found.entry((row.cluster_id, row.id)).or_insert_with(|| Other {
+        let of = usize::try_from(row.q - 1)
+            .ok()
+            .and_then(|number| found.get_mut(number));
+        let Some(of) = of else { continue };
+        let other = of.entry((row.cluster_id, row.id)).or_insert_with(|| Other {
             cluster: ClusterId(row.cluster_id),
             owner: row.owner,
             keys: Vec::new(),
@@ -197,7 +230,7 @@ pub(super) async fn others<'e>(
         let key = ObjectKey::new(&row.api_group, &row.kind, &row.namespace, &row.name);
         other.keys.push(key);
     }
-    Ok(found.into_values().collect())
+    Ok(found.into_iter().map(|of| of.into_values().collect()).collect())
 }
 
 /// Keys as columns.

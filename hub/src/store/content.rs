@@ -7,7 +7,7 @@ use std::{collections::HashMap, io::Read as _, sync::Arc};
 
 use flotilla_core::{content::Content, digest::Digest};
 use write::Known;
-pub(super) use write::{Prepared, PreparedContent, put_config_values, put_content};
+pub(super) use write::{Made, Prepared, PreparedContent, put_config_values, put_contents};
 use zeroize::Zeroizing;
 
 use super::{Result, Store, StoreError};
@@ -210,9 +210,15 @@ impl Store {
         let manifest: Arc<[u8]> = content.to_bytes().into();
         let digest = *content.digest().as_bytes();
         let objects: Arc<[Blob]> = Vec::new().into();
-        let prepared = PreparedContent::of(digest, &manifest, &objects, Known::default(), seal).await?;
+        let made = Made {
+            digest,
+            manifest,
+            objects,
+            known: Known::default(),
+        };
+        let prepared = PreparedContent::of(vec![made], seal).await?;
         let mut tx = self.pool().begin().await?;
-        put_content(&mut tx, &prepared).await?;
+        put_contents(&mut tx, &prepared).await?;
         tx.commit().await?;
         Ok(())
     }

@@ -162,9 +162,9 @@ impl Store {
 pub(crate) struct Wakes<'a> {
     /// Apps to plan.
     pub(crate) apps: &'a [Uuid],
-    /// Of an app that claims something else in these clusters than before: what other apps' units leave to others there
-    /// may be theirs now, and they are planned again.
-    pub(crate) claims: Option<(Uuid, &'a [Uuid])>,
+    /// Apps that claim something else in clusters than before, each with one of these: what other apps' units leave to
+    /// others there may be theirs now, and they are planned again.
+    pub(crate) claims: &'a [(Uuid, Uuid)],
     /// Who else is told, of what.
     pub(crate) told: &'a [(Topic, &'a [Uuid])],
 }
@@ -177,7 +177,7 @@ pub(crate) async fn wake(tx: &mut Connection, wakes: &Wakes<'_>) -> Result<()> {
         topics.extend(of_topic.iter().map(|_| topic.as_str()));
         keys.extend_from_slice(of_topic);
     }
-    let (app, clusters) = wakes.claims.unwrap_or_default();
+    let (claiming, clusters): (Vec<Uuid>, Vec<Uuid>) = wakes.claims.iter().copied().unzip();
     if wakes.apps.is_empty() && clusters.is_empty() && keys.is_empty() {
         return Ok(());
     }
@@ -185,7 +185,10 @@ pub(crate) async fn wake(tx: &mut Connection, wakes: &Wakes<'_>) -> Result<()> {
         r#"WITH apps AS (
              SELECT key FROM unnest($1::uuid[]) AS key
              UNION
-             SELECT app_uid FROM unit WHERE withheld <> '[]' AND cluster_id = ANY ($3) AND app_uid <> $2
+             SELECT u.app_uid FROM unnest($2::uuid[], $3::uuid[]) AS c(app, cluster)
+             CROSS JOIN LATERAL (
+               SELECT app_uid FROM unit WHERE cluster_id = c.cluster AND withheld <> '[]' OFFSET 0) AS u
+             WHERE u.app_uid <> c.app
              ORDER BY 1),
            marked AS (
              INSERT INTO due (topic, key) SELECT 'app', key FROM apps
@@ -196,8 +199,8 @@ pub(crate) async fn wake(tx: &mut Connection, wakes: &Wakes<'_>) -> Result<()> {
                SELECT $6 AS topic, key FROM apps UNION ALL SELECT * FROM unnest($4::text[], $5::uuid[])) AS told) AS parts
            GROUP BY topic, part"#,
         wakes.apps,
-        app,
-        clusters,
+        &claiming,
+        &clusters,
         &topics as &[&str],
         &keys,
         Topic::App.as_str()

@@ -137,11 +137,15 @@ impl Store {
         let mut tx = self.pool().begin().await?;
         let keys: BTreeSet<&ObjectKey> = units.iter().flat_map(|unit| &unit.left.keys).collect();
         let keys: Vec<&ObjectKey> = keys.into_iter().collect();
-        claim::lock_keys(&mut tx, Uuid::nil(), &keys).await?;
-        let clusters: Vec<ClusterId> = units.iter().map(|unit| ClusterId(unit.cluster)).collect();
-        let others = claim::others(&mut *tx, app, &clusters, &keys).await?;
+        claim::lock(&mut tx, &[], &keys).await?;
+        let asked = claim::Asked {
+            app,
+            clusters: units.iter().map(|unit| ClusterId(unit.cluster)).collect(),
+            keys: keys.clone(),
+        };
+        let others = claim::others(&mut *tx, &[asked]).await?;
         let mut claimed: BTreeMap<Uuid, BTreeSet<&ObjectKey>> = BTreeMap::new();
-        for other in &others {
+        for other in others.iter().flatten() {
             claimed.entry(other.cluster.0).or_default().extend(&other.keys);
         }
         let none = BTreeSet::new();
@@ -220,24 +224,27 @@ async fn say(tx: &mut Connection, held: &[Held]) -> Result<()> {
 
 /// Takes clearings of other apps away, in clusters where an app claims what it may not have claimed before: of units of which
 /// that is leaving, and of those that something was excepted for, since what others claim has changed. They are decided
-/// anew. In the transaction of the plan, with what it claims locked.
-pub(super) async fn withdraw(
-    tx: &mut Connection,
-    app: Uuid,
-    clusters: &[Uuid],
-    keys: &[&ObjectKey],
-) -> Result<()> {
-    let columns = claim::Columns::of(keys.iter().copied());
+/// anew. In the transaction of the plans, with what they claim locked.
+pub(super) async fn withdraw(tx: &mut Connection, claiming: &[claim::Asked<'_>]) -> Result<()> {
+    let (mut of_key, mut keys, mut of_cluster, mut clusters) = (vec![], vec![], vec![], vec![]);
+    for one in claiming {
+        of_key.extend(one.keys.iter().map(|_| one.app));
+        keys.extend_from_slice(&one.keys);
+        of_cluster.extend(one.clusters.iter().map(|_| one.app));
+        clusters.extend(one.clusters.iter().map(|cluster| cluster.0));
+    }
+    let columns = claim::Columns::of(keys);
     let rows = sqlx::query!(
         r#"WITH cleared AS (
-             SELECT l.unit_id FROM unnest($2::uuid[]) AS v(cluster)
+             SELECT DISTINCT l.unit_id FROM unnest($1::uuid[], $2::uuid[]) AS v(app, cluster)
              JOIN LATERAL (
-               SELECT * FROM leaving WHERE cluster_id = v.cluster AND state = 'Cleared' OFFSET 0) AS l ON l.app_uid <> $1
+               SELECT * FROM leaving WHERE cluster_id = v.cluster AND state = 'Cleared' OFFSET 0) AS l
+               ON l.app_uid <> v.app
              WHERE l.except_for <> '[]' OR EXISTS (
                SELECT FROM unit_object o WHERE o.unit_id = l.unit_id AND o.state = 'PendingRemoval'
                  -- Hashed: each is asked about once.
-                 AND ((o.api_group, o.kind, o.namespace, o.name) IN (
-                   SELECT * FROM unnest($3::text[], $4::text[], $5::text[], $6::text[]))) IS TRUE)
+                 AND ((v.app, o.api_group, o.kind, o.namespace, o.name) IN (
+                   SELECT * FROM unnest($3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[]))) IS TRUE)
              ORDER BY 1),
            opened AS (
              UPDATE leaving l SET state = 'Open', except_for = '[]', at = now() FROM cleared c WHERE l.unit_id = c.unit_id
@@ -246,8 +253,9 @@ pub(super) async fn withdraw(
              INSERT INTO unpublished (cluster_id, unit_id) SELECT cluster_id, unit_id FROM opened ORDER BY 1, 2
              ON CONFLICT (cluster_id, unit_id) DO UPDATE SET at = now())
            SELECT cluster_id AS "cluster!", app_uid AS "app!" FROM opened"#,
-        app,
-        clusters,
+        &of_cluster,
+        &clusters,
+        &of_key,
         &columns.groups,
         &columns.kinds,
         &columns.namespaces,

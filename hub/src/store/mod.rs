@@ -41,6 +41,7 @@ mod silence;
 pub mod source;
 pub mod status;
 mod telling;
+pub mod together;
 pub mod trace;
 mod warm;
 pub mod work;

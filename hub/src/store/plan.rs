@@ -1,12 +1,13 @@
 //! The planner's rows: units, targets, rollouts. Committed by compare-and-set on the app's plan version, so that
 //! of two replicas that plan at once one wins and the other plans again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use flotilla_core::{
     claim::Claims,
     digest::Digest,
     id::{AppName, ClusterId, UnitId},
+    object::ObjectKey,
     rollout::{
         plan::{Cause, Current, Next, Planned},
         waiting::Waiting,
@@ -53,6 +54,7 @@ pub struct AppPlan {
 
 /// What is recorded of an app's plan beside its units, and whose it is to make.
 struct Head {
+    app: Uuid,
     version: i64,
     waiting: Json<Vec<Waiting>>,
     generation: i64,
@@ -112,6 +114,20 @@ impl Commit<'_> {
         self.is_shown() || self.confirms || !self.planned.units.is_empty()
     }
 
+    /// The units that may not have claimed yet what they are to claim.
+    fn units_anew(&self) -> Vec<&Next> {
+        let units = self.planned.units.iter();
+        units.filter(|unit| self.claims.is_new_in(unit.cluster)).collect()
+    }
+
+    /// Whether there are such.
+    fn claims_anew(&self) -> bool {
+        self.planned
+            .units
+            .iter()
+            .any(|unit| self.claims.is_new_in(unit.cluster))
+    }
+
     /// Whether what is shown of the app itself changes.
     fn is_shown(&self) -> bool {
         self.recorded.waiting != self.waiting || self.recorded.generation != self.generation
@@ -121,69 +137,99 @@ impl Commit<'_> {
 impl Store {
     /// Reads the plan of an app. `Superseded` where this hub does not plan.
     pub async fn app_plan(&self, app_uid: Uuid) -> Result<AppPlan> {
-        let head = self.head(app_uid, None).await?;
-        self.planned_units(app_uid, head).await
+        let heads = self.heads(&[app_uid], None).await?;
+        let plans = self.planned_units(heads).await?;
+        Ok(plans.into_iter().map(|(_, plan)| plan).next().unwrap_or_default())
     }
 
     /// Reads the plan of an app and takes it for `replica`, where there is something to plan and nobody is at it.
     pub async fn take_plan(&self, app_uid: Uuid, replica: &str) -> Result<Lease> {
-        let head = self.head(app_uid, Some(replica)).await?;
-        Ok(match (head.held, head.due, head.rendered) {
-            (false, Some(_), _) => Lease::Others,
-            (false, None, true) => Lease::Settled,
-            _ => Lease::Held(self.planned_units(app_uid, head).await?),
-        })
+        let taken = self.take_plans(&[app_uid], replica).await?;
+        Ok(taken.into_iter().next().unwrap_or(Lease::Settled))
     }
 
-    async fn head(&self, app_uid: Uuid, replica: Option<&str>) -> Result<Head> {
-        let head = sqlx::query_as!(
+    /// As [`Self::take_plan`], of several apps in as many statements as of one.
+    pub async fn take_plans(&self, apps: &[Uuid], replica: &str) -> Result<Vec<Lease>> {
+        let heads = self.heads(apps, Some(replica)).await?;
+        let mut left = HashMap::new();
+        let mut held = Vec::new();
+        for head in heads {
+            match (head.held, head.due, head.rendered) {
+                (false, Some(_), _) => drop(left.insert(head.app, Lease::Others)),
+                (false, None, true) => drop(left.insert(head.app, Lease::Settled)),
+                _ => held.push(head),
+            }
+        }
+        let held = self.planned_units(held).await?;
+        left.extend(held.into_iter().map(|(app, plan)| (app, Lease::Held(plan))));
+        Ok(apps
+            .iter()
+            .map(|app| left.remove(app).unwrap_or(Lease::Settled))
+            .collect())
+    }
+
+    async fn heads(&self, apps: &[Uuid], replica: Option<&str>) -> Result<Vec<Head>> {
+        let heads = sqlx::query_as!(
             Head,
-            r#"WITH held AS (
-                 UPDATE due SET held_by = $3, held_until = now() + make_interval(secs => $4)
-                 WHERE $3::text IS NOT NULL AND topic = 'app' AND key = $1 AND NOT superseded($2)
+            // Marks in one order for all writers. With a limit what is asked is looked up, and not read whole for all.
+            r#"WITH free AS MATERIALIZED (
+                 SELECT key FROM due
+                 WHERE $3::text IS NOT NULL AND topic = 'app' AND key = ANY ($1) AND NOT superseded($2)
                    AND (held_by IN ('', $3) OR held_until <= now())
+                 -- Whoever holds a row has it, or wakes the app once more.
+                 ORDER BY key FOR NO KEY UPDATE SKIP LOCKED),
+               held AS (
+                 UPDATE due SET held_by = $3, held_until = now() + make_interval(secs => $4)
+                 WHERE topic = 'app' AND key = ANY (ARRAY(SELECT key FROM free))
                  RETURNING key)
-               SELECT coalesce(p.version, 0) AS "version!", coalesce(p.waiting, '[]') AS "waiting!: Json<Vec<Waiting>>",
+               SELECT a.uid AS "app!", coalesce(p.version, 0) AS "version!",
+                      coalesce(p.waiting, '[]') AS "waiting!: Json<Vec<Waiting>>",
                       coalesce(p.observed_generation, 0) AS "generation!", d.change AS "due?",
-                      superseded($2) AS "superseded!", EXISTS (SELECT FROM held) AS "held!",
-                      EXISTS (SELECT FROM unconfirmed WHERE uid = $1) AS "unconfirmed!",
+                      superseded($2) AS "superseded!", a.uid IN (SELECT key FROM held) AS "held!",
+                      (SELECT true FROM unconfirmed WHERE uid = a.uid LIMIT 1) IS NOT NULL AS "unconfirmed!",
                       EXISTS (SELECT FROM unconfirmed) AS "any_unconfirmed!",
                       -- What failed, or waits for its time, is looked at though nothing has changed.
-                      EXISTS (SELECT FROM app_input i JOIN input_at t ON t.input_key = i.input_key AND t.newest
-                                JOIN rendering x ON x.digest = t.rendering AND x.state = 'Done'
-                              WHERE i.app_uid = $1) AS "rendered!"
-               FROM (SELECT $1::uuid AS uid) AS a LEFT JOIN app_plan p ON p.app_uid = a.uid
-                 LEFT JOIN due d ON d.topic = 'app' AND d.key = a.uid"#,
-            app_uid,
+                      (SELECT true FROM app_input i JOIN input_at t ON t.input_key = i.input_key AND t.newest
+                         JOIN rendering x ON x.digest = t.rendering AND x.state = 'Done'
+                       WHERE i.app_uid = a.uid LIMIT 1) IS NOT NULL AS "rendered!"
+               FROM unnest($1::uuid[]) AS a(uid) LEFT JOIN app_plan p ON p.app_uid = a.uid
+                 LEFT JOIN LATERAL (
+                   SELECT change FROM due WHERE topic = 'app' AND key = a.uid OFFSET 0) AS d ON true"#,
+            apps,
             self.writer,
             replica,
             HELD.as_secs_f64()
         )
-        .fetch_one(self.pool())
+        .fetch_all(self.pool())
         .await?;
-        match head.superseded {
+        match heads.iter().any(|head| head.superseded) {
             true => Err(StoreError::Superseded),
-            false => Ok(head),
+            false => Ok(heads),
         }
     }
 
-    async fn planned_units(&self, app_uid: Uuid, head: Head) -> Result<AppPlan> {
+    /// The plans with their units.
+    async fn planned_units(&self, heads: Vec<Head>) -> Result<Vec<(Uuid, AppPlan)>> {
+        let apps: Vec<Uuid> = heads.iter().map(|head| head.app).collect();
+        if apps.is_empty() {
+            return Ok(Vec::new());
+        }
         let rows = sqlx::query!(
-            r#"SELECT u.id, u.cluster_id, t.content, t.keyset, u.revision_id, u.target, t.settings, t.variables, u.withheld,
+            r#"SELECT u.app_uid, u.id, u.cluster_id, t.content, t.keyset, u.revision_id, u.target, t.settings, t.variables, u.withheld,
                       u.state, u.removal,
                       u.requested, u.waiting AS "waiting: Json<Vec<Waiting>>"
-               FROM unit u JOIN target t ON t.digest = u.target WHERE u.app_uid = $1 ORDER BY u.cluster_id"#,
-            app_uid
+               FROM unit u JOIN target t ON t.digest = u.target WHERE u.app_uid = ANY ($1) ORDER BY u.cluster_id"#,
+            &apps
         )
         .fetch_all(self.pool())
         .await?;
-        let mut units = Vec::with_capacity(rows.len());
+        let mut units: HashMap<Uuid, Vec<Current>> = HashMap::new();
         for row in rows {
             let corrupt = |e: serde_json::Error| StoreError::corrupt(format!("unit {}", row.id), e);
             let digest = |bytes: &[u8]| {
                 Digest::try_from_slice(bytes).map_err(|e| StoreError::corrupt(format!("unit {}", row.id), e))
             };
-            units.push(Current {
+            units.entry(row.app_uid).or_default().push(Current {
                 id: UnitId(row.id),
                 cluster: ClusterId(row.cluster_id),
                 content: row.content.as_deref().map(digest).transpose()?,
@@ -198,83 +244,154 @@ impl Store {
                 waiting: row.waiting.0,
             });
         }
-        Ok(AppPlan {
-            version: head.version.unsigned_abs(),
-            waiting: head.waiting.0,
-            generation: head.generation,
-            due: head.due,
-            is_unconfirmed: head.unconfirmed,
-            is_any_unconfirmed: head.any_unconfirmed,
-            units,
-        })
+        let plans = heads.into_iter().map(|head| {
+            let plan = AppPlan {
+                version: head.version.unsigned_abs(),
+                waiting: head.waiting.0,
+                generation: head.generation,
+                due: head.due,
+                is_unconfirmed: head.unconfirmed,
+                is_any_unconfirmed: head.any_unconfirmed,
+                units: units.remove(&head.app).unwrap_or_default(),
+            };
+            (head.app, plan)
+        });
+        Ok(plans.collect())
     }
 
     /// Commits a plan; returns the rollouts that it may have ended. `Conflict` when another plan of this app, or one of a
     /// newer spec, was committed meanwhile, or another app claimed an object first: gather and plan again.
     pub async fn commit_plan(&self, commit: &Commit<'_>, seal: &Seal) -> Result<Vec<Turned>> {
-        let configs = Prepared::config_values(commit.configs, seal)?;
-        let claims_anew = |(_, unit): &(Uuid, &Next)| commit.claims.is_new_in(unit.cluster);
-        let mut tx = self.pool().begin().await?;
-        // First of all: who waits for it must hold nothing that others wake this app by.
-        if commit
-            .planned
-            .units
-            .iter()
-            .any(|unit| commit.claims.is_new_in(unit.cluster))
-        {
-            claim::lock(&mut tx, commit.app_uid, commit.claims).await?;
-        }
-        if !bump(&mut tx, commit, self.writer).await? {
-            // Whose it is is asked on another connection: of these there are few.
-            tx.rollback().await?;
-            return Err(self.not_ours(OUTDATED).await);
-        }
-        put_config_values(&mut tx, &configs).await?;
-        let (opened, turned) = rollout::record(&mut tx, commit).await?;
-        let ids: Vec<Uuid> = commit
-            .planned
-            .units
-            .iter()
-            .map(|unit| unit.id.unwrap_or_else(|| UnitId::of(unit.cluster, commit.app)).0)
-            .collect();
-        let mut units: Vec<(Uuid, &Next)> = ids.into_iter().zip(&commit.planned.units).collect();
-        // In one order for all writers.
-        units.sort_unstable_by_key(|(_, unit)| unit.cluster);
-        let new: Vec<(Uuid, &Next)> = units.iter().copied().filter(claims_anew).collect();
-        if !new.is_empty() {
-            claim::put_keysets(&mut tx, commit.claims).await?;
-        }
-        for batch in units.chunks(UNITS) {
-            write_units(&mut tx, commit, batch, opened).await?;
-        }
-        if !new.is_empty() {
-            claim::check(&mut tx, commit.app_uid, commit.claims, &new).await?;
-            let clusters: Vec<Uuid> = new.iter().map(|(_, unit)| unit.cluster.0).collect();
-            leaving::withdraw(&mut tx, commit.app_uid, &clusters, &commit.claims.new_keys()).await?;
-        }
-        let mut published: Vec<Uuid> = units
-            .iter()
-            .filter(|(_, unit)| is_published(unit))
-            .map(|(_, unit)| unit.cluster.0)
-            .collect();
-        if commit.confirms {
-            published = confirmed::app(&mut tx, commit.app_uid).await?;
-        }
-        let shown: &[Uuid] = match units.is_empty() && !commit.is_shown() {
-            true => &[],
-            false => &[commit.app_uid],
-        };
-        let claims: Vec<Uuid> = new.iter().map(|(_, unit)| unit.cluster.0).collect();
-        let wakes = Wakes {
-            // Whoever has claimed nothing before lets go of nothing.
-            claims: (!commit.recorded.units.is_empty()).then_some((commit.app_uid, &claims)),
-            told: &[(Topic::Cluster, &published), (Topic::Shown, shown)],
-            ..Wakes::default()
-        };
-        wake(&mut tx, &wakes).await?;
-        tx.commit().await?;
-        Ok(turned)
+        let committed = self.commit_plans(&[commit], seal).await?;
+        committed.each.into_iter().collect::<Result<Vec<()>>>()?;
+        Ok(committed.turned)
     }
+
+    /// Commits plans of different apps in one transaction, in as many statements as one. A plan that is outdated is left out,
+    /// and has `Conflict`. Any other error is one of all: nothing is committed, and each may be by itself.
+    pub async fn commit_plans(&self, commits: &[&Commit<'_>], seal: &Seal) -> Result<Committed> {
+        let configs = Prepared::config_values(commits.iter().flat_map(|commit| commit.configs), seal)?;
+        let mut tx = self.pool().begin().await?;
+        // First of all: who waits for it must hold nothing that others wake these apps by.
+        let claiming = commits.iter().filter(|commit| commit.claims_anew());
+        let (apps, keys): (Vec<Uuid>, Vec<Vec<&ObjectKey>>) = claiming
+            .map(|commit| (commit.app_uid, commit.claims.new_keys()))
+            .unzip();
+        let keys: Vec<&ObjectKey> = keys.concat();
+        if !apps.is_empty() {
+            claim::lock(&mut tx, &apps, &keys).await?;
+        }
+        let bumped = bump(&mut tx, commits, self.writer).await?;
+        let turned = if bumped.is_empty() {
+            tx.rollback().await?;
+            Vec::new()
+        } else {
+            put_config_values(&mut tx, &configs).await?;
+            let made = commits.iter().copied();
+            let made: Vec<&Commit<'_>> = made.filter(|commit| bumped.contains(&commit.app_uid)).collect();
+            let turned = write(&mut tx, &made).await?;
+            tx.commit().await?;
+            turned
+        };
+        let mut each = Vec::with_capacity(commits.len());
+        for commit in commits {
+            each.push(match bumped.contains(&commit.app_uid) {
+                true => Ok(()),
+                // Whose it is is asked on another connection: of these there are few.
+                false => Err(self.not_ours(OUTDATED).await),
+            });
+        }
+        Ok(Committed { each, turned })
+    }
+}
+
+/// What became of plans that were committed together.
+pub struct Committed {
+    /// Of each, in their order.
+    pub each: Vec<Result<()>>,
+    /// The rollouts that they may have ended.
+    pub turned: Vec<Turned>,
+}
+
+/// A unit to write.
+struct Row<'a> {
+    id: Uuid,
+    unit: &'a Next,
+    commit: &'a Commit<'a>,
+    /// Which gives it another target.
+    rollout: Option<i64>,
+}
+
+/// Writes what plans change beside their versions, and wakes whoever is concerned.
+async fn write(tx: &mut Connection, commits: &[&Commit<'_>]) -> Result<Vec<Turned>> {
+    let (opened, turned) = rollout::record(tx, commits).await?;
+    let rows = commits.iter().flat_map(|&commit| {
+        let rollout = opened.get(&commit.app_uid).copied();
+        commit.planned.units.iter().map(move |unit| Row {
+            id: unit.id.unwrap_or_else(|| UnitId::of(unit.cluster, commit.app)).0,
+            unit,
+            commit,
+            rollout,
+        })
+    });
+    let mut rows: Vec<Row<'_>> = rows.collect();
+    // In one order for all writers.
+    rows.sort_unstable_by_key(|row| (row.unit.cluster, row.id));
+    let claiming: Vec<&Commit<'_>> = commits
+        .iter()
+        .copied()
+        .filter(|commit| commit.claims_anew())
+        .collect();
+    if !claiming.is_empty() {
+        let sets = claiming.iter().flat_map(|commit| &commit.claims.new);
+        let sets: BTreeMap<Digest, &[ObjectKey]> = sets.map(|(digest, keys)| (*digest, &keys[..])).collect();
+        claim::put_keysets(tx, &sets).await?;
+    }
+    for batch in rows.chunks(UNITS) {
+        write_units(tx, batch).await?;
+    }
+    let anew = claiming
+        .iter()
+        .map(|commit| (commit.app_uid, commit.claims, commit.units_anew()));
+    let anew: Vec<(Uuid, &Claims, Vec<&Next>)> = anew.collect();
+    if !anew.is_empty() {
+        claim::check(tx, &anew).await?;
+        let claimed: Vec<claim::Asked<'_>> = anew
+            .iter()
+            .map(|(app, claims, units)| claim::Asked {
+                app: *app,
+                clusters: units.iter().map(|unit| unit.cluster).collect(),
+                keys: claims.new_keys(),
+            })
+            .collect();
+        leaving::withdraw(tx, &claimed).await?;
+    }
+    let published = rows.iter().filter(|row| is_published(row.unit));
+    let mut published: BTreeSet<Uuid> = published.map(|row| row.unit.cluster.0).collect();
+    for commit in commits {
+        if commit.confirms {
+            published.extend(confirmed::app(tx, commit.app_uid).await?);
+        }
+    }
+    let shown = commits
+        .iter()
+        .filter(|commit| commit.is_shown() || !commit.planned.units.is_empty());
+    let shown: Vec<Uuid> = shown.map(|commit| commit.app_uid).collect();
+    // Whoever has claimed nothing before lets go of nothing.
+    let claims = claiming.iter().filter(|commit| !commit.recorded.units.is_empty());
+    let claims = claims.flat_map(|commit| {
+        let units = commit.units_anew().into_iter();
+        units.map(move |unit| (commit.app_uid, unit.cluster.0))
+    });
+    let claims: Vec<(Uuid, Uuid)> = claims.collect();
+    let published: Vec<Uuid> = published.into_iter().collect();
+    let wakes = Wakes {
+        claims: &claims,
+        told: &[(Topic::Cluster, &published), (Topic::Shown, &shown)],
+        ..Wakes::default()
+    };
+    wake(tx, &wakes).await?;
+    Ok(turned)
 }
 
 /// Units in one statement.
@@ -285,81 +402,100 @@ fn is_published(unit: &Next) -> bool {
     unit.id.is_none() || unit.cause != Cause::Waiting
 }
 
-/// Raises the plan version by compare-and-set, and takes away that the app is to be planned. `false` when the plan is
-/// not the one that was read, is about a newer spec, what this one was made from has changed, or it is not this hub's to
-/// make.
-async fn bump(tx: &mut Connection, commit: &Commit<'_>, writer: i64) -> Result<bool> {
-    let unchanged = commit.unchanged;
-    let mark = unchanged.and_then(|unchanged| unchanged.mark);
-    let content = unchanged.and_then(|unchanged| unchanged.content);
+/// Raises the plan versions by compare-and-set, and takes away that the apps are to be planned. Returns those of which it is
+/// done: not where the plan is not the one that was read, is about a newer spec, what this one was made from has changed, or
+/// it is not this hub's to make.
+async fn bump(tx: &mut Connection, commits: &[&Commit<'_>], writer: i64) -> Result<HashSet<Uuid>> {
+    let mark = |commit: &Commit<'_>| commit.unchanged.and_then(|unchanged| unchanged.mark);
+    let content = |commit: &Commit<'_>| commit.unchanged.and_then(|unchanged| unchanged.content);
+    let of = |commit: &&Commit<'_>| content(commit).map(|digest| digest.as_bytes().to_vec());
+    let apps: Vec<Uuid> = commits.iter().map(|commit| commit.app_uid).collect();
+    let versions: Vec<i64> = commits
+        .iter()
+        .map(|commit| signed(commit.recorded.version))
+        .collect();
+    let waiting: serde_json::Result<Vec<Value>> = commits
+        .iter()
+        .map(|commit| serde_json::to_value(commit.waiting))
+        .collect();
+    let waiting = waiting.map_err(|e| StoreError::corrupt("a plan", e))?;
+    let generations: Vec<i64> = commits.iter().map(|commit| commit.generation).collect();
+    let due: Vec<Option<i64>> = commits.iter().map(|commit| commit.recorded.due).collect();
+    let handled: Vec<&str> = commits.iter().map(|commit| commit.handled).collect();
+    let unchanged: Vec<bool> = commits.iter().map(|commit| commit.unchanged.is_some()).collect();
+    let marked: Vec<bool> = commits.iter().map(|commit| mark(commit).is_some()).collect();
+    let marks: Vec<Option<i64>> = commits.iter().map(|commit| mark(commit).flatten()).collect();
+    let contents: Vec<Option<Vec<u8>>> = commits.iter().map(of).collect();
     let bumped = sqlx::query_scalar!(
-        r#"WITH bumped AS (
+        // In one order for all writers. With a limit what is compared is looked up, and not read whole for all.
+        r#"WITH v AS MATERIALIZED (
+             SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::jsonb[], $4::bigint[], $6::bigint[], $7::text[],
+                                  $8::boolean[], $9::boolean[], $10::bigint[], $11::bytea[])
+               AS v(app, version, waiting, generation, due, handled, unchanged, marked, mark, content)),
+           bumped AS (
              INSERT INTO app_plan AS p (app_uid, version, waiting, observed_generation)
-             SELECT $1, 1, $3, $4 WHERE NOT superseded($5)
-               AND (NOT $8 OR EXISTS (SELECT FROM resource WHERE uid = $1 AND generation = $4))
-               AND (NOT $9 OR (SELECT change FROM due WHERE topic = 'app' AND key = $1) IS NOT DISTINCT FROM $10)
-               AND ($11::bytea IS NULL OR EXISTS (
-                 SELECT FROM app_input i JOIN input_at t ON t.input_key = i.input_key AND t.newest
-                   JOIN rendering x ON x.digest = t.rendering AND x.content = $11 WHERE i.app_uid = $1))
-             ON CONFLICT (app_uid) DO UPDATE SET version = p.version + 1, waiting = $3, observed_generation = $4,
-               held_at = CASE WHEN (p.waiting = '[]') = ($3 = '[]'::jsonb) THEN p.held_at ELSE now() END
-             WHERE p.version = $2 AND p.observed_generation <= $4
+             SELECT v.app, v.version + 1, v.waiting, v.generation FROM v WHERE NOT superseded($5)
+               AND (NOT v.unchanged OR (
+                 SELECT true FROM resource WHERE uid = v.app AND generation = v.generation LIMIT 1) IS NOT NULL)
+               AND (NOT v.marked
+                 OR (SELECT change FROM due WHERE topic = 'app' AND key = v.app LIMIT 1) IS NOT DISTINCT FROM v.mark)
+               AND (v.content IS NULL OR (
+                 SELECT true FROM app_input i JOIN input_at t ON t.input_key = i.input_key AND t.newest
+                   JOIN rendering x ON x.digest = t.rendering AND x.content = v.content
+                 WHERE i.app_uid = v.app LIMIT 1) IS NOT NULL)
+             ORDER BY v.app
+             ON CONFLICT (app_uid) DO UPDATE SET version = excluded.version, waiting = excluded.waiting,
+               observed_generation = excluded.observed_generation,
+               held_at = CASE WHEN (p.waiting = '[]') = (excluded.waiting = '[]') THEN p.held_at ELSE now() END
+             WHERE p.version = excluded.version - 1 AND p.observed_generation <= excluded.observed_generation
              RETURNING app_uid),
+           done AS MATERIALIZED (SELECT v.* FROM bumped JOIN v ON v.app = bumped.app_uid),
            seen AS (
-             DELETE FROM due WHERE topic = 'app' AND key = $1 AND change = $6 AND EXISTS (SELECT FROM bumped)),
+             DELETE FROM due d USING done
+             WHERE d.topic = 'app' AND d.key = ANY (ARRAY(SELECT app FROM done)) AND d.key = done.app AND d.change = done.due),
            -- With the mark: nobody would look again to say so.
            handled AS (
-             UPDATE resource SET handled_at = $7
-             WHERE uid = $1 AND handled_at <> $7 AND EXISTS (SELECT FROM bumped))
-           SELECT true AS "bumped!" FROM bumped"#,
-        commit.app_uid,
-        signed(commit.recorded.version),
-        Json(commit.waiting) as _,
-        commit.generation,
+             UPDATE resource r SET handled_at = done.handled FROM done
+             WHERE r.uid = done.app AND r.handled_at <> done.handled)
+           SELECT app AS "app!" FROM done"#,
+        &apps,
+        &versions,
+        &waiting,
+        &generations,
         writer,
-        commit.recorded.due,
-        commit.handled,
-        unchanged.is_some(),
-        mark.is_some(),
-        mark.flatten(),
-        content.as_ref().map(|digest| &digest.as_bytes()[..])
+        &due as &[Option<i64>],
+        &handled as &[&str],
+        &unchanged,
+        &marked,
+        &marks as &[Option<i64>],
+        &contents as &[Option<Vec<u8>>]
     )
-    .fetch_optional(tx)
+    .fetch_all(tx)
     .await?;
-    Ok(bumped.is_some())
+    Ok(bumped.into_iter().collect())
 }
 
-async fn write_units(
-    tx: &mut Connection,
-    commit: &Commit<'_>,
-    units: &[(Uuid, &Next)],
-    rollout: Option<i64>,
-) -> Result<()> {
+async fn write_units(tx: &mut Connection, rows: &[Row<'_>]) -> Result<()> {
     let json = |of: &dyn Fn(&Next) -> serde_json::Result<Value>| {
-        let column: serde_json::Result<Vec<Value>> = units.iter().map(|(_, unit)| of(unit)).collect();
+        let column: serde_json::Result<Vec<Value>> = rows.iter().map(|row| of(row.unit)).collect();
         column.map_err(|e| StoreError::corrupt("unit", e))
     };
     let withheld = json(&|unit| serde_json::to_value(&unit.withheld))?;
     let waiting = json(&|unit| serde_json::to_value(&unit.waiting))?;
     let removals: serde_json::Result<Vec<Option<Value>>> =
-        units.iter().map(|(_, unit)| removal(&unit.state)).collect();
+        rows.iter().map(|row| removal(&row.unit.state)).collect();
     let removals = removals.map_err(|e| StoreError::corrupt("unit", e))?;
-    let column = |f: fn(&Next) -> &str| {
-        units
-            .iter()
-            .map(|(_, unit)| f(unit).to_owned())
-            .collect::<Vec<_>>()
-    };
-    let ids: Vec<Uuid> = units.iter().map(|(id, _)| *id).collect();
-    let clusters: Vec<Uuid> = units.iter().map(|(_, unit)| unit.cluster.0).collect();
-    let targets: Vec<Vec<u8>> = units
-        .iter()
-        .map(|(_, unit)| unit.target.as_bytes().to_vec())
-        .collect();
-    let revisions: Vec<Option<i64>> = units.iter().map(|(_, unit)| unit.revision).collect();
-    let retargeted: Vec<bool> = units.iter().map(|(_, unit)| unit.retargeted).collect();
-    let published: Vec<bool> = units.iter().map(|(_, unit)| is_published(unit)).collect();
-    let shared = Targets::of(units, commit.claims)?;
+    let column = |f: fn(&Next) -> &str| rows.iter().map(|row| f(row.unit)).collect::<Vec<_>>();
+    let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
+    let apps: Vec<Uuid> = rows.iter().map(|row| row.commit.app_uid).collect();
+    let clusters: Vec<Uuid> = rows.iter().map(|row| row.unit.cluster.0).collect();
+    let targets: Vec<&[u8]> = rows.iter().map(|row| &row.unit.target.as_bytes()[..]).collect();
+    let revisions: Vec<Option<i64>> = rows.iter().map(|row| row.unit.revision).collect();
+    let retargeted: Vec<bool> = rows.iter().map(|row| row.unit.retargeted).collect();
+    let rollouts = rows.iter().map(|row| row.rollout.filter(|_| row.unit.retargeted));
+    let rollouts: Vec<Option<i64>> = rollouts.collect();
+    let published: Vec<bool> = rows.iter().map(|row| is_published(row.unit)).collect();
+    let shared = Targets::of(rows)?;
     sqlx::query!(
         // A target that is used again is touched, in one order for all writers: what removes the unused leaves it.
         "WITH named AS (
@@ -372,11 +508,10 @@ async fn write_units(
          ), written AS (
          INSERT INTO unit (id, app_uid, cluster_id, target, revision_id, rollout_id, state, cause, withheld, waiting,
                            requested, removal)
-         SELECT v.id, $1, v.cluster, v.target, v.revision, CASE WHEN v.retargeted THEN $2::bigint END,
-                v.state, v.cause, v.withheld, v.waiting, v.requested, v.removal
-         FROM unnest($3::uuid[], $4::uuid[], $5::bytea[], $6::bigint[], $7::text[], $8::text[], $9::jsonb[],
-                     $10::jsonb[], $11::text[], $12::boolean[], $20::jsonb[])
-           AS v(id, cluster, target, revision, state, cause, withheld, waiting, requested, retargeted, removal)
+         SELECT v.id, v.app, v.cluster, v.target, v.revision, v.rollout, v.state, v.cause, v.withheld, v.waiting, v.requested, v.removal
+         FROM unnest($3::uuid[], $1::uuid[], $4::uuid[], $5::bytea[], $6::bigint[], $2::bigint[], $7::text[], $8::text[],
+                     $9::jsonb[], $10::jsonb[], $11::text[], $20::jsonb[])
+           AS v(id, app, cluster, target, revision, rollout, state, cause, withheld, waiting, requested, removal)
          ON CONFLICT (id) DO UPDATE SET
            version = unit.version + (excluded.rollout_id IS NOT NULL)::int, target = excluded.target,
            revision_id = excluded.revision_id, rollout_id = coalesce(excluded.rollout_id, unit.rollout_id),
@@ -396,17 +531,17 @@ async fn write_units(
          SELECT w.cluster_id, w.id, w.version, w.target, 'Unknown', t.content FROM written w
          JOIN unnest($3::uuid[], $12::boolean[]) AS v(id, retargeted) ON v.id = w.id AND v.retargeted
          JOIN unnest($14::bytea[], $15::bytea[]) AS t(digest, content) ON t.digest = w.target",
-        commit.app_uid,
-        rollout,
+        &apps,
+        &rollouts as &[Option<i64>],
         &ids,
         &clusters,
-        &targets,
+        &targets as &[&[u8]],
         &revisions as &[Option<i64>],
-        &column(|unit| state_name(&unit.state)),
-        &column(|unit| unit.cause.as_str()),
+        &column(|unit| state_name(&unit.state)) as &[&str],
+        &column(|unit| unit.cause.as_str()) as &[&str],
         &withheld,
         &waiting,
-        &column(|unit| &unit.requested),
+        &column(|unit| &unit.requested) as &[&str],
         &retargeted,
         &published,
         &shared.digests,
@@ -440,10 +575,18 @@ struct Targets {
 }
 
 impl Targets {
-    fn of(units: &[(Uuid, &Next)], claims: &Claims) -> Result<Self> {
-        let distinct: BTreeMap<Digest, &Next> = units.iter().map(|(_, unit)| (unit.target, *unit)).collect();
+    fn of(rows: &[Row<'_>]) -> Result<Self> {
+        let mut distinct: BTreeMap<Digest, &Row<'_>> = BTreeMap::new();
+        for row in rows {
+            // Of a target that stays its claims are known.
+            let known = distinct.entry(row.unit.target).or_insert(row);
+            if row.unit.retargeted {
+                *known = row;
+            }
+        }
         let mut columns = Self::default();
-        for (digest, unit) in distinct {
+        for (digest, row) in distinct {
+            let unit = row.unit;
             let corrupt = |e| StoreError::corrupt("target", e);
             columns.digests.push(digest.as_bytes().to_vec());
             columns
@@ -458,8 +601,8 @@ impl Targets {
             let named = unit.variables.iter().filter_map(VariableLayer::config);
             let named: Vec<String> = named.map(|digest| hex::encode(digest.as_bytes())).collect();
             columns.configs.push(named.join(","));
-            // Of a target that stays its claims are known.
-            let keyset = claims.of.get(&unit.cluster).filter(|_| unit.retargeted);
+            let claims = &row.commit.claims.of;
+            let keyset = claims.get(&unit.cluster).filter(|_| unit.retargeted);
             columns
                 .keysets
                 .push(keyset.map(|digest| digest.as_bytes().to_vec()));

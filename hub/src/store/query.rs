@@ -342,9 +342,9 @@ impl Store {
         .await?)
     }
 
-    /// Labels and variables of those clusters that an app may be placed on, of those that have it, and of those that cannot
+    /// Labels and variables of those clusters that apps may be placed on, of those that have one, and of those that cannot
     /// be read, as they are stored. Without a selector that needs no certain label, no other cluster is looked at.
-    pub async fn clusters_for(&self, app: Uuid, search: &Search) -> Result<Vec<CandidateRow>> {
+    pub async fn clusters_for(&self, apps: &[Uuid], search: &Search) -> Result<Vec<CandidateRow>> {
         let names: Vec<&str> = search.names.iter().map(String::as_str).collect();
         let (any, labels): (Vec<_>, Vec<_>) = search.labels.iter().partition(|labels| labels.is_empty());
         let labels: Vec<serde_json::Value> = labels
@@ -355,7 +355,7 @@ impl Store {
             CandidateRow,
             r#"WITH concerned AS (
                  SELECT id FROM cluster WHERE name = ANY($2)
-                 UNION SELECT cluster_id FROM unit WHERE app_uid = $1
+                 UNION SELECT cluster_id FROM unit WHERE app_uid = ANY($1)
                  UNION SELECT c.id FROM unnest($3::jsonb[]) AS v(labels)
                    JOIN resource r ON r.kind = 'Cluster' AND r.scope = fleet() AND r.labels @> v.labels
                    JOIN cluster c ON c.name = r.name
@@ -371,7 +371,7 @@ impl Store {
                    SELECT labels, spec FROM resource
                    WHERE scope = fleet() AND kind = 'Cluster' AND namespace = '' AND name = c.name OFFSET 0) AS r ON true
                ORDER BY c.name"#,
-            app,
+            apps,
             &names as &[&str],
             &labels,
             !any.is_empty()

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use flotilla_core::removal::DeletionPolicy;
+use flotilla_core::{id::ClusterId, removal::DeletionPolicy};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    Result, Store, Topic, Wakes, authority::audit, event::tell, leaving, nudge, nudge_all,
+    Result, Store, Topic, Wakes, authority::audit, claim, event::tell, leaving, nudge, nudge_all,
     reference::apps_of, wake, wake_apps,
 };
 
@@ -203,10 +203,19 @@ impl Store {
         for row in &gone {
             claims.entry(row.app_uid).or_default().push(row.cluster_id);
         }
-        for (app, clusters) in &claims {
-            leaving::withdraw(&mut tx, *app, clusters, &[]).await?;
+        if !claims.is_empty() {
+            let claimed: Vec<claim::Asked<'_>> = claims
+                .iter()
+                .map(|(app, clusters)| claim::Asked {
+                    app: *app,
+                    clusters: clusters.iter().copied().map(ClusterId).collect(),
+                    keys: Vec::new(),
+                })
+                .collect();
+            leaving::withdraw(&mut tx, &claimed).await?;
+            let claims: Vec<(Uuid, Uuid)> = gone.iter().map(|row| (row.app_uid, row.cluster_id)).collect();
             let wakes = Wakes {
-                claims: Some((*app, clusters)),
+                claims: &claims,
                 ..Wakes::default()
             };
             wake(&mut tx, &wakes).await?;

@@ -2,14 +2,18 @@
 //! that an input which ends the hub fails after a few attempts and does not end it for ever. One that did not work
 //! waits until its time in the row; nothing here wakes the app that renders.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use flotilla_core::{digest::Digest, source::paths};
 use uuid::Uuid;
 
 use super::{
     Connection, Result, Store, StoreError,
-    content::{Blob, PreparedContent, put_content},
+    content::{Blob, Made, PreparedContent, put_contents},
 };
 use crate::auth::seal::Seal;
 
@@ -114,6 +118,21 @@ pub struct InputRow {
     pub rendering: Digest,
     /// It is recorded as the app's.
     pub is_named: bool,
+    /// That rendering, where it was begun.
+    pub row: Option<RenderingRow>,
+}
+
+/// A rendering that has ended, to be recorded.
+#[derive(Clone)]
+pub struct Ended {
+    /// The app that it was made for.
+    pub app: Uuid,
+    /// The rendering.
+    pub rendering: Digest,
+    /// How it ended.
+    pub outcome: Arc<Outcome>,
+    /// How long it took.
+    pub duration_ms: i32,
 }
 
 /// How a rendering ended.
@@ -156,55 +175,125 @@ impl Store {
     /// Reads what an input renders to now; `None` for one that nobody had yet. `Conflict` when the source has moved on
     /// since its revision was read.
     pub async fn input(&self, input: &Input) -> Result<Option<InputRow>> {
-        let row = sqlx::query!(
-            r#"SELECT t.rendering, (a.input_key = t.input_key) IS TRUE AS "is_named!", s.revision_id
-               FROM input_at t JOIN source_state s ON s.uid = t.source_uid LEFT JOIN app_input a ON a.app_uid = $1
-               WHERE t.input_key = $2 AND t.newest"#,
-            input.app,
-            input.key.as_bytes()
-        )
-        .fetch_optional(self.pool())
-        .await?;
-        let Some(row) = row else { return Ok(None) };
-        if row.revision_id != Some(input.revision) {
-            return Err(StoreError::Conflict("the app's source"));
-        }
-        let rendering = Digest::try_from_slice(&row.rendering);
-        Ok(Some(InputRow {
-            rendering: rendering.map_err(|e| StoreError::corrupt(format!("input of {}", input.app), e))?,
-            is_named: row.is_named,
-        }))
+        one(self.inputs(std::slice::from_ref(input)).await?)
     }
 
-    /// Records that an app has this input. `Conflict` when the source has moved on since its revision was read.
-    pub async fn take_input(&self, input: &Input) -> Result<()> {
-        let taken = sqlx::query_scalar!(
-            r#"WITH source AS (SELECT uid FROM source_state WHERE uid = $3 AND revision_id = $4 FOR SHARE),
-               named AS (INSERT INTO app_input (app_uid, input_key) SELECT $1, $2 FROM source
-                 ON CONFLICT (app_uid) DO UPDATE SET input_key = $2),
-               added AS (INSERT INTO input_at (input_key, revision_id, source_uid, fields, rendering, newest)
-                 SELECT $2, $4, $3, $5, $6, true FROM source
-                 WHERE NOT EXISTS (SELECT 1 FROM input_at WHERE input_key = $2 AND newest)
-                 ON CONFLICT (input_key, revision_id) DO UPDATE SET newest = true, until_id = NULL, rendering = $6)
-               SELECT count(*) AS "taken!" FROM source"#,
-            input.app,
-            input.key.as_bytes(),
-            input.source,
-            input.revision,
-            input.fields.as_bytes(),
-            input.rendering.as_bytes()
+    /// As [`Self::input`], of several in one statement.
+    pub async fn inputs(&self, inputs: &[Input]) -> Result<Vec<Result<Option<InputRow>>>> {
+        let apps: Vec<Uuid> = inputs.iter().map(|input| input.app).collect();
+        let keys: Vec<&[u8]> = inputs.iter().map(|input| &input.key.as_bytes()[..]).collect();
+        let rows = sqlx::query!(
+            r#"SELECT v.app AS "app!", t.rendering, (a.input_key = t.input_key) IS TRUE AS "is_named!", s.revision_id,
+                      x.state AS "state?", x.content, x.reason AS "reason?", x.message AS "message?",
+                      x.attempts AS "attempts?", x.lost AS "lost?",
+                      greatest(extract(epoch FROM x.not_before - now())::float8, 0) AS wait_seconds
+               FROM unnest($1::uuid[], $2::bytea[]) AS v(app, key)
+                 CROSS JOIN LATERAL (
+                   SELECT * FROM input_at WHERE input_key = v.key AND newest OFFSET 0) AS t
+                 JOIN source_state s ON s.uid = t.source_uid LEFT JOIN app_input a ON a.app_uid = v.app
+                 LEFT JOIN rendering x ON x.digest = t.rendering"#,
+            &apps,
+            &keys as &[&[u8]]
         )
-        .fetch_one(self.pool())
+        .fetch_all(self.pool())
+        .await?;
+        let mut found = HashMap::new();
+        for row in rows {
+            let rendering = Digest::try_from_slice(&row.rendering)
+                .map_err(|e| StoreError::corrupt(format!("input of {}", row.app), e))?;
+            let begun = row.state.map(|state| RenderingRow {
+                state,
+                content: row.content,
+                reason: row.reason.unwrap_or_default(),
+                message: row.message.unwrap_or_default(),
+                attempts: row.attempts.unwrap_or_default(),
+                lost: row.lost.unwrap_or_default(),
+                wait_seconds: row.wait_seconds.unwrap_or_default(),
+            });
+            let input = InputRow {
+                rendering,
+                is_named: row.is_named,
+                row: begun,
+            };
+            found.insert(row.app, (row.revision_id, input));
+        }
+        let answers = inputs.iter().map(|input| match found.remove(&input.app) {
+            None => Ok(None),
+            Some((revision, row)) if revision == Some(input.revision) => Ok(Some(row)),
+            Some(_) => Err(StoreError::Conflict("the app's source")),
+        });
+        Ok(answers.collect())
+    }
+
+    /// Records that an app has this input; returns its rendering, where it was begun. `Conflict` when the source has moved on
+    /// since its revision was read.
+    pub async fn take_input(&self, input: &Input) -> Result<Option<RenderingRow>> {
+        one(self.take_inputs(std::slice::from_ref(input)).await?)
+    }
+
+    /// As [`Self::take_input`], of several apps in one statement.
+    pub async fn take_inputs(&self, inputs: &[Input]) -> Result<Vec<Result<Option<RenderingRow>>>> {
+        let bytes = |of: fn(&Input) -> &Digest| -> Vec<&[u8]> {
+            inputs.iter().map(|input| &of(input).as_bytes()[..]).collect()
+        };
+        let apps: Vec<Uuid> = inputs.iter().map(|input| input.app).collect();
+        let sources: Vec<Uuid> = inputs.iter().map(|input| input.source).collect();
+        let revisions: Vec<i64> = inputs.iter().map(|input| input.revision).collect();
+        let taken = sqlx::query!(
+            // In one order for all writers.
+            r#"WITH source AS MATERIALIZED (
+                 SELECT uid, revision_id FROM source_state WHERE uid = ANY ($3) ORDER BY uid FOR SHARE),
+               held AS MATERIALIZED (
+                 SELECT v.* FROM unnest($1::uuid[], $2::bytea[], $3::uuid[], $4::bigint[], $5::bytea[], $6::bytea[])
+                   AS v(app, key, source, revision, fields, rendering)
+                 JOIN source s ON (s.uid, s.revision_id) = (v.source, v.revision)),
+               named AS (INSERT INTO app_input (app_uid, input_key) SELECT app, key FROM held ORDER BY app
+                 ON CONFLICT (app_uid) DO UPDATE SET input_key = excluded.input_key),
+               added AS (INSERT INTO input_at (input_key, revision_id, source_uid, fields, rendering, newest)
+                 SELECT DISTINCT ON (key) key, revision, source, fields, rendering, true FROM held
+                 WHERE (SELECT true FROM input_at WHERE input_key = held.key AND newest LIMIT 1) IS NULL
+                 ORDER BY key
+                 ON CONFLICT (input_key, revision_id) DO UPDATE SET newest = true, until_id = NULL,
+                   rendering = excluded.rendering)
+               SELECT held.app AS "app!", x.state AS "state?", x.content, x.reason AS "reason?", x.message AS "message?",
+                      x.attempts AS "attempts?", x.lost AS "lost?",
+                      greatest(extract(epoch FROM x.not_before - now())::float8, 0) AS wait_seconds
+               FROM held LEFT JOIN rendering x ON x.digest = held.rendering"#,
+            &apps,
+            &bytes(|input| &input.key) as &[&[u8]],
+            &sources,
+            &revisions,
+            &bytes(|input| &input.fields) as &[&[u8]],
+            &bytes(|input| &input.rendering) as &[&[u8]]
+        )
+        .fetch_all(self.pool())
         .await;
-        match taken {
-            Ok(1) => Ok(()),
-            Ok(_) => Err(StoreError::Conflict("the app's source")),
+        let taken = match taken {
+            Ok(taken) => taken,
             // Another app was as fast with the same input.
             Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
-                Err(StoreError::Conflict("the app's input"))
+                return Err(StoreError::Conflict("the app's input"));
             }
-            Err(error) => Err(error.into()),
-        }
+            Err(error) => return Err(error.into()),
+        };
+        let taken = taken.into_iter().map(|row| {
+            let begun = row.state.map(|state| RenderingRow {
+                state,
+                content: row.content,
+                reason: row.reason.unwrap_or_default(),
+                message: row.message.unwrap_or_default(),
+                attempts: row.attempts.unwrap_or_default(),
+                lost: row.lost.unwrap_or_default(),
+                wait_seconds: row.wait_seconds.unwrap_or_default(),
+            });
+            (row.app, begun)
+        });
+        let mut taken: HashMap<Uuid, Option<RenderingRow>> = taken.collect();
+        let answers = inputs.iter().map(|input| {
+            let row = taken.remove(&input.app);
+            row.ok_or(StoreError::Conflict("the app's source"))
+        });
+        Ok(answers.collect())
     }
 
     /// Reads a rendering.
@@ -230,9 +319,25 @@ impl Store {
         replica: &str,
         lease: Duration,
     ) -> Result<Option<i32>> {
+        let begun = self
+            .begin_renderings(std::slice::from_ref(digest), replica, lease)
+            .await?;
+        Ok(begun.into_iter().next().flatten())
+    }
+
+    /// As [`Self::begin_rendering`], of several in one statement.
+    pub async fn begin_renderings(
+        &self,
+        digests: &[Digest],
+        replica: &str,
+        lease: Duration,
+    ) -> Result<Vec<Option<i32>>> {
+        let names: BTreeSet<&[u8]> = digests.iter().map(|digest| &digest.as_bytes()[..]).collect();
+        let names: Vec<&[u8]> = names.into_iter().collect();
         let begun = sqlx::query!(
+            // In one order for all writers.
             "INSERT INTO rendering (digest, state, attempts, begun_by, not_before)
-             VALUES ($1, 'Pending', 1, $2, now() + make_interval(secs => $3))
+             SELECT d, 'Pending', 1, $2, now() + make_interval(secs => $3) FROM unnest($1::bytea[]) AS v(d) ORDER BY d
              ON CONFLICT (digest) DO UPDATE SET attempts = rendering.attempts + 1, begun_by = $2,
                not_before = now() + make_interval(secs => $3),
                lost = rendering.lost + (rendering.begun_by NOT IN ('', $2))::int,
@@ -245,17 +350,22 @@ impl Store {
              WHERE rendering.state = 'Pending' AND (rendering.not_before <= now() OR rendering.begun_by = $2
                OR rendering.begun_by <> '' AND NOT EXISTS (SELECT 1 FROM replica r
                     WHERE r.name = rendering.begun_by AND is_alive(r.heartbeat)))
-             RETURNING attempts, state",
-            digest.as_bytes(),
+             RETURNING digest, attempts, state",
+            &names as &[&[u8]],
             replica,
             lease.as_secs_f64(),
             MAX_LOST,
             LOST
         )
         // It outlives whatever the rendering may end: the hub, and with it a server that ends without a word.
-        .fetch_optional(self.ordinary())
+        .fetch_all(self.ordinary())
         .await?;
-        Ok(begun.filter(|row| row.state == "Pending").map(|row| row.attempts))
+        let begun = begun.into_iter().filter(|row| row.state == "Pending");
+        let begun: HashMap<Vec<u8>, i32> = begun.map(|row| (row.digest, row.attempts)).collect();
+        let attempts = digests
+            .iter()
+            .map(|digest| begun.get(&digest.as_bytes()[..]).copied());
+        Ok(attempts.collect())
     }
 
     /// Lets `replica` keep a rendering at whose `attempt` it still is. `false`: another attempt was begun, which counted this
@@ -336,74 +446,62 @@ impl Store {
         Ok(done.rows_affected())
     }
 
-    /// Records how a rendering ended: objects, manifest and row in one transaction, in which the other apps of the same
-    /// input are woken.
-    pub async fn record_rendered(
-        &self,
-        app: Uuid,
-        digest: &Digest,
-        outcome: &Outcome,
-        duration_ms: i32,
-        seal: &Arc<Seal>,
-    ) -> Result<()> {
+    /// Records how renderings ended: objects, manifests and rows in one transaction, in which the other apps of the same
+    /// inputs are woken. As many statements for all as for one.
+    pub async fn record_rendered(&self, ended: &[Ended], seal: &Arc<Seal>) -> Result<()> {
         // Before the transaction begins.
-        let prepared = match outcome {
-            Outcome::Done {
-                content,
-                manifest,
-                objects,
-                ..
-            } => {
-                let known = self.known(app, objects).await?;
-                Some(PreparedContent::of(*content, manifest, objects, known, seal).await?)
-            }
-            _ => None,
-        };
+        let contents = self.prepare(ended, seal).await?;
         let mut tx = self.pool().begin().await?;
-        if let Some(prepared) = &prepared {
-            put_content(&mut tx, prepared).await?;
-        }
-        let (state, content, reason, message) = match outcome {
-            Outcome::Done { content, .. } => ("Done", Some(content.to_vec()), "", ""),
-            Outcome::Failed { reason, message } => ("Failed", None, reason.as_str(), message.as_str()),
-            Outcome::Again { reason, message, .. } => ("Pending", None, reason.as_str(), message.as_str()),
-            Outcome::NotSupported { message } => ("NotSupported", None, "NotSupported", message.as_str()),
+        put_contents(&mut tx, &contents).await?;
+        let mut rows: Vec<EndedRow<'_>> = ended.iter().map(EndedRow::of).collect();
+        // In one order for all writers.
+        rows.sort_unstable_by_key(|row| row.digest);
+        let text = |of: for<'r> fn(&'r EndedRow<'r>) -> &'r str| {
+            rows.iter().map(|row| of(row).to_owned()).collect::<Vec<_>>()
         };
-        let paths: Option<Vec<i64>> = match outcome {
-            Outcome::Done {
-                paths: Some(paths), ..
-            } => Some(hashes(&paths::looked_at(paths, MAX_PATHS))),
-            _ => None,
-        };
-        let after = match outcome {
-            Outcome::Again { after, .. } => *after,
-            _ => Duration::ZERO,
-        };
+        let digests: Vec<&[u8]> = rows.iter().map(|row| row.digest).collect();
+        let contents: Vec<Option<&[u8]>> = rows.iter().map(|row| row.content).collect();
+        let durations: Vec<i32> = rows.iter().map(|row| row.duration_ms).collect();
+        let after: Vec<f64> = rows.iter().map(|row| row.after.as_secs_f64()).collect();
+        let paths: Vec<Option<String>> = rows.iter().map(|row| row.paths.clone()).collect();
+        let apps: Vec<Uuid> = rows.iter().map(|row| row.app).collect();
         let told = sqlx::query!(
-            r#"WITH ended AS (
-                 UPDATE rendering SET state = $2, content = $3, reason = $4, message = $5, duration_ms = $6,
-                        begun_by = '', not_before = now() + make_interval(secs => $7), finished_at = now(), paths = $8
+            r#"WITH v AS MATERIALIZED (
+                 SELECT * FROM unnest($1::bytea[], $2::text[], $3::bytea[], $4::text[], $5::text[], $6::int[],
+                                      $7::float8[], $8::text[], $9::uuid[])
+                   AS v(digest, state, content, reason, message, duration_ms, after, paths, app)),
+               held AS MATERIALIZED (
+                 SELECT r.digest FROM rendering r WHERE r.digest = ANY ($1) ORDER BY r.digest FOR NO KEY UPDATE),
+               ended AS (
+                 UPDATE rendering r SET state = v.state, content = v.content, reason = v.reason, message = v.message,
+                        duration_ms = v.duration_ms, begun_by = '', not_before = now() + make_interval(secs => v.after),
+                        finished_at = now(), paths = string_to_array(v.paths, ',')::bigint[]
+                 FROM held JOIN v ON v.digest = held.digest
                  -- Another may have ended it meanwhile: then only what came of it counts.
-                 WHERE digest = $1 AND (state = 'Pending' OR $2 = 'Done')),
-               apps AS (
-                 SELECT a.app_uid AS key FROM input_at t JOIN app_input a ON a.input_key = t.input_key
-                 WHERE t.newest AND t.rendering = $1 AND $2 <> 'Pending' ORDER BY 1),
+                 WHERE r.digest = held.digest AND (r.state = 'Pending' OR v.state = 'Done')),
+               apps AS MATERIALIZED (
+                 SELECT a.app_uid AS key, bool_and(a.app_uid = v.app) AS is_own
+                 FROM v CROSS JOIN LATERAL (
+                     SELECT input_key FROM input_at WHERE rendering = v.digest AND newest OFFSET 0) AS t
+                   JOIN app_input a ON a.input_key = t.input_key
+                 WHERE v.state <> 'Pending' GROUP BY 1),
                -- The one that renders goes on with it. Its mark stays as it took it; where it had none, a failed
                -- attempt after its time say, it gets one, or what comes of this would be nobody's if its plan fails.
                marked AS (
-                 INSERT INTO due (topic, key) SELECT 'app', key FROM apps
-                 ON CONFLICT (topic, key) DO UPDATE SET change = due.change + 1, at = now() WHERE due.key <> $9),
-               others AS (SELECT key FROM apps WHERE key <> $9)
-               INSERT INTO outbox (topic, keys) SELECT 'app', array_agg(key) FROM others HAVING count(*) > 0"#,
-            digest.as_bytes(),
-            state,
-            content,
-            reason,
-            message,
-            duration_ms,
-            after.as_secs_f64(),
-            paths.as_deref(),
-            app
+                 INSERT INTO due (topic, key) SELECT 'app', key FROM apps ORDER BY key
+                 ON CONFLICT (topic, key) DO UPDATE SET change = due.change + 1, at = now()
+                 WHERE (SELECT NOT is_own FROM apps WHERE apps.key = due.key))
+               INSERT INTO outbox (topic, keys)
+               SELECT 'app', array_agg(key) FROM apps WHERE NOT is_own HAVING count(*) > 0"#,
+            &digests as &[&[u8]],
+            &text(|row| row.state),
+            &contents as &[Option<&[u8]>],
+            &text(|row| row.reason),
+            &text(|row| row.message),
+            &durations,
+            &after,
+            &paths as &[Option<String>],
+            &apps
         )
         .execute(&mut *tx)
         .await?;
@@ -413,6 +511,93 @@ impl Store {
         tx.commit().await?;
         Ok(())
     }
+
+    /// What is to be stored of renderings that gave objects.
+    async fn prepare(&self, ended: &[Ended], seal: &Arc<Seal>) -> Result<Vec<PreparedContent>> {
+        let done = ended.iter().filter_map(|one| match &*one.outcome {
+            Outcome::Done {
+                content,
+                manifest,
+                objects,
+                ..
+            } => Some((one.app, *content, manifest.clone(), objects.clone())),
+            _ => None,
+        });
+        let done: Vec<(Uuid, [u8; 32], Arc<[u8]>, Arc<[Blob]>)> = done.collect();
+        if done.is_empty() {
+            return Ok(Vec::new());
+        }
+        let asked: Vec<(Uuid, Arc<[Blob]>)> = done
+            .iter()
+            .map(|(app, _, _, objects)| (*app, objects.clone()))
+            .collect();
+        let known = self.known(&asked).await?;
+        let made = done
+            .into_iter()
+            .zip(known)
+            .map(|((_, digest, manifest, objects), known)| Made {
+                digest,
+                manifest,
+                objects,
+                known,
+            });
+        PreparedContent::of(made.collect(), seal).await
+    }
+}
+
+/// The row of a rendering that has ended.
+struct EndedRow<'a> {
+    app: Uuid,
+    digest: &'a [u8],
+    state: &'static str,
+    content: Option<&'a [u8]>,
+    reason: &'a str,
+    message: &'a str,
+    duration_ms: i32,
+    after: Duration,
+    /// With commas between: an array of arrays has one length.
+    paths: Option<String>,
+}
+
+impl<'a> EndedRow<'a> {
+    fn of(ended: &'a Ended) -> Self {
+        let (state, content, reason, message): (_, Option<&[u8]>, _, _) = match &*ended.outcome {
+            Outcome::Done { content, .. } => ("Done", Some(content), "", ""),
+            Outcome::Failed { reason, message } => ("Failed", None, reason.as_str(), message.as_str()),
+            Outcome::Again { reason, message, .. } => ("Pending", None, reason.as_str(), message.as_str()),
+            Outcome::NotSupported { message } => ("NotSupported", None, "NotSupported", message.as_str()),
+        };
+        let paths = match &*ended.outcome {
+            Outcome::Done {
+                paths: Some(paths), ..
+            } => {
+                let hashes = hashes(&paths::looked_at(paths, MAX_PATHS));
+                let hashes: Vec<String> = hashes.iter().map(i64::to_string).collect();
+                Some(hashes.join(","))
+            }
+            _ => None,
+        };
+        let after = match &*ended.outcome {
+            Outcome::Again { after, .. } => *after,
+            _ => Duration::ZERO,
+        };
+        Self {
+            app: ended.app,
+            digest: &ended.rendering.as_bytes()[..],
+            state,
+            content,
+            reason,
+            message,
+            duration_ms: ended.duration_ms,
+            after,
+            paths,
+        }
+    }
+}
+
+/// The only answer.
+fn one<T: Default>(answers: Vec<Result<T>>) -> Result<T> {
+    answers.into_iter().next().unwrap_or_else(|| Ok(T::default()))
 }
 
 /// Moves a source's inputs to its new revision, whose artifact is given: those that a change may concern get a rendering

@@ -1,5 +1,7 @@
 //! Configured objects: reading them, and what commands and tasks write onto them.
 
+use std::{collections::HashMap, sync::Arc};
+
 use flotilla_api::Kind;
 use flotilla_core::id::AppName;
 use serde_json::Value;
@@ -136,6 +138,13 @@ impl Store {
             .await?)
     }
 
+    /// Reads objects; those that are not there are left out.
+    pub async fn resources(&self, uids: &[Uuid]) -> Result<Vec<ResourceRow>> {
+        Ok(resources!("WHERE r.uid = ANY($1)", uids)
+            .fetch_all(self.pool())
+            .await?)
+    }
+
     /// Looks an object up by identity. The group is told by the kind.
     pub async fn resource_by_name(
         &self,
@@ -164,21 +173,51 @@ impl Store {
         )
     }
 
-    /// The placements that name an app, ordered by identity, without the others that they name: those may be thousands.
-    pub async fn placements_of(&self, app: &ResourceRow) -> Result<Vec<ResourceRow>> {
-        Ok(resources!(
-            "r.spec_without_apps AS \"spec!\"",
-            // Those first, whatever is known of the tables.
-            "WHERE r.kind = 'Placement' AND r.uid = ANY (ARRAY(
-               SELECT f.referrer FROM reference f WHERE (f.kind, f.scope, f.namespace, f.name) = ($1, $2, $3, $4)))
-             ORDER BY r.scope, r.namespace, r.name",
-            app.kind,
-            app.scope,
-            app.namespace,
-            app.name
+    /// The placements that name each of these apps, ordered by identity, without the apps that they name: those may be
+    /// thousands. One that names several of them is read once.
+    pub async fn placements_of(&self, apps: &[Arc<ResourceRow>]) -> Result<Vec<Vec<Arc<ResourceRow>>>> {
+        let column = |of: fn(&ResourceRow) -> &str| -> Vec<&str> { apps.iter().map(|app| of(app)).collect() };
+        let scopes: Vec<Uuid> = apps.iter().map(|app| app.scope).collect();
+        let named = sqlx::query!(
+            r#"SELECT f.referrer AS "referrer!", array_agg(v.number) AS "numbers!"
+               FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[]) WITH ORDINALITY
+                 AS v(kind, scope, namespace, name, number)
+               -- Each is looked up, whatever is known of the tables.
+               CROSS JOIN LATERAL (
+                 SELECT referrer FROM reference f
+                 WHERE (f.kind, f.scope, f.namespace, f.name) = (v.kind, v.scope, v.namespace, v.name) OFFSET 0) AS f
+               GROUP BY 1"#,
+            &column(|app| &app.kind) as &[&str],
+            &scopes,
+            &column(|app| &app.namespace) as &[&str],
+            &column(|app| &app.name) as &[&str]
         )
         .fetch_all(self.pool())
-        .await?)
+        .await?;
+        let mut placements: Vec<Vec<Arc<ResourceRow>>> = apps.iter().map(|_| Vec::new()).collect();
+        if named.is_empty() {
+            return Ok(placements);
+        }
+        let of: HashMap<Uuid, Vec<i64>> = named.into_iter().map(|row| (row.referrer, row.numbers)).collect();
+        let uids: Vec<Uuid> = of.keys().copied().collect();
+        let rows = resources!(
+            "r.spec_without_apps AS \"spec!\"",
+            "WHERE r.kind = 'Placement' AND r.uid = ANY ($1) ORDER BY r.scope, r.namespace, r.name",
+            &uids
+        )
+        .fetch_all(self.pool())
+        .await?;
+        for row in rows.into_iter().map(Arc::new) {
+            for number in of.get(&row.uid).into_iter().flatten() {
+                let place = usize::try_from(number - 1)
+                    .ok()
+                    .and_then(|place| placements.get_mut(place));
+                if let Some(place) = place {
+                    place.push(row.clone());
+                }
+            }
+        }
+        Ok(placements)
     }
 
     /// The cluster groups of these names.

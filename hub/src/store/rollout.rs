@@ -11,7 +11,7 @@ use flotilla_core::rollout::{
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Connection, Result, Store, plan::Commit};
+use super::{Connection, Result, Store, StoreError, plan::Commit};
 
 /// A rollout that has ended.
 #[derive(Debug, Clone)]
@@ -275,25 +275,55 @@ impl Store {
     }
 }
 
-/// Turns the admissions of the rollouts that gave a plan's units what they have until now, and opens one of those units that
-/// get another target; returns it, and the rollouts that were turned. Before the units are written.
-pub(super) async fn record(tx: &mut Connection, commit: &Commit<'_>) -> Result<(Option<i64>, Vec<Turned>)> {
-    let moved = || commit.planned.units.iter().filter(|unit| unit.retargeted);
-    let clusters: Vec<Uuid> = moved().map(|unit| unit.cluster.0).collect();
-    let turns = turns(commit);
-    if turns.is_empty() && clusters.is_empty() {
-        return Ok((None, Vec::new()));
+/// Turns the admissions of the rollouts that gave the units of plans what they have until now, and opens one of those units of
+/// each app that get another target; returns these by app, and the rollouts that were turned. Before the units are written.
+pub(super) async fn record(
+    tx: &mut Connection,
+    commits: &[&Commit<'_>],
+) -> Result<(HashMap<Uuid, i64>, Vec<Turned>)> {
+    let moved = |commit: &Commit<'_>| -> Vec<Uuid> {
+        let moved = commit.planned.units.iter().filter(|unit| unit.retargeted);
+        moved.map(|unit| unit.cluster.0).collect()
+    };
+    let rolled: Vec<(&Commit<'_>, Vec<Uuid>)> = commits
+        .iter()
+        .map(|commit| (*commit, moved(commit)))
+        .filter(|(_, clusters)| !clusters.is_empty())
+        .collect();
+    let turns: Vec<(Uuid, Turn)> = commits.iter().flat_map(|commit| turns(commit)).collect();
+    if turns.is_empty() && rolled.is_empty() {
+        return Ok((HashMap::new(), Vec::new()));
     }
     let ids: Vec<Uuid> = turns.iter().map(|(id, _)| *id).collect();
     let former = turns.iter().map(|(_, turn)| words(turn.from()).join(","));
     let former: Vec<String> = former.collect();
     let becomes: Vec<&str> = turns.iter().map(|(_, turn)| turn.to().as_str()).collect();
+    let apps: Vec<Uuid> = rolled.iter().map(|(commit, _)| commit.app_uid).collect();
+    let revisions: Vec<Option<i64>> = rolled.iter().map(|(commit, _)| commit.revision_id).collect();
+    let contents = rolled
+        .iter()
+        .map(|(commit, _)| commit.content.map(|digest| digest.as_bytes().to_vec()));
+    let contents: Vec<Option<Vec<u8>>> = contents.collect();
+    let causes = rolled.iter().map(|(commit, _)| {
+        let mut units = commit.planned.units.iter();
+        units
+            .find(|unit| unit.retargeted)
+            .map_or("", |unit| unit.cause.as_str())
+    });
+    let causes: Vec<&str> = causes.collect();
+    let counts = rolled.iter().map(|(_, clusters)| i32::try_from(clusters.len()));
+    let counts = counts.collect::<std::result::Result<Vec<i32>, _>>();
+    let counts = counts.map_err(|e| StoreError::corrupt("a rollout", e))?;
+    let admitted = rolled
+        .iter()
+        .flat_map(|(commit, clusters)| clusters.iter().map(move |cluster| (commit.app_uid, *cluster)));
+    let (admitted, clusters): (Vec<Uuid>, Vec<Uuid>) = admitted.unzip();
     let row = sqlx::query!(
         // The units first, whatever is known of the tables: from all admissions it would be each with each. Locked in one
         // order for all writers.
         r#"WITH moved AS MATERIALIZED (
              SELECT u.rollout_id, u.cluster_id, string_to_array(v.former, ',') AS former, v.becomes
-             FROM unnest($7::uuid[], $8::text[], $9::text[]) AS v(unit, former, becomes) JOIN unit u ON u.id = v.unit),
+             FROM unnest($8::uuid[], $9::text[], $10::text[]) AS v(unit, former, becomes) JOIN unit u ON u.id = v.unit),
            rolling AS MATERIALIZED (
              SELECT id, state FROM rollout WHERE id = ANY (ARRAY(SELECT DISTINCT rollout_id FROM moved))
                AND state IN ('Progressing', 'Withdrawn')
@@ -314,31 +344,35 @@ pub(super) async fn record(tx: &mut Connection, commit: &Commit<'_>) -> Result<(
              WHERE id = ANY (ARRAY(SELECT DISTINCT rollout_id FROM turned WHERE state = 'Admitted'))),
            opened AS (
              INSERT INTO rollout (app_uid, parent, revision_id, content, state, cause, clusters)
-             SELECT $1, (SELECT max(id) FROM rollout WHERE app_uid = $1), $2, $3, 'Progressing', $4,
-                    cardinality($5::uuid[])
-             WHERE cardinality($5::uuid[]) > 0
-             RETURNING id),
+             SELECT v.app, (SELECT max(id) FROM rollout WHERE app_uid = v.app), v.revision, v.content, 'Progressing', v.cause,
+                    v.clusters
+             FROM unnest($1::uuid[], $2::bigint[], $3::bytea[], $4::text[], $11::int[])
+               AS v(app, revision, content, cause, clusters)
+             RETURNING id, app_uid),
            admitted AS (
              INSERT INTO admission (rollout_id, cluster_id, state)
-             SELECT opened.id, cluster, $6 FROM opened, unnest($5::uuid[]) AS cluster)
-           SELECT (SELECT id FROM opened) AS opened,
+             SELECT opened.id, v.cluster, $7
+             FROM unnest($5::uuid[], $6::uuid[]) AS v(app, cluster) JOIN opened ON opened.app_uid = v.app)
+           SELECT ARRAY(SELECT app_uid FROM opened ORDER BY id) AS "apps!", ARRAY(SELECT id FROM opened ORDER BY id) AS "opened!",
                   ARRAY(SELECT DISTINCT rollout_id FROM turned WHERE state = 'Withdrawn') AS "withdrawn!",
                   ARRAY(SELECT DISTINCT rollout_id FROM turned WHERE state = 'Superseded') AS "superseded!""#,
-        commit.app_uid,
-        commit.revision_id,
-        commit.content.map(|digest| digest.as_bytes().to_vec()),
-        moved().next().map_or("", |unit| unit.cause.as_str()),
+        &apps,
+        &revisions as &[Option<i64>],
+        &contents as &[Option<Vec<u8>>],
+        &causes as &[&str],
+        &admitted,
         &clusters,
         AdmissionState::Admitted.as_str(),
         &ids,
         &former,
-        &becomes as &[&str]
+        &becomes as &[&str],
+        &counts
     )
     .fetch_one(tx)
     .await?;
     let mut turned = Turned::by(Turn::Retargeted, &row.superseded);
     turned.extend(Turned::by(Turn::Withdrawn, &row.withdrawn));
-    Ok((row.opened, turned))
+    Ok((row.apps.into_iter().zip(row.opened).collect(), turned))
 }
 
 /// Lets go of a cluster that is forgotten: no rollout waits for it any more. Returns those that it is turned in.

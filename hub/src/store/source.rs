@@ -1,6 +1,6 @@
 //! Sources: their state between probes, their revisions, the artifacts these name.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -141,20 +141,34 @@ impl Store {
 
     /// Looks a source up by its name, with its present revision.
     pub async fn named_source(&self, named: &Reference) -> Result<Option<(Uuid, Option<RevisionRow>)>> {
-        let row = sqlx::query!(
-            r#"SELECT o.uid, r.id AS "id?", r.revision AS "revision?", r.commit_id AS "commit_id?",
+        let mut found = self.named_sources(&BTreeSet::from([named.clone()])).await?;
+        Ok(found.remove(named))
+    }
+
+    /// As [`Self::named_source`], of several; those that are not there are left out.
+    pub async fn named_sources(
+        &self,
+        named: &BTreeSet<Reference>,
+    ) -> Result<BTreeMap<Reference, (Uuid, Option<RevisionRow>)>> {
+        let column = |of: fn(&Reference) -> &str| -> Vec<&str> { named.iter().map(of).collect() };
+        let scopes: Vec<Uuid> = named.iter().map(|one| one.scope).collect();
+        let rows = sqlx::query!(
+            r#"SELECT o.scope, o.kind, o.namespace, o.name, o.uid, r.id AS "id?", r.revision AS "revision?", r.commit_id AS "commit_id?",
                       r.subject AS "subject?", r.artifact_digest AS "artifact_digest?",
                       r.config_digest AS "config_digest?"
-               FROM resource o LEFT JOIN source_state s ON s.uid = o.uid LEFT JOIN revision r ON r.id = s.revision_id
-               WHERE o.scope = $1 AND o.kind = $2 AND o.namespace = $3 AND o.name = $4"#,
-            named.scope,
-            named.kind,
-            named.namespace,
-            named.name
+               FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) AS v(scope, kind, namespace, name)
+               CROSS JOIN LATERAL (
+                 SELECT * FROM resource
+                 WHERE kind = v.kind AND namespace = v.namespace AND name = v.name AND scope = v.scope OFFSET 0) AS o
+               LEFT JOIN source_state s ON s.uid = o.uid LEFT JOIN revision r ON r.id = s.revision_id"#,
+            &scopes,
+            &column(|one| &one.kind) as &[&str],
+            &column(|one| &one.namespace) as &[&str],
+            &column(|one| &one.name) as &[&str]
         )
-        .fetch_optional(self.pool())
+        .fetch_all(self.pool())
         .await?;
-        Ok(row.map(|row| {
+        let found = rows.into_iter().map(|row| {
             let revision = row.id.map(|id| RevisionRow {
                 id,
                 revision: row.revision.unwrap_or_default(),
@@ -163,8 +177,15 @@ impl Store {
                 artifact_digest: row.artifact_digest.unwrap_or_default(),
                 config_digest: row.config_digest.unwrap_or_default(),
             });
-            (row.uid, revision)
-        }))
+            let named = Reference {
+                kind: row.kind,
+                scope: row.scope,
+                namespace: row.namespace,
+                name: row.name,
+            };
+            (named, (row.uid, revision))
+        });
+        Ok(found.collect())
     }
 
     /// Reads the present revision of a source.

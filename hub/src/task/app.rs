@@ -1,6 +1,8 @@
 //! Reconciles one app: renders what is due, gathers, decides in `core`, commits. What is rendered is shared by all
 //! clusters; a decision that changes nothing writes nothing.
 
+use std::sync::Arc;
+
 use flotilla_api::kinds::kustomization::KustomizationSpec;
 use flotilla_core::{
     app::{admission, decide},
@@ -19,16 +21,15 @@ use super::{
     gather::{self, Layers, Owned, Ownership},
     is_passing,
     lease::kept,
+    planner::{Plan, Planner},
     queue::Outcome,
     removal,
     render::{self, RenderStatus},
-    rollouts,
 };
 use crate::{
     store::{
         StoreError,
-        content::Blob,
-        plan::{AppPlan, Commit, OUTDATED, Unchanged},
+        plan::{AppPlan, OUTDATED, Unchanged},
         resource::ResourceRow,
         work::{HELD, Lease},
     },
@@ -40,28 +41,33 @@ use crate::{
 const STRICT: usize = 3;
 
 /// Reconciles one app. What goes wrong is shown on the app, unless trying again is all that it needs.
-pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> {
+pub async fn reconcile(context: &Context, planner: &Planner, uid: Uuid) -> anyhow::Result<Outcome> {
     for _ in 0..STRICT {
-        let made = reconcile_once(context, uid, true).await;
+        let made = reconcile_once(context, planner, uid, true).await;
         let conflict = made.as_ref().err().and_then(|error| error.downcast_ref());
         if !matches!(conflict, Some(StoreError::Conflict(OUTDATED))) {
             return made;
         }
     }
-    reconcile_once(context, uid, false).await
+    reconcile_once(context, planner, uid, false).await
 }
 
 /// Plans an app once; `strict`: it is not committed where anything has changed since it was begun.
-async fn reconcile_once(context: &Context, uid: Uuid, strict: bool) -> anyhow::Result<Outcome> {
+async fn reconcile_once(
+    context: &Context,
+    planner: &Planner,
+    uid: Uuid,
+    strict: bool,
+) -> anyhow::Result<Outcome> {
     // The plan first: a plan made from an older spec than another replica's fails its compare-and-set, and what changes
     // from here on has the app planned again.
-    let recorded = match context.store.take_plan(uid, &context.replica).await? {
-        Lease::Held(recorded) => recorded,
+    let recorded = match planner.take_plan(uid).await? {
+        Lease::Held(recorded) => Arc::new(recorded),
         Lease::Others => return Ok(Outcome::After(HELD)),
         Lease::Settled => return Ok(Outcome::Done),
     };
-    let app = context.store.resource(uid).await?;
-    let Some(app) = app.filter(ResourceRow::is_app) else {
+    let app = planner.app(uid).await?;
+    let Some(app) = app.filter(|app| app.is_app()) else {
         if let Some(change) = recorded.due {
             context.store.planned(uid, change, "").await?;
         }
@@ -69,7 +75,7 @@ async fn reconcile_once(context: &Context, uid: Uuid, strict: bool) -> anyhow::R
     };
     let mark = strict.then_some(recorded.due);
     if let Some(policy) = &app.deletion {
-        return removal::plan(context, &app, &recorded, mark, policy).await;
+        return removal::plan(context, planner, &app, &recorded, mark, policy).await;
     }
     let held = async {
         // Without a mark there is nothing that another could take.
@@ -87,7 +93,7 @@ async fn reconcile_once(context: &Context, uid: Uuid, strict: bool) -> anyhow::R
         }
     };
     let made = tokio::select! {
-        made = reconcile_app(context, &app, &recorded, mark) => made,
+        made = reconcile_app(context, planner, &app, &recorded, mark) => made,
         () = held => return Ok(Outcome::After(HELD)),
     };
     match made {
@@ -99,9 +105,9 @@ async fn reconcile_once(context: &Context, uid: Uuid, strict: bool) -> anyhow::R
             // It stays marked: whoever comes after this hub tries again.
             let recorded = AppPlan {
                 due: None,
-                ..recorded
+                ..(*recorded).clone()
             };
-            match hold(context, &app, &recorded, vec![why]).await {
+            match hold(context, planner, &app, &Arc::new(recorded), vec![why]).await {
                 Ok(_) => Err(error),
                 Err(other) => Err(other),
             }
@@ -113,21 +119,22 @@ async fn reconcile_once(context: &Context, uid: Uuid, strict: bool) -> anyhow::R
 /// `mark`: the app's mark as it was read, where that must still be it.
 async fn reconcile_app(
     context: &Context,
-    app: &ResourceRow,
-    recorded: &AppPlan,
+    planner: &Planner,
+    app: &Arc<ResourceRow>,
+    recorded: &Arc<AppPlan>,
     mark: Option<Option<i64>>,
 ) -> anyhow::Result<Outcome> {
     let spec: KustomizationSpec = serde_json::from_value(app.spec.clone())
         .map_err(|e| StoreError::corrupt(format!("spec of {}", app.display()), e))?;
-    let placed = match gather::placements(context, app).await? {
+    let placed = match gather::placements(context, planner, app).await? {
         Ok(placed) => placed,
         // Where it belongs is not known: nothing is planned.
-        Err(problem) => return hold(context, app, recorded, vec![problem]).await,
+        Err(problem) => return hold(context, planner, app, recorded, vec![problem]).await,
     };
     // What is recorded of its source is of a backup: planned from that, it would go back in time, also where the app is new
     // to this hub and not to its clusters.
     if recorded.is_any_unconfirmed && context.store.awaits_source(app.uid).await? {
-        return hold(context, app, recorded, vec![Waiting::Restored]).await;
+        return hold(context, planner, app, recorded, vec![Waiting::Restored]).await;
     }
     let unsupported = app.not_supported.iter().map(|what| Waiting::NotSupported {
         object: None,
@@ -136,7 +143,7 @@ async fn reconcile_app(
     let mut problems: Vec<Waiting> = unsupported.collect();
     let rendered = if problems.is_empty() {
         let substitutes = spec.post_build.is_some() || placed.overrides_variables;
-        render::reconcile(context, app, &spec, substitutes).await?
+        render::reconcile(context, planner, app, &spec, substitutes).await?
     } else {
         RenderStatus::held(Vec::new())
     };
@@ -146,9 +153,9 @@ async fn reconcile_app(
             // It stays marked: it is not planned yet.
             let recorded = AppPlan {
                 due: None,
-                ..recorded.clone()
+                ..(**recorded).clone()
             };
-            hold(context, app, &recorded, vec![why]).await?;
+            hold(context, planner, app, &Arc::new(recorded), vec![why]).await?;
             context.store.give_back_plan(app.uid, &context.replica).await?;
         }
         return Ok(rendered.outcome);
@@ -172,8 +179,9 @@ async fn reconcile_app(
                 layers: &layers,
                 chosen: &placed.chosen,
                 units: &recorded.units,
+                manifest: rendered.manifest.as_deref(),
             };
-            gather::ownership(context, &owned).await?
+            gather::ownership(context, planner, &owned).await?
         }
     };
     let began = OffsetDateTime::now_utc();
@@ -195,29 +203,27 @@ async fn reconcile_app(
     let mut claims = ownership.claims;
     removal::claim_nothing(context, &decision.planned, &mut claims).await?;
     let admitted = input.admission.admitted();
-    let commit = Commit {
-        app_uid: app.uid,
-        app: app.as_app(),
-        recorded,
-        generation: app.generation,
-        planned: &decision.planned,
-        claims: &claims,
-        configs: configs(&layers.configs, &decision.planned),
+    let (units, rollout) = (decision.planned.units.len(), decision.planned.is_rollout());
+    let plan = Plan {
+        app: app.clone(),
+        recorded: recorded.clone(),
+        planned: decision.planned,
+        claims,
+        // Values are stored with the units that name them.
+        configs: if rollout { layers.configs } else { Vec::new() },
         revision_id: admitted.map(|admitted| admitted.revision),
         content: admitted.map(|admitted| admitted.content),
-        waiting: &decision.waiting,
+        waiting: decision.waiting,
         // One that is held keeps what the backup says, which is not what its units have.
         confirms: recorded.is_unconfirmed && admitted.is_some(),
-        handled: &app.requested_at,
-        unchanged: Some(Unchanged {
+        unchanged: Unchanged {
             mark,
             content: admitted.map(|admitted| admitted.content),
-        }),
+        },
     };
-    self::commit(context, app, &commit).await?;
-    if !decision.planned.units.is_empty() {
+    commit(context, planner, plan).await?;
+    if units > 0 {
         let name = app.display();
-        let (units, rollout) = (decision.planned.units.len(), decision.planned.is_rollout());
         tracing::info!(app = %name, units, rollout, "planned");
         trace::past(&Past {
             name: "plan",
@@ -231,23 +237,13 @@ async fn reconcile_app(
     Ok(rendered.outcome)
 }
 
-/// Values are stored with the units that name them.
-fn configs<'a>(configs: &'a [Blob], planned: &Planned) -> &'a [Blob] {
-    if planned.is_rollout() { configs } else { &[] }
-}
-
 /// Commits what changes anything; what changes nothing has been decided all the same.
-pub(super) async fn commit(context: &Context, app: &ResourceRow, commit: &Commit<'_>) -> anyhow::Result<()> {
-    let store = &context.store;
-    if commit.changes_anything() {
-        let turned = store.commit_plan(commit, &context.seal).await?;
-        match store.end_rollouts(&turned).await {
-            Ok(ended) => rollouts::ended(ended),
-            // What is planned is planned: they are ended at the next look.
-            Err(error) => tracing::warn!("rollouts are not ended yet: {error}"),
-        }
-    } else if let Some(change) = commit.recorded.due {
-        store.planned(app.uid, change, commit.handled).await?;
+pub(super) async fn commit(context: &Context, planner: &Planner, plan: Plan) -> anyhow::Result<()> {
+    let (store, app) = (&context.store, plan.app.clone());
+    if plan.commit().changes_anything() {
+        planner.commit(plan).await?;
+    } else if let Some(change) = plan.recorded.due {
+        store.planned(app.uid, change, &app.requested_at).await?;
     } else if app.handled_at != app.requested_at {
         store.handled(app.uid, &app.requested_at).await?;
     }
@@ -257,28 +253,26 @@ pub(super) async fn commit(context: &Context, app: &ResourceRow, commit: &Commit
 /// Records why nothing of this version is published; units keep what they have.
 pub(super) async fn hold(
     context: &Context,
-    app: &ResourceRow,
-    recorded: &AppPlan,
+    planner: &Planner,
+    app: &Arc<ResourceRow>,
+    recorded: &Arc<AppPlan>,
     waiting: Vec<Waiting>,
 ) -> anyhow::Result<Outcome> {
-    let held = Commit {
-        app_uid: app.uid,
-        app: app.as_app(),
-        recorded,
-        generation: app.generation,
-        planned: &Planned::default(),
-        claims: &Claims::default(),
-        configs: &[],
+    let held = Plan {
+        app: app.clone(),
+        recorded: recorded.clone(),
+        planned: Planned::default(),
+        claims: Claims::default(),
+        configs: Vec::new(),
         revision_id: None,
         content: None,
-        waiting: &waiting,
+        waiting,
         confirms: false,
-        handled: &app.requested_at,
-        unchanged: Some(Unchanged {
+        unchanged: Unchanged {
             mark: None,
             content: None,
-        }),
+        },
     };
-    commit(context, app, &held).await?;
+    commit(context, planner, held).await?;
     Ok(Outcome::Done)
 }

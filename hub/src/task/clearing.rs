@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -208,7 +209,7 @@ async fn place(
         let Some(app) = context.store.resource(row.app).await? else {
             continue;
         };
-        match gather::placements(context, &app).await? {
+        match gather::placements_now(context, &Arc::new(app)).await? {
             Ok(placed) => {
                 let chosen = placed.chosen.iter().map(|chosen| chosen.id);
                 for cluster in chosen.chain(placed.unreadable.keys().copied()) {

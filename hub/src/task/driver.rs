@@ -10,8 +10,8 @@ use tracing::warn;
 use uuid::Uuid;
 
 use super::{
-    Context, app, clearing, departure, is_passing, judge, lanes::SHARE, poll, publish, queue::Queue,
-    receivers::Registered, retention, rollouts, wakeup::Wakeups, watchers::Watchers,
+    Context, app, clearing, departure, is_passing, judge, lanes::SHARE, planner::Planner, poll, publish,
+    queue::Queue, receivers::Registered, retention, rollouts, wakeup::Wakeups, watchers::Watchers,
 };
 use crate::{
     grpc::streams::Streams,
@@ -43,6 +43,9 @@ const RETRY: Duration = Duration::from_secs(1);
 const GRACE: Duration = Duration::from_secs(5);
 /// Transactions that publish at once.
 const PUBLISHERS: usize = 2;
+/// Apps that are planned at the same time for each worker: they wait for the store most of the time, which they ask
+/// together.
+const APPS: usize = 8;
 /// Apps whose removals are decided about together.
 const LEAVING: usize = 500;
 
@@ -79,6 +82,7 @@ impl Driver {
             store: context.store.for_planning(),
             ..context.clone()
         };
+        let planner = Planner::start(&app_context);
         let cluster_context = Context {
             store: context.store.for_writing(),
             ..context.clone()
@@ -88,9 +92,9 @@ impl Driver {
             let context = source_context.clone();
             async move { poll::reconcile(&context, key).await }
         });
-        let apps = Queue::start("app", workers, DEADLINE, move |key| {
-            let context = app_context.clone();
-            async move { app::reconcile(&context, key).await }
+        let apps = Queue::start("app", workers * APPS, DEADLINE, move |key| {
+            let (context, planner) = (app_context.clone(), planner.clone());
+            async move { app::reconcile(&context, &planner, key).await }
         });
         let clusters = Queue::together("cluster", PUBLISHERS, DEADLINE, CLUSTERS, move |keys| {
             let context = cluster_context.clone();

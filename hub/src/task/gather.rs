@@ -1,6 +1,9 @@
 //! Gathers what the planner of an app's units needs: placements, clusters, variables, ownership of objects.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use flotilla_api::kinds::{
     cluster::ClusterGroupSpec,
@@ -21,11 +24,12 @@ use flotilla_core::{
     rollout::{plan::Current, waiting::Waiting},
     unit::{Settings, Substitution, VariableLayer, Withheld},
 };
+use serde::Deserialize as _;
 use serde_json::Value;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::Context;
+use super::{Context, planner::Planner};
 use crate::store::{
     Store, StoreError,
     content::{Blob, Manifest},
@@ -60,40 +64,76 @@ pub struct Placed {
 
 /// Reads the placements that name `app`, and chooses. A placement that names it and cannot be read, or uses what this
 /// release does not do, leaves open where the app belongs.
-pub async fn placements(context: &Context, app: &ResourceRow) -> anyhow::Result<Result<Placed, Waiting>> {
-    let rows = context.store.placements_of(app).await?;
-    if rows.is_empty() {
-        return Ok(Ok(Placed::default()));
-    }
-    let placements = match resolved(&context.store, &rows)
-        .await?
-        .into_iter()
-        .collect::<Result<Vec<_>, _>>()
-    {
+pub async fn placements(
+    context: &Context,
+    planner: &Planner,
+    app: &Arc<ResourceRow>,
+) -> anyhow::Result<Result<Placed, Waiting>> {
+    let rows = planner.placements_of(app).await?;
+    let placements = match read(context, &rows).await? {
         Ok(placements) => placements,
         Err(problem) => return Ok(Err(problem)),
     };
-    let search = Search::of(&placements);
-    let (candidates, unreadable) = candidates(context.store.clusters_for(app.uid, &search).await?);
-    Ok(Ok(Placed {
-        named: true,
-        overrides_variables: placements
-            .iter()
-            .any(|one| one.overrides.iter().any(|o| !o.variables.is_empty())),
-        chosen: choose(&placements, &candidates),
-        draining: candidates
-            .iter()
-            .filter(|one| one.departure == Some(Departure::Drain))
-            .map(|one| one.id)
-            .collect(),
-        unreadable,
-    }))
+    if placements.is_empty() {
+        return Ok(Ok(Placed::default()));
+    }
+    let found = planner.clusters_for(app.uid, Search::of(&placements)).await?;
+    Ok(Ok(Placed::of(&placements, &found)))
+}
+
+/// As [`placements`], for who plans nothing.
+pub async fn placements_now(
+    context: &Context,
+    app: &Arc<ResourceRow>,
+) -> anyhow::Result<Result<Placed, Waiting>> {
+    let rows = context.store.placements_of(std::slice::from_ref(app)).await?;
+    let placements = match read(context, &rows.concat()).await? {
+        Ok(placements) => placements,
+        Err(problem) => return Ok(Err(problem)),
+    };
+    if placements.is_empty() {
+        return Ok(Ok(Placed::default()));
+    }
+    let found = context
+        .store
+        .clusters_for(&[app.uid], &Search::of(&placements))
+        .await?;
+    Ok(Ok(Placed::of(&placements, &found)))
+}
+
+/// Placements with their groups, or why one of them cannot be read.
+async fn read(
+    context: &Context,
+    rows: &[Arc<ResourceRow>],
+) -> anyhow::Result<Result<Vec<Placement>, Waiting>> {
+    Ok(resolved(&context.store, rows).await?.into_iter().collect())
+}
+
+impl Placed {
+    /// What placements, at least one, choose of these clusters.
+    fn of(placements: &[Placement], found: &[CandidateRow]) -> Self {
+        let (candidates, unreadable) = candidates(found);
+        Self {
+            named: true,
+            overrides_variables: placements
+                .iter()
+                .any(|one| one.overrides.iter().any(|o| !o.variables.is_empty())),
+            chosen: choose(placements, &candidates),
+            draining: candidates
+                .iter()
+                .filter(|one| one.departure == Some(Departure::Drain))
+                .map(|one| one.id)
+                .collect(),
+            unreadable,
+        }
+    }
 }
 
 /// The apps whose placements choose one of these clusters, or might: one that cannot be read leaves it open.
 pub async fn apps_choosing(context: &Context, clusters: &[Uuid]) -> anyhow::Result<Vec<Uuid>> {
-    let (candidates, unreadable) = candidates(context.store.cluster_candidates(clusters).await?);
+    let (candidates, unreadable) = candidates(&context.store.cluster_candidates(clusters).await?);
     let rows = context.store.resources_of_kind("Placement").await?;
+    let rows: Vec<Arc<ResourceRow>> = rows.into_iter().map(Arc::new).collect();
     let resolved = resolved(&context.store, &rows).await?;
     let choosing: BTreeSet<Uuid> = rows
         .iter()
@@ -130,12 +170,12 @@ pub struct Judged {
 
 /// Asks the placements that name `app` why they choose these clusters, or do not.
 pub async fn judge(store: &Store, app: &ResourceRow, clusters: &[Uuid]) -> Result<Judged, StoreError> {
-    let rows = store.placements_of(app).await?;
+    let rows = store.placements_of(&[Arc::new(app.clone())]).await?.concat();
     let (read, open): (Vec<_>, Vec<_>) = resolved(store, &rows).await?.into_iter().partition(Result::is_ok);
     let read: Vec<Placement> = read.into_iter().flatten().collect();
     let (candidates, unreadable) = match read.is_empty() || clusters.is_empty() {
         true => Default::default(),
-        false => candidates(store.cluster_candidates(clusters).await?),
+        false => candidates(&store.cluster_candidates(clusters).await?),
     };
     let judged = |cluster: &Candidate| {
         let said = read.iter();
@@ -158,7 +198,7 @@ fn unreadable(row: &ResourceRow, error: &dyn std::fmt::Display) -> Waiting {
 }
 
 /// Those of the rows that can be read, and why each other cannot: it is no reason to have none.
-fn candidates(rows: Vec<CandidateRow>) -> (Vec<Candidate>, BTreeMap<ClusterId, Waiting>) {
+fn candidates(rows: &[CandidateRow]) -> (Vec<Candidate>, BTreeMap<ClusterId, Waiting>) {
     let mut candidates = Vec::new();
     let mut unreadable = BTreeMap::new();
     for row in rows {
@@ -166,8 +206,8 @@ fn candidates(rows: Vec<CandidateRow>) -> (Vec<Candidate>, BTreeMap<ClusterId, W
         let departure = row.departure.as_deref().map(Departure::parse);
         let read = match departure {
             None => (
-                serde_json::from_value(row.labels),
-                serde_json::from_value(row.variables),
+                BTreeMap::deserialize(&row.labels),
+                BTreeMap::deserialize(&row.variables),
             ),
             // Nothing is chosen by them.
             Some(_) => (Ok(BTreeMap::new()), Ok(BTreeMap::new())),
@@ -175,7 +215,7 @@ fn candidates(rows: Vec<CandidateRow>) -> (Vec<Candidate>, BTreeMap<ClusterId, W
         match read {
             (Ok(labels), Ok(variables)) => candidates.push(Candidate {
                 id,
-                name: row.name,
+                name: row.name.clone(),
                 labels,
                 variables,
                 departure,
@@ -195,9 +235,9 @@ fn candidates(rows: Vec<CandidateRow>) -> (Vec<Candidate>, BTreeMap<ClusterId, W
 /// Placements with their groups, each alone.
 async fn resolved(
     store: &Store,
-    rows: &[ResourceRow],
+    rows: &[Arc<ResourceRow>],
 ) -> Result<Vec<Result<Placement, Waiting>>, StoreError> {
-    let specs: Vec<Result<PlacementSpec, Waiting>> = rows.iter().map(placement_spec).collect();
+    let specs: Vec<Result<PlacementSpec, Waiting>> = rows.iter().map(|row| placement_spec(row)).collect();
     let names: BTreeSet<&str> = specs
         .iter()
         .flatten()
@@ -441,27 +481,40 @@ pub struct Owned<'a> {
     pub chosen: &'a [Chosen],
     /// The units there are.
     pub units: &'a [Current],
+    /// The content's manifest, where it was rendered just now.
+    pub manifest: Option<&'a [u8]>,
 }
 
 /// Finds the keys of the content's objects in each cluster, and who else claims them. Where every unit has a content of
 /// the same keys already, and owns all of them, nothing is to be found.
-pub async fn ownership(context: &Context, owned: &Owned<'_>) -> anyhow::Result<Ownership> {
+pub async fn ownership(context: &Context, planner: &Planner, owned: &Owned<'_>) -> anyhow::Result<Ownership> {
     if owned.chosen.is_empty() {
         return Ok(Ownership::default());
     }
     let settled = claim::settled(owned.chosen, owned.units);
-    let stored = match (context.store.manifest(owned.content, settled).await?, settled) {
-        (Some(Manifest::Read(stored)), _) => stored,
-        (Some(Manifest::Known), Some(keys)) => {
-            return Ok(Ownership {
-                claims: Claims::settled(owned.chosen, keys),
-                withheld: BTreeMap::new(),
-            });
-        }
-        _ => return Ok(Ownership::default()),
+    let read = |bytes: &[u8]| {
+        Content::from_bytes(bytes).map_err(|e| StoreError::corrupt(format!("content {}", owned.content), e))
     };
-    let content = Content::from_bytes(&stored.into_plain()?)
-        .map_err(|e| StoreError::corrupt(format!("content {}", owned.content), e))?;
+    let content = match owned.manifest {
+        Some(rendered) => Some(read(rendered)?),
+        None => match context.store.manifest(owned.content, settled).await? {
+            Some(Manifest::Read(stored)) => Some(read(&stored.into_plain()?)?),
+            Some(Manifest::Known) => None,
+            None => return Ok(Ownership::default()),
+        },
+    };
+    let is_settled = |content: &Content| content.keys_digest() == settled;
+    if let Some(keys) = settled
+        && content.as_ref().is_none_or(is_settled)
+    {
+        return Ok(Ownership {
+            claims: Claims::settled(owned.chosen, keys),
+            withheld: BTreeMap::new(),
+        });
+    }
+    let Some(content) = content else {
+        return Ok(Ownership::default());
+    };
     let layers = owned.layers.values.iter().zip(&owned.layers.layers);
     let layers: Vec<claim::Layer<'_>> = layers
         .map(|(values, layer)| claim::Layer {
@@ -476,10 +529,7 @@ pub async fn ownership(context: &Context, owned: &Owned<'_>) -> anyhow::Result<O
     };
     let claims = Claims::of(claim::keys_by_cluster(&content, &names));
     let clusters: Vec<ClusterId> = owned.chosen.iter().map(|chosen| chosen.id).collect();
-    let others = context
-        .store
-        .other_claims(owned.app, &clusters, &claims.new_keys())
-        .await?;
+    let others = planner.other_claims(owned.app, clusters, &claims).await?;
     Ok(Ownership {
         withheld: claim::withheld(&claims, &others),
         claims,

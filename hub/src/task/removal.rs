@@ -1,6 +1,8 @@
 //! Plans an app that is to be deleted: its units are removed, or let go of, as its deletion policy says. What it is rendered
 //! from is not looked at any more.
 
+use std::sync::Arc;
+
 use flotilla_core::{
     claim::{Claims, Keyset},
     id::ClusterId,
@@ -16,18 +18,20 @@ use flotilla_core::{
 use super::{
     Context,
     app::{commit, hold},
+    planner::{Plan, Planner},
     queue::Outcome,
 };
 use crate::store::{
     Topic,
-    plan::{AppPlan, Commit, Unchanged},
+    plan::{AppPlan, Unchanged},
     resource::ResourceRow,
 };
 
 pub(super) async fn plan(
     context: &Context,
-    app: &ResourceRow,
-    recorded: &AppPlan,
+    planner: &Planner,
+    app: &Arc<ResourceRow>,
+    recorded: &Arc<AppPlan>,
     mark: Option<Option<i64>>,
     policy: &str,
 ) -> anyhow::Result<Outcome> {
@@ -37,28 +41,25 @@ pub(super) async fn plan(
             object: None,
             what: format!("the deletion policy {policy}"),
         };
-        return hold(context, app, recorded, vec![what]).await;
+        return hold(context, planner, app, recorded, vec![what]).await;
     };
     let planned = plan_removal(&recorded.units, policy, app.is_suspended());
     let mut claims = Claims::default();
     claim_nothing(context, &planned, &mut claims).await?;
-    let plan = Commit {
-        app_uid: app.uid,
-        app: app.as_app(),
-        recorded,
-        generation: app.generation,
-        planned: &planned,
-        claims: &claims,
-        configs: &[],
+    let plan = Plan {
+        app: app.clone(),
+        recorded: recorded.clone(),
+        claims,
+        configs: Vec::new(),
         revision_id: None,
         content: Some(nothing().digest()).filter(|_| planned.is_rollout()),
-        waiting: &[],
+        planned,
+        waiting: Vec::new(),
         // A person has said so since: a restore goes on with no deletion of its backup.
         confirms: recorded.is_unconfirmed,
-        handled: &app.requested_at,
-        unchanged: Some(Unchanged { mark, content: None }),
+        unchanged: Unchanged { mark, content: None },
     };
-    commit(context, app, &plan).await?;
+    commit(context, planner, plan).await?;
     context.store.wake(Topic::Leaving, &[app.uid]).await?;
     Ok(Outcome::Done)
 }

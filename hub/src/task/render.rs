@@ -24,16 +24,21 @@ use tracing::Instrument as _;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::{Context, lease::kept, queue::Outcome};
+use super::{
+    Context,
+    lease::kept,
+    planner::{Planner, is_large},
+    queue::Outcome,
+};
 use crate::{
     artifact::{self, ArtifactDigest, ReadLimits, Tree},
-    renderer::{KustomizeInput, RenderFailure, Rendered, RenderedObject, Renderer},
+    renderer::{KustomizeInput, Place, RenderFailure, Rendered, RenderedObject, Renderer},
     store::{
         StoreError, Topic,
         content::Blob,
         event::NewEvent,
         reference::source_named,
-        rendering::{Input, Outcome as Ended, RenderingRow},
+        rendering::{Ended as RenderingEnded, Input, Outcome as Ended, RenderingRow},
         resource::ResourceRow,
         source::RevisionRow,
         work::HELD,
@@ -148,6 +153,8 @@ pub struct RenderStatus {
     pub waiting: Option<Waiting>,
     /// The source's current revision; '' while there is none.
     pub revision: String,
+    /// The manifest of what was rendered just now.
+    pub manifest: Option<Arc<[u8]>>,
     /// When to look again.
     pub outcome: Outcome,
 }
@@ -171,6 +178,7 @@ impl RenderStatus {
             admission: None,
             waiting: None,
             revision: String::new(),
+            manifest: None,
             outcome,
         }
     }
@@ -212,6 +220,7 @@ const KEPT_GROUPS: [&str; 7] = [
 /// revision's, or another source's, is not what the app says now.
 pub async fn reconcile(
     context: &Context,
+    planner: &Planner,
     app: &ResourceRow,
     spec: &KustomizationSpec,
     substitutes: bool,
@@ -224,39 +233,43 @@ pub async fn reconcile(
         Ok(renderer) => renderer,
         Err(problem) => return Ok(RenderStatus::held(vec![problem])),
     };
-    let (source, revision) = match source_revision(context, app).await? {
+    let (source, revision) = match source_revision(planner, app).await? {
         Ok(found) => found,
         Err(problem) => return Ok(RenderStatus::held(vec![problem])),
     };
     let fields = fields(renderer, spec, substitutes);
     let input = Input::new(app.uid, fields, source, revision.id, &revision.artifact_digest);
+    let (rendering, row) = current(planner, &input).await?;
     let work = Work {
         context,
+        planner,
         renderer,
         app,
         spec,
         source,
         revision: &revision,
         substitutes,
-        rendering: current(context, &input).await?,
+        rendering,
     };
-    let mut status = work.admission().await?;
+    let mut status = work.admission(row).await?;
     status.revision = revision.revision;
     Ok(status)
 }
 
-/// What the input renders to at the source's present revision; recorded as the app's where that is new.
-async fn current(context: &Context, input: &Input) -> anyhow::Result<Digest> {
-    let known = context.store.input(input).await?;
-    if !known.as_ref().is_some_and(|row| row.is_named) {
-        context.store.take_input(input).await?;
-    }
-    Ok(known.map_or(input.rendering, |row| row.rendering))
+/// What the input renders to at the source's present revision, and how far that is; recorded as the app's where that is new.
+async fn current(planner: &Planner, input: &Input) -> anyhow::Result<(Digest, Option<RenderingRow>)> {
+    let known = planner.input(input).await?;
+    let taken = match known.as_ref().is_some_and(|row| row.is_named) {
+        true => None,
+        false => planner.take_input(input).await?,
+    };
+    Ok(known.map_or((input.rendering, taken), |known| (known.rendering, known.row)))
 }
 
 /// One rendering, and what it is of.
 struct Work<'a> {
     context: &'a Context,
+    planner: &'a Planner,
     renderer: &'a Renderer,
     app: &'a ResourceRow,
     spec: &'a KustomizationSpec,
@@ -267,9 +280,8 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    async fn admission(&self) -> anyhow::Result<RenderStatus> {
-        let store = &self.context.store;
-        let mut row = store.rendering(&self.rendering).await?;
+    /// `row`: the rendering as recorded.
+    async fn admission(&self, mut row: Option<RenderingRow>) -> anyhow::Result<RenderStatus> {
         // What ended the hub once is rendered with nothing beside it that could be blamed in its place.
         let _alone = match &row {
             Some(row) if row.state == "Pending" && row.lost > 0 => {
@@ -285,14 +297,11 @@ impl Work<'_> {
             let Some(_turn) = self.context.renderer.running.begin(self.rendering) else {
                 return Ok(RenderStatus::later(Outcome::After(ALONE)));
             };
-            if let Some(attempt) = store
-                .begin_rendering(&self.rendering, &self.context.replica, LEASE)
-                .await?
-            {
+            if let Some(attempt) = self.planner.begin_rendering(&self.rendering, LEASE).await? {
                 let step = crate::trace::render(&self.app.display(), &self.revision.revision);
                 return self.render(attempt).instrument(step).await;
             }
-            row = store.rendering(&self.rendering).await?;
+            row = self.context.store.rendering(&self.rendering).await?;
         }
         let row = row.ok_or(StoreError::Conflict("the app's rendering"))?;
         let admission = match row.state.as_str() {
@@ -328,22 +337,29 @@ impl Work<'_> {
         };
         let work = async {
             let began = Instant::now();
-            let ended = match self.ended(attempt).await? {
-                Attempted::Ended(ended) => told(ended),
-                given_back @ Attempted::GivenBack(_) => {
+            let (attempted, place) = self.ended(attempt).await?;
+            let ended = match attempted {
+                Attempted::Ended(ended) => Arc::new(told(ended)),
+                Attempted::GivenBack(waiting) => {
                     context
                         .store
                         .give_back_rendering(&self.rendering, &context.replica)
                         .await?;
-                    return Ok((given_back, 0));
+                    return Ok((Err(waiting), 0));
                 }
             };
             let duration_ms = i32::try_from(began.elapsed().as_millis()).unwrap_or(i32::MAX);
-            context
-                .store
-                .record_rendered(self.app.uid, &self.rendering, &ended, duration_ms, &context.seal)
-                .await?;
-            anyhow::Ok((Attempted::Ended(ended), duration_ms))
+            // What is large keeps its place until it is recorded: there is no more of it at once than there are places.
+            let place = place.filter(|_| is_large(&ended));
+            let recorded = RenderingEnded {
+                app: self.app.uid,
+                rendering: self.rendering,
+                outcome: ended.clone(),
+                duration_ms,
+            };
+            self.planner.record_rendered(recorded).await?;
+            drop(place);
+            anyhow::Ok((Ok(ended), duration_ms))
         };
         let held = async {
             let keep = || {
@@ -367,8 +383,8 @@ impl Work<'_> {
         begun.has_ended = true;
         let (attempted, duration_ms) = done;
         let ended = match attempted {
-            Attempted::Ended(ended) => ended,
-            Attempted::GivenBack(waiting) => {
+            Ok(ended) => ended,
+            Err(waiting) => {
                 let again = if waiting.is_some() { BUSY } else { ALONE };
                 return Ok(RenderStatus {
                     waiting,
@@ -377,7 +393,11 @@ impl Work<'_> {
             }
         };
         self.tell(&ended, attempt, duration_ms).await?;
-        let (admission, outcome) = match &ended {
+        let manifest = match &*ended {
+            Ended::Done { manifest, .. } => Some(manifest.clone()),
+            _ => None,
+        };
+        let (admission, outcome) = match &*ended {
             Ended::Done { content, .. } => (
                 Admission::Admitted(self.admitted(Some(&content[..]))?),
                 Outcome::Done,
@@ -398,11 +418,14 @@ impl Work<'_> {
                 Outcome::Done,
             ),
         };
-        Ok(RenderStatus::known(admission, outcome))
+        Ok(RenderStatus {
+            manifest,
+            ..RenderStatus::known(admission, outcome)
+        })
     }
 
-    /// Renders, and stores nothing.
-    async fn ended(&self, attempt: i32) -> anyhow::Result<Attempted> {
+    /// Renders, and stores nothing. What came out has its place still.
+    async fn ended(&self, attempt: i32) -> anyhow::Result<(Attempted, Option<Place>)> {
         let again = |reason: &str, message: String| Ended::Again {
             reason: reason.to_owned(),
             message,
@@ -412,28 +435,27 @@ impl Work<'_> {
         // Before the source is there: as many are unpacked as there are places.
         let place = match self.renderer.place().await {
             Ok(place) => place,
-            Err(failure) => return Ok(self.not_rendered(failure, again)),
+            Err(failure) => return Ok((self.not_rendered(failure, again), None)),
         };
         let tree = match self.tree().await? {
             Ok(tree) => tree,
             Err(artifact::StoreError::Refused { digest, source }) => {
-                return Ok(Attempted::Ended(Ended::Failed {
+                let failed = Ended::Failed {
                     reason: "ArtifactFailed".to_owned(),
                     message: format!("artifact {digest} cannot be used: {source}"),
-                }));
+                };
+                return Ok((Attempted::Ended(failed), None));
             }
             Err(
                 error @ (artifact::StoreError::Unavailable { .. } | artifact::StoreError::Foreign { .. }),
             ) => {
-                return Ok(Attempted::Ended(again("ArtifactFailed", error.to_string())));
+                return Ok((Attempted::Ended(again("ArtifactFailed", error.to_string())), None));
             }
             Err(error) => {
                 // Only its source can bring it back.
                 store.wake(Topic::Resource, &[self.source]).await?;
-                return Ok(Attempted::Ended(again(
-                    "ArtifactFailed",
-                    format!("{error}; the source is fetched again"),
-                )));
+                let again = again("ArtifactFailed", format!("{error}; the source is fetched again"));
+                return Ok((Attempted::Ended(again), None));
             }
         };
         let input = KustomizeInput {
@@ -448,13 +470,14 @@ impl Work<'_> {
             substitutes: self.substitutes,
             timeout: TIMEOUT,
         };
-        Ok(match self.renderer.at_place(place, input).await {
+        Ok(match self.renderer.at_place(place.clone(), input).await {
             Ok(rendered) => {
                 let key = self.context.digest_key;
                 // All objects are written and hashed once: not on a thread that has streams to serve.
-                Attempted::Ended(tokio::task::spawn_blocking(move || ended(&key, rendered)).await?)
+                let ended = tokio::task::spawn_blocking(move || ended(&key, rendered)).await?;
+                (Attempted::Ended(ended), Some(place))
             }
-            Err(failure) => self.not_rendered(failure, again),
+            Err(failure) => (self.not_rendered(failure, again), None),
         })
     }
 
@@ -539,12 +562,12 @@ fn waiting(reason: &str, message: &str) -> Waiting {
 
 /// The source that the app names now, and its current revision.
 async fn source_revision(
-    context: &Context,
+    planner: &Planner,
     app: &ResourceRow,
 ) -> anyhow::Result<Result<(Uuid, RevisionRow), Waiting>> {
     let named = source_named(app.scope, &app.namespace, &app.spec)
         .ok_or_else(|| StoreError::corrupt(format!("spec of {}", app.display()), "it names no source"))?;
-    let found = context.store.named_source(&named).await?;
+    let found = planner.named_source(named.clone()).await?;
     let Some((source, revision)) = found else {
         return Ok(Err(Waiting::SourceNotFound {
             kind: named.kind,

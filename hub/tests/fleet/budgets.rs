@@ -126,8 +126,12 @@ impl Fleet {
             _git: git,
         };
         let units = APPS * EACH + CLUSTERS;
+        this.statements.take();
         this.settled(&format!("SELECT count(*) = {units} FROM unit"))
             .await;
+        // Each by itself is twice as many: what they ask at the same time is asked together.
+        let first = this.statements.take().len();
+        assert!(first <= (APPS + 1) * 15, "{first} statements for all apps");
         this
     }
 

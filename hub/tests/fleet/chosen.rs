@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::{store::config, world::World};
 
 async fn found(world: &World, app: Uuid, search: &Search) -> Vec<String> {
-    let rows = world.store.clusters_for(app, search).await.expect("read");
+    let rows = world.store.clusters_for(&[app], search).await.expect("read");
     rows.into_iter().map(|row| row.name).collect()
 }
 

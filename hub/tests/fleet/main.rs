@@ -17,6 +17,7 @@ mod history;
 mod hub;
 mod hubs;
 mod leaving;
+mod many;
 mod monitoring;
 mod outdated;
 mod partitions;

@@ -6,7 +6,10 @@ use flotilla_core::digest::Digest;
 use flotilla_hub::store::rendering::{Changes, MAX_LOST, Outcome, RenderingRow};
 use uuid::Uuid;
 
-use crate::{store::config, world::World};
+use crate::{
+    store::config,
+    world::{World, ended},
+};
 
 const LEASE: Duration = Duration::from_secs(600);
 
@@ -129,13 +132,11 @@ async fn a_rendering_that_could_not_be_done_waits_and_wakes_nobody() {
         message: "disk full".into(),
         after: Duration::from_secs(300),
     };
-    let recorded = rendering.world.store.record_rendered(
-        rendering.app,
-        &rendering.digest,
-        &again,
-        1,
-        &rendering.world.seal,
-    );
+    let again = [ended(rendering.app, rendering.digest, again)];
+    let recorded = rendering
+        .world
+        .store
+        .record_rendered(&again, &rendering.world.seal);
     recorded.await.expect("recorded");
     assert_eq!(rendering.world.count("SELECT count(*) FROM outbox").await, outbox);
     assert_eq!(rendering.begin("one").await, None, "not before its time");
@@ -160,9 +161,8 @@ async fn an_app_that_had_no_mark_when_its_rendering_ended_has_one_and_another_ke
             reason: "BuildFailed".into(),
             message: "no such file".into(),
         };
-        let recorded = world
-            .store
-            .record_rendered(rendering.app, &rendering.digest, &failed, 1, &world.seal);
+        let failed = [ended(rendering.app, rendering.digest, failed)];
+        let recorded = world.store.record_rendered(&failed, &world.seal);
         recorded.await.expect("recorded");
         assert_eq!(world.count(&format!("SELECT count(*) {marks}")).await, 1);
         let changes = format!("SELECT change {marks}");

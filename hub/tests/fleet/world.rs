@@ -31,7 +31,7 @@ use flotilla_hub::{
         due::Stale,
         plan::{AppPlan, Commit, Unchanged},
         publish::Published,
-        rendering::{Changes, Input as RenderInput, Outcome},
+        rendering::{Changes, Ended, Input as RenderInput, Outcome},
         report::{Attained, StatusRow},
         resource::FLEET,
         retention::Removed,
@@ -104,6 +104,27 @@ pub(crate) struct Gathered {
     pub(crate) unchanged: Option<Unchanged>,
 }
 
+impl Gathered {
+    /// As the store takes it, made from this generation of the app's spec.
+    pub(crate) fn commit(&self, generation: i64) -> Commit<'_> {
+        Commit {
+            app_uid: self.app,
+            app: named(self.app),
+            recorded: &self.recorded,
+            generation,
+            planned: &self.planned,
+            claims: &self.claims,
+            configs: &self.configs,
+            revision_id: Some(self.admitted.revision),
+            content: Some(self.admitted.content),
+            waiting: &[],
+            confirms: self.recorded.is_unconfirmed,
+            handled: "",
+            unchanged: self.unchanged,
+        }
+    }
+}
+
 /// The name of an app, for its units: as good as any that differs from all others.
 pub(crate) fn named(app: Uuid) -> AppName<'static> {
     AppName {
@@ -112,6 +133,16 @@ pub(crate) fn named(app: Uuid) -> AppName<'static> {
         kind: "",
         namespace: "",
         name: "",
+    }
+}
+
+/// A rendering that has ended.
+pub(crate) fn ended(app: Uuid, rendering: Digest, outcome: Outcome) -> Ended {
+    Ended {
+        app,
+        rendering,
+        outcome: Arc::new(outcome),
+        duration_ms: 1,
     }
 }
 
@@ -322,7 +353,7 @@ impl World {
             paths,
         };
         self.planning
-            .record_rendered(app, &input.rendering, &outcome, 1, &self.seal)
+            .record_rendered(&[ended(app, input.rendering, outcome)], &self.seal)
             .await?;
         Ok(Rendered {
             admitted: Admitted {
@@ -441,22 +472,9 @@ impl World {
         gathered: &Gathered,
         generation: i64,
     ) -> Result<Vec<Turned>, StoreError> {
-        let commit = Commit {
-            app_uid: gathered.app,
-            app: named(gathered.app),
-            recorded: &gathered.recorded,
-            generation,
-            planned: &gathered.planned,
-            claims: &gathered.claims,
-            configs: &gathered.configs,
-            revision_id: Some(gathered.admitted.revision),
-            content: Some(gathered.admitted.content),
-            waiting: &[],
-            confirms: gathered.recorded.is_unconfirmed,
-            handled: "",
-            unchanged: gathered.unchanged,
-        };
-        self.planning.commit_plan(&commit, &self.seal).await
+        self.planning
+            .commit_plan(&gathered.commit(generation), &self.seal)
+            .await
     }
 
     /// Commits what was planned of an app's removal.

@@ -1,7 +1,10 @@
 //! Writes content by digest. What is there already is touched and not sent again, so that retention counts from the last use:
 //! what a content costs is what is new in it, beside its manifest.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
 
 use flotilla_core::content::Content;
 use uuid::Uuid;
@@ -32,29 +35,60 @@ pub(in crate::store) struct Prepared {
 
 impl Prepared {
     /// Of values of variable layers.
-    pub(in crate::store) fn config_values(blobs: &[Blob], seal: &Seal) -> Result<Self> {
+    pub(in crate::store) fn config_values<'b>(
+        blobs: impl IntoIterator<Item = &'b Blob>,
+        seal: &Seal,
+    ) -> Result<Self> {
         Self::of("config_value", in_order(blobs), seal)
     }
 
+    /// What is in any of these, in one order, each once.
+    fn all<'p>(prepared: impl Iterator<Item = &'p Self>) -> Self {
+        let batches = prepared.flat_map(|one| &one.batches);
+        let rows = batches.flat_map(|rows| {
+            let places = 0..rows.digests.len();
+            places.map(move |place| (rows, place))
+        });
+        let mut rows: Vec<(&Rows, usize)> = rows.collect();
+        rows.sort_by_key(|(rows, place)| &rows.digests[*place]);
+        rows.dedup_by_key(|(rows, place)| &rows.digests[*place]);
+        let mut all = Self::default();
+        let mut bound = 0;
+        for (rows, place) in rows {
+            let (digest, bytes) = (rows.digests[place].clone(), rows.bytes[place].clone());
+            all.push(
+                &mut bound,
+                (digest, bytes, rows.sizes[place], rows.secrets[place]),
+            );
+        }
+        all
+    }
+
     fn of<'b>(table: &str, blobs: impl IntoIterator<Item = &'b Blob>, seal: &Seal) -> Result<Self> {
-        let mut batches: Vec<Rows> = Vec::new();
+        let mut prepared = Self::default();
         let mut bound = 0;
         for blob in blobs {
             let bytes = at_rest(table, blob, seal)?;
-            let more = bytes.len() + ROW_BYTES;
-            if batches.is_empty() || bound + more > BATCH_BYTES {
-                batches.push(Rows::default());
-                bound = 0;
-            }
-            bound += more;
-            if let Some(rows) = batches.last_mut() {
-                rows.digests.push(blob.digest.to_vec());
-                rows.bytes.push(bytes);
-                rows.sizes.push(size(&blob.bytes)?);
-                rows.secrets.push(blob.secret);
-            }
+            let size = size(&blob.bytes)?;
+            prepared.push(&mut bound, (blob.digest.to_vec(), bytes, size, blob.secret));
         }
-        Ok(Self { batches })
+        Ok(prepared)
+    }
+
+    /// Adds a row where there is room for it. `bound`: bytes of the last batch.
+    fn push(&mut self, bound: &mut usize, (digest, bytes, size, secret): (Vec<u8>, Vec<u8>, i32, bool)) {
+        let more = bytes.len() + ROW_BYTES;
+        if self.batches.is_empty() || *bound + more > BATCH_BYTES {
+            self.batches.push(Rows::default());
+            *bound = 0;
+        }
+        *bound += more;
+        if let Some(rows) = self.batches.last_mut() {
+            rows.digests.push(digest);
+            rows.bytes.push(bytes);
+            rows.sizes.push(size);
+            rows.secrets.push(secret);
+        }
     }
 }
 
@@ -76,8 +110,8 @@ fn at_rest(table: &str, blob: &Blob, seal: &Seal) -> Result<Vec<u8>> {
 }
 
 /// Each blob once, since one statement may not touch a row twice.
-fn in_order(blobs: &[Blob]) -> Vec<&Blob> {
-    let mut ordered: Vec<&Blob> = blobs.iter().collect();
+fn in_order<'b>(blobs: impl IntoIterator<Item = &'b Blob>) -> Vec<&'b Blob> {
+    let mut ordered: Vec<&Blob> = blobs.into_iter().collect();
     ordered.sort_by_key(|blob| blob.digest);
     ordered.dedup_by_key(|blob| blob.digest);
     ordered
@@ -150,33 +184,51 @@ impl Known {
 }
 
 impl Store {
-    /// What is there of these objects: those of the content that was rolled out last are not asked for by name.
-    pub(in crate::store) async fn known(&self, app: Uuid, objects: &Arc<[Blob]>) -> Result<Known> {
-        let of = objects.clone();
-        let names = tokio::task::spawn_blocking(move || names(&of))
+    /// What is there of objects that apps are to have: those of the content that was rolled out last are not asked for by
+    /// name. The answers are in the order of the apps.
+    pub(in crate::store) async fn known(&self, asked: &[(Uuid, Arc<[Blob]>)]) -> Result<Vec<Known>> {
+        let of: Vec<Arc<[Blob]>> = asked.iter().map(|(_, objects)| objects.clone()).collect();
+        let names = tokio::task::spawn_blocking(move || -> Vec<Vec<[u8; 32]>> {
+            of.iter().map(|objects| names(objects)).collect()
+        });
+        let names = names
             .await
             .map_err(|e| StoreError::corrupt("content to be stored", e))?;
-        let parts = parts(&names);
-        let digests: Vec<&[u8]> = parts.iter().map(|part| &part.digest[..]).collect();
+        let parts: Vec<Vec<Part<'_>>> = names.iter().map(|names| parts(names)).collect();
+        let digests: Vec<&[u8]> = parts.iter().flatten().map(|part| &part.digest[..]).collect();
+        let apps: Vec<Uuid> = asked.iter().map(|(app, _)| *app).collect();
         let rows = sqlx::query!(
-            r#"SELECT c.content, c.part, CASE WHEN c.part <> ALL ($2) THEN ARRAY(
+            r#"SELECT v.app AS "app!", c.content, c.part, CASE WHEN c.part <> ALL ($2) THEN ARRAY(
                  SELECT o.object FROM part_object o WHERE o.part = c.part) END AS "objects?: Vec<Vec<u8>>"
-               FROM content_part c
-               WHERE c.content = (SELECT content FROM rollout WHERE app_uid = $1 AND content IS NOT NULL
-                                  ORDER BY id DESC LIMIT 1)"#,
-            app,
+               FROM unnest($1::uuid[]) AS v(app)
+               CROSS JOIN LATERAL (
+                 SELECT content FROM rollout WHERE app_uid = v.app AND content IS NOT NULL ORDER BY id DESC LIMIT 1) AS r
+               CROSS JOIN LATERAL (SELECT * FROM content_part WHERE content = r.content OFFSET 0) AS c"#,
+            &apps,
             &digests as &[&[u8]]
         )
         .fetch_all(self.pool())
         .await?;
-        let mut known = Known::default();
+        let mut known: HashMap<Uuid, Known> = HashMap::new();
         for row in rows {
+            let known = known.entry(row.app).or_default();
             match row.objects {
                 Some(objects) => known.objects.extend(objects),
                 None => drop(known.parts.insert(row.part)),
             }
             known.former = Some(row.content);
         }
+        let mut answers = Vec::with_capacity(asked.len());
+        for ((app, objects), parts) in asked.iter().zip(&parts) {
+            let mut known = known.remove(app).unwrap_or_default();
+            known.others = self.others(&known, objects, parts).await?;
+            answers.push(known);
+        }
+        Ok(answers)
+    }
+
+    /// Objects beside those of the former content that are there, where what is not of it is much.
+    async fn others(&self, known: &Known, objects: &[Blob], parts: &[Part<'_>]) -> Result<Vec<Vec<u8>>> {
         let fresh: HashSet<&[u8; 32]> = parts
             .iter()
             .flat_map(|part| part.objects.iter().filter(|object| !known.has(part, object)))
@@ -184,16 +236,24 @@ impl Store {
         let fresh = objects.iter().filter(|blob| fresh.contains(&blob.digest));
         let (asked, sizes): (Vec<&[u8]>, Vec<usize>) =
             fresh.map(|blob| (&blob.digest[..], blob.bytes.len())).unzip();
-        if sizes.iter().sum::<usize>() >= ASKED_BYTES {
-            known.others = sqlx::query_scalar!(
-                "SELECT digest FROM object WHERE digest = ANY ($1)",
-                &asked as &[&[u8]]
-            )
-            .fetch_all(self.pool())
-            .await?;
+        if sizes.iter().sum::<usize>() < ASKED_BYTES {
+            return Ok(Vec::new());
         }
-        Ok(known)
+        Ok(sqlx::query_scalar!(
+            "SELECT digest FROM object WHERE digest = ANY ($1)",
+            &asked as &[&[u8]]
+        )
+        .fetch_all(self.pool())
+        .await?)
     }
+}
+
+/// What came out of a rendering, and what is there of it.
+pub(in crate::store) struct Made {
+    pub(in crate::store) digest: [u8; 32],
+    pub(in crate::store) manifest: Arc<[u8]>,
+    pub(in crate::store) objects: Arc<[Blob]>,
+    pub(in crate::store) known: Known,
 }
 
 /// A content ready to be written, with its objects: compressed and sealed outside of any transaction, and beside the
@@ -218,16 +278,15 @@ pub(in crate::store) struct PreparedContent {
 }
 
 impl PreparedContent {
-    /// Of a manifest and what it holds.
-    pub(in crate::store) async fn of(
-        digest: [u8; 32],
-        manifest: &Arc<[u8]>,
-        objects: &Arc<[Blob]>,
-        known: Known,
-        seal: &Arc<Seal>,
-    ) -> Result<Self> {
-        let (manifest, objects, seal) = (manifest.clone(), objects.clone(), seal.clone());
-        tokio::task::spawn_blocking(move || Self::made(digest, &manifest, &objects, known, &seal))
+    /// Of manifests and what they hold.
+    pub(in crate::store) async fn of(made: Vec<Made>, seal: &Arc<Seal>) -> Result<Vec<Self>> {
+        let seal = seal.clone();
+        let prepared = tokio::task::spawn_blocking(move || -> Result<Vec<Self>> {
+            let made = made.into_iter();
+            made.map(|one| Self::made(one.digest, &one.manifest, &one.objects, one.known, &seal))
+                .collect()
+        });
+        prepared
             .await
             .map_err(|e| StoreError::corrupt("content to be stored", e))?
     }
@@ -274,46 +333,95 @@ impl PreparedContent {
     }
 }
 
-/// Stores a content manifest and what it holds, in the caller's transaction. `Conflict`: what was known to be there has gone.
-pub(in crate::store) async fn put_content(tx: &mut Connection, content: &PreparedContent) -> Result<()> {
-    if content.former.as_deref() == Some(&content.digest[..]) {
-        let touched = sqlx::query!(
-            "UPDATE content SET referenced_at = now() WHERE digest = $1",
-            &content.digest[..]
-        );
-        return match touched.execute(tx).await?.rows_affected() {
-            1 => Ok(()),
-            _ => Err(StoreError::Conflict("the content that the app had")),
-        };
+/// Stores content manifests and what they hold, in the caller's transaction. `Conflict`: what was known to be there has gone.
+pub(in crate::store) async fn put_contents(tx: &mut Connection, contents: &[PreparedContent]) -> Result<()> {
+    // In one order for all writers, each once.
+    let mut contents: Vec<&PreparedContent> = contents.iter().collect();
+    contents.sort_by_key(|content| (content.digest, content.former != Some(content.digest.to_vec())));
+    contents.dedup_by_key(|content| content.digest);
+    let (same, other): (Vec<&PreparedContent>, Vec<&PreparedContent>) = contents
+        .into_iter()
+        .partition(|content| content.former.as_deref() == Some(&content.digest[..]));
+    if !other.is_empty() {
+        put_others(tx, &other).await?;
     }
-    touch(tx, &content.there).await?;
-    put_objects(tx, &content.objects).await?;
+    if same.is_empty() {
+        return Ok(());
+    }
+    let digests: Vec<&[u8]> = same.iter().map(|content| &content.digest[..]).collect();
+    let touched = sqlx::query!(
+        "WITH held AS (SELECT digest FROM content WHERE digest = ANY ($1) ORDER BY digest FOR NO KEY UPDATE)
+         UPDATE content c SET referenced_at = now() FROM held WHERE c.digest = held.digest",
+        &digests as &[&[u8]]
+    );
+    let touched = touched.execute(tx).await?.rows_affected();
+    match u64::try_from(same.len()) == Ok(touched) {
+        true => Ok(()),
+        false => Err(StoreError::Conflict("the content that the app had")),
+    }
+}
+
+/// Of contents that their apps did not have before.
+async fn put_others(tx: &mut Connection, contents: &[&PreparedContent]) -> Result<()> {
+    let there: BTreeSet<&Vec<u8>> = contents.iter().flat_map(|content| &content.there).collect();
+    touch(tx, &there.into_iter().cloned().collect::<Vec<_>>()).await?;
+    put_objects(
+        tx,
+        &Prepared::all(contents.iter().map(|content| &content.objects)),
+    )
+    .await?;
+    let digests: Vec<&[u8]> = contents.iter().map(|content| &content.digest[..]).collect();
+    let frames: Vec<&[u8]> = contents.iter().map(|content| &content.frame[..]).collect();
+    let sizes: Vec<i32> = contents.iter().map(|content| content.size).collect();
+    let counts: Vec<i32> = contents.iter().map(|content| content.count).collect();
+    let keys: Vec<Option<&[u8]>> = contents.iter().map(|content| content.keys.as_deref()).collect();
+    // Numbers of what stands in an array begin with 1.
+    let numbered = || (1_i32..).zip(contents);
+    let parts = numbered().flat_map(|(of, content)| content.parts.iter().map(move |part| (of, &part[..])));
+    let (of_part, parts): (Vec<i32>, Vec<&[u8]>) = parts.unzip();
+    let (mut of_fresh, mut fresh, mut held_by, mut held) = (vec![], vec![], vec![], vec![]);
+    for (of, content) in numbered() {
+        let before = i32::try_from(fresh.len()).map_err(|e| StoreError::corrupt("content parts", e))?;
+        of_fresh.extend(content.fresh.iter().map(|_| of));
+        fresh.extend(content.fresh.iter().map(|part| &part[..]));
+        held_by.extend(content.held_by.iter().map(|part| before + part));
+        held.extend(content.held.iter().map(|object| &object[..]));
+    }
     let put = sqlx::query!(
-        // Parts in one order for all writers.
+        // Contents and parts in one order for all writers. Of a part that is new in several contents its objects are written
+        // once.
         "WITH content AS (
-           INSERT INTO content (digest, bytes, decoded_size, objects, keys) VALUES ($1, $2, $3, $4, $5)
+           INSERT INTO content (digest, bytes, decoded_size, objects, keys)
+           SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::int[], $4::int[], $5::bytea[])
            ON CONFLICT (digest) DO UPDATE SET referenced_at = now()
-           RETURNING xmax = 0 AS is_new),
+           RETURNING digest, xmax = 0 AS is_new),
+         fresh AS MATERIALIZED (
+           SELECT v.part, min(v.number) AS number
+           FROM unnest($8::int[], $9::bytea[]) WITH ORDINALITY AS v(content, part, number)
+           JOIN content c ON c.digest = ($1::bytea[])[v.content] AND c.is_new GROUP BY 1),
          put AS (
-           INSERT INTO part (digest) SELECT fresh FROM content JOIN unnest($7::bytea[]) AS fresh ON content.is_new
-           ORDER BY 1
+           INSERT INTO part (digest) SELECT part FROM fresh ORDER BY 1
            ON CONFLICT (digest) DO UPDATE SET referenced_at = now()
            RETURNING digest, xmax = 0 AS is_new),
          held AS (
            INSERT INTO part_object (part, object)
-           SELECT put.digest, v.object FROM unnest($8::int[], $9::bytea[]) AS v(part, object)
-           JOIN put ON put.digest = ($7::bytea[])[v.part] AND put.is_new)
+           SELECT put.digest, v.object FROM put JOIN fresh ON fresh.part = put.digest
+           JOIN unnest($10::int[], $11::bytea[]) AS v(part, object) ON v.part = fresh.number
+           WHERE put.is_new)
          INSERT INTO content_part (content, part)
-         SELECT $1, part FROM content JOIN unnest($6::bytea[]) AS part ON content.is_new",
-        &content.digest[..],
-        content.frame,
-        content.size,
-        content.count,
-        content.keys,
-        &content.parts,
-        &content.fresh,
-        &content.held_by,
-        &content.held
+         SELECT c.digest, v.part FROM unnest($6::int[], $7::bytea[]) AS v(content, part)
+         JOIN content c ON c.digest = ($1::bytea[])[v.content] AND c.is_new",
+        &digests as &[&[u8]],
+        &frames as &[&[u8]],
+        &sizes,
+        &counts,
+        &keys as &[Option<&[u8]>],
+        &of_part,
+        &parts as &[&[u8]],
+        &of_fresh,
+        &fresh as &[&[u8]],
+        &held_by,
+        &held as &[&[u8]]
     )
     .execute(tx)
     .await;
@@ -373,14 +481,14 @@ mod tests {
         let digest = *content.digest().as_bytes();
         let manifest: Arc<[u8]> = content.to_bytes().into();
         let (objects, seal): (Arc<[Blob]>, _) = (vec![blob(1, 1 << 20)].into(), Arc::new(Seal::new([1; 32])));
-        let prepared = done_beside(PreparedContent::of(
+        let made = Made {
             digest,
-            &manifest,
-            &objects,
-            Known::default(),
-            &seal,
-        ))
-        .expect("prepared");
+            manifest,
+            objects,
+            known: Known::default(),
+        };
+        let prepared = done_beside(PreparedContent::of(vec![made], &seal)).expect("prepared");
+        let prepared = &prepared[0];
         assert_eq!((prepared.count, prepared.held.len()), (1, 1));
     }
 

@@ -1,0 +1,196 @@
+//! Questions that are asked of the store at the same time, asked as one: while a statement is under way, those that come
+//! wait for the next. One that comes alone is asked at once. Where what is asked is to write something, several are one
+//! transaction.
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Result, StoreError};
+
+/// Questions of one statement.
+const MOST: usize = 500;
+
+type Waiting<Q, A> = (Q, oneshot::Sender<Result<A>>);
+
+/// Asks one kind of question. Cheap to clone.
+pub struct Together<Q, A> {
+    asked_tx: mpsc::Sender<Waiting<Q, A>>,
+}
+
+impl<Q, A> Clone for Together<Q, A> {
+    fn clone(&self) -> Self {
+        Self {
+            asked_tx: self.asked_tx.clone(),
+        }
+    }
+}
+
+impl<Q: Clone + Send + 'static, A: Send + 'static> Together<Q, A> {
+    /// Starts the task that asks: `ask` gives an answer to each of the questions, in their order. Where it fails because of
+    /// one of them, each is asked by itself.
+    pub fn start<Asked>(ask: impl Fn(Vec<Q>) -> Asked + Send + 'static) -> Self
+    where
+        Asked: Future<Output = Result<Vec<A>>> + Send + 'static,
+    {
+        let (asked_tx, mut asked_rx) = mpsc::channel::<Waiting<Q, A>>(MOST);
+        tokio::spawn(async move {
+            let mut together = Vec::new();
+            while asked_rx.recv_many(&mut together, MOST).await > 0 {
+                // Whoever has gone away needs no answer.
+                together.retain(|(_, answered)| !answered.is_closed());
+                let (questions, waiting): (Vec<Q>, Vec<_>) = together.drain(..).unzip();
+                if questions.is_empty() {
+                    continue;
+                }
+                match answers(ask(questions.clone())).await {
+                    Ok(answers) => {
+                        for (answered, answer) in waiting.into_iter().zip(answers) {
+                            let _ = answered.send(Ok(answer));
+                        }
+                    }
+                    Err(error) if questions.len() == 1 || is_of_all(&error) => {
+                        let mut error = Some(error);
+                        for answered in waiting {
+                            let again = error.as_ref().map(of_another);
+                            let _ =
+                                answered.send(Err(std::mem::replace(&mut error, again).unwrap_or_else(gone)));
+                        }
+                    }
+                    Err(_) => {
+                        for (question, answered) in questions.into_iter().zip(waiting) {
+                            let answer = answers(ask(vec![question])).await;
+                            let _ = answered.send(answer.and_then(|mut all| all.pop().ok_or_else(gone)));
+                        }
+                    }
+                }
+            }
+        });
+        Self { asked_tx }
+    }
+
+    /// Asks with those that ask now.
+    pub async fn ask(&self, question: Q) -> Result<A> {
+        let (answer_tx, answer_rx) = oneshot::channel();
+        let asked = self.asked_tx.send((question, answer_tx)).await;
+        asked.map_err(|_| gone())?;
+        answer_rx.await.map_err(|_| gone())?
+    }
+}
+
+/// In a task of its own: one that panics has no answer, and those after it are asked.
+async fn answers<A: Send + 'static>(
+    asked: impl Future<Output = Result<Vec<A>>> + Send + 'static,
+) -> Result<Vec<A>> {
+    match tokio::spawn(asked).await {
+        Ok(answers) => answers,
+        Err(_) => Err(gone()),
+    }
+}
+
+/// Whether an error would be the same for each question by itself.
+fn is_of_all(error: &StoreError) -> bool {
+    match error {
+        StoreError::Unavailable(error) => !matches!(error, sqlx::Error::WorkerCrashed),
+        error => matches!(error, StoreError::Superseded),
+    }
+}
+
+/// The same error for another question.
+fn of_another(error: &StoreError) -> StoreError {
+    match error {
+        StoreError::Superseded => StoreError::Superseded,
+        StoreError::Unavailable(sqlx::Error::PoolTimedOut) => {
+            StoreError::Unavailable(sqlx::Error::PoolTimedOut)
+        }
+        other => StoreError::Unavailable(sqlx::Error::Protocol(other.to_string())),
+    }
+}
+
+fn gone() -> StoreError {
+    StoreError::Unavailable(sqlx::Error::WorkerCrashed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use futures::future::join_all;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_asked_while_a_statement_is_under_way_is_the_next_statement_together() {
+        let asked: Arc<Mutex<Vec<usize>>> = Arc::default();
+        let go = Arc::new(Semaphore::new(0));
+        let (seen, may_go) = (asked.clone(), go.clone());
+        let together = Together::start(move |questions: Vec<u32>| {
+            seen.lock().expect("whole").push(questions.len());
+            let may_go = may_go.clone();
+            async move {
+                may_go.acquire().await.expect("open").forget();
+                Ok(questions.iter().map(|question| question * 2).collect())
+            }
+        });
+        let first = tokio::spawn({
+            let together = together.clone();
+            async move { together.ask(1).await }
+        });
+        while asked.lock().expect("whole").is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let others = together.clone();
+        let many = tokio::spawn(async move { join_all((2..10).map(|question| others.ask(question))).await });
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+        go.add_permits(2);
+        assert_eq!(first.await.expect("ended").expect("answered"), 2);
+        let answers = many.await.expect("ended").into_iter();
+        let answers: Vec<u32> = answers.map(|answer| answer.expect("answered")).collect();
+        assert_eq!(answers, [4, 6, 8, 10, 12, 14, 16, 18]);
+        assert_eq!(*asked.lock().expect("whole"), [1, 8]);
+    }
+
+    /// A conflict of one question among many, an outage, and a fault of the driver.
+    async fn asked(questions: Vec<u32>) -> Result<Vec<u32>> {
+        assert!(!questions.contains(&14), "as a fault of the driver");
+        match (questions.contains(&12), questions.contains(&13)) {
+            (_, true) => Err(StoreError::Superseded),
+            (true, _) => Err(StoreError::Conflict("it")),
+            _ => Ok(questions),
+        }
+    }
+
+    async fn all(together: &Together<u32, u32>, questions: [u32; 3]) -> [Result<u32>; 3] {
+        let [one, two, three] = questions.map(|question| together.ask(question));
+        tokio::join!(one, two, three).into()
+    }
+
+    #[tokio::test]
+    async fn a_statement_that_fails_fails_for_those_who_asked_it_and_for_nobody_after() {
+        let together = Together::start(asked);
+        together.ask(13).await.expect_err("it failed");
+        together.ask(14).await.expect_err("it panicked");
+        assert_eq!(together.ask(1).await.expect("answered"), 1);
+        // What is of all is asked once.
+        let answers = all(&together, [1, 13, 2]).await;
+        assert!(
+            answers
+                .iter()
+                .all(|answer| matches!(answer, Err(StoreError::Superseded))),
+            "{answers:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn what_one_of_many_fails_by_is_that_ones_alone() {
+        let together = Together::start(asked);
+        let answers = all(&together, [1, 12, 2]).await;
+        assert!(
+            matches!(answers, [Ok(1), Err(StoreError::Conflict("it")), Ok(2)]),
+            "{answers:?}"
+        );
+        let answers = all(&together, [1, 14, 2]).await;
+        assert!(matches!(answers, [Ok(1), Err(_), Ok(2)]), "{answers:?}");
+    }
+}
