@@ -1,12 +1,14 @@
 //! Removing what no root reaches: a part at a time, beside whoever begins to use it again, each step by itself.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use flotilla_hub::store::{StoreError, content::Blob, retention::Removed};
+use flotilla_testkit::wait_until;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::{
+    statements::OWN,
     store::config,
     world::{Object, World},
 };
@@ -248,4 +250,93 @@ async fn a_step_of_retention_that_fails_is_named_and_the_others_are_done() {
     assert_eq!(failed, ["removing unused renderings failed"]);
     world.execute("DROP TRIGGER crash ON rendering").await;
     assert_eq!(world.remove_unused().await.renderings, 3);
+}
+
+#[tokio::test]
+async fn a_target_that_is_planned_again_just_when_it_is_removed_is_there() {
+    let world = World::new().await;
+    let (app, cluster) = (world.app("a").await, world.cluster("c").await);
+    let one = world.render(app, "r1", &[config("x", "a: 1")]).await;
+    world.roll_out(app, &[cluster], &one).await;
+    let other = world.render(app, "r2", &[config("x", "a: 2")]).await;
+    world.roll_out(app, &[cluster], &other).await;
+    let back = world.gather(app, &[cluster], &one).await;
+    // Nothing names the first any more, and its removal waits for what the test holds.
+    world
+        .execute(
+            "DELETE FROM history; UPDATE target SET referenced_at = now() - interval '2 days';
+             CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+               PERFORM pg_advisory_xact_lock(4711); RETURN OLD; END $$;
+             CREATE TRIGGER wait BEFORE DELETE ON target FOR EACH ROW EXECUTE FUNCTION wait()",
+        )
+        .await;
+    let mut held = world.pool.begin().await.expect("begun");
+    sqlx::query("SELECT pg_advisory_xact_lock(4711)")
+        .execute(&mut *held)
+        .await
+        .expect("held");
+    let waiting = async |count: i64| {
+        let query = format!(
+            "{OWN} SELECT count(*) = {count} FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        );
+        wait_until("they wait", Duration::from_secs(30), async || {
+            let wait: bool = sqlx::query_scalar(sqlx::AssertSqlSafe(query.as_str()))
+                .fetch_one(&world.pool)
+                .await?;
+            Ok::<_, sqlx::Error>(wait.then_some(()))
+        })
+        .await
+        .expect("they wait");
+    };
+    let removed = world.remove_unused();
+    let planned = async {
+        waiting(1).await;
+        let (committed, ()) = tokio::join!(world.commit(&back), async {
+            waiting(2).await;
+            held.rollback().await.expect("let go");
+        });
+        committed.expect("committed");
+    };
+    let (removed, ()) = tokio::join!(removed, planned);
+    assert_eq!(removed.targets, 1, "it was removed");
+    let named = "SELECT count(*) FROM unit u JOIN target t ON t.digest = u.target AND t.content IS NOT NULL";
+    assert_eq!(world.count(named).await, 1, "and written again");
+}
+
+#[tokio::test]
+async fn admissions_go_with_their_rollout() {
+    let world = World::new().await;
+    let (app, cluster) = (world.app("a").await, world.cluster("c").await);
+    let content = world.render(app, "r1", &[config("x", "a: 1")]).await;
+    world.roll_out(app, &[cluster], &content).await;
+    assert_eq!(world.count("SELECT count(*) FROM admission").await, 1);
+    world.execute("DELETE FROM rollout").await;
+    assert_eq!(world.count("SELECT count(*) FROM admission").await, 0);
+}
+
+/// What is written for each cluster of a commit asks for nothing that all of them name.
+#[tokio::test]
+async fn rows_of_a_commit_name_by_foreign_keys_their_own_cluster_app_and_unit_alone() {
+    let world = World::new().await;
+    let keys: Vec<String> = sqlx::query_scalar(
+        "SELECT conrelid::regclass || ' ' || confrelid::regclass FROM pg_constraint
+         WHERE contype = 'f' AND conrelid = ANY (ARRAY['unit', 'unpublished', 'admission', 'desired_entry', 'unit_accepted',
+           'unit_status', 'history']::regclass[])
+         ORDER BY 1",
+    )
+    .fetch_all(&world.pool)
+    .await
+    .expect("read");
+    let expected = [
+        "desired_entry cluster",
+        "desired_entry unit",
+        "unit cluster",
+        "unit resource",
+        // Which the source of an app may not lose.
+        "unit revision",
+        "unit_accepted cluster",
+        "unit_accepted unit",
+        "unit_status unit",
+    ];
+    assert_eq!(keys, expected);
 }
