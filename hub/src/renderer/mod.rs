@@ -16,7 +16,7 @@ use crate::artifact::Tree;
 
 pub use native::NativeRenderer;
 pub use output::RenderedObject;
-pub use places::Place;
+pub use places::{InLine, Place};
 pub use reference::ReferenceRenderer;
 
 /// What is rendered.
@@ -107,6 +107,14 @@ impl Renderer {
         match self {
             Self::Native(renderer) => renderer.version().to_owned(),
             Self::Reference(renderer) => renderer.version(),
+        }
+    }
+
+    /// Waits until there is a place soon; `None` when that takes long. Before an attempt is begun.
+    pub async fn stand_in_line(&self) -> Option<InLine> {
+        match self {
+            Self::Native(renderer) => renderer.stand_in_line().await,
+            Self::Reference(renderer) => renderer.stand_in_line().await,
         }
     }
 

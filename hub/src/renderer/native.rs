@@ -17,7 +17,7 @@ use tracing::Instrument as _;
 use super::{
     KustomizeInput, RenderFailure, Rendered,
     output::Taken,
-    places::{Place, Places},
+    places::{InLine, Place, Places},
     reference::ungenerated,
 };
 
@@ -63,6 +63,11 @@ impl NativeRenderer {
     /// Names the engine: the version of kustomize it follows, and its own.
     pub fn version(&self) -> &str {
         &self.version
+    }
+
+    /// Waits until there is a place soon.
+    pub(super) async fn stand_in_line(&self) -> Option<InLine> {
+        self.places.stand_in_line().await
     }
 
     /// Waits for a place; who has one may hold a source.

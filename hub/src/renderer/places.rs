@@ -21,6 +21,8 @@ const WAIT: Duration = Duration::from_secs(5);
 pub(super) struct Places {
     count: usize,
     free: Arc<Semaphore>,
+    /// For those that have a place or wait for one: twice as many as there are places.
+    line: Arc<Semaphore>,
     /// For threads that do not end, as many as there are places: each holds memory, so that there is a bound.
     spare: Arc<Semaphore>,
 }
@@ -29,14 +31,28 @@ pub(super) struct Places {
 #[derive(Debug, Clone)]
 pub struct Place(Arc<Mutex<OwnedSemaphorePermit>>);
 
+/// Whoever is to have a place soon, and until it needs none any more.
+#[derive(Debug)]
+pub struct InLine {
+    _permit: OwnedSemaphorePermit,
+}
+
 impl Places {
     pub(super) fn new(count: usize) -> Self {
         let count = count.max(1);
         Self {
             count,
             free: Arc::new(Semaphore::new(count)),
+            line: Arc::new(Semaphore::new(2 * count)),
             spare: Arc::new(Semaphore::new(count)),
         }
+    }
+
+    /// Waits until no more wait for a place than will get one soon. `None`: that takes long, and nothing was begun yet that a
+    /// hub with a free place could not begin.
+    pub(super) async fn stand_in_line(&self) -> Option<InLine> {
+        let permit = timeout(WAIT, Arc::clone(&self.line).acquire_owned()).await;
+        permit.ok()?.ok().map(|permit| InLine { _permit: permit })
     }
 
     /// Waits for a place, in turn; `Busy` when there is none for long.
@@ -92,6 +108,26 @@ mod tests {
         tokio::task::yield_now().await;
         tokio::time::advance(WAIT / 2).await;
         drop(first);
+        assert!(waiting.await.expect("it ends"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_many_that_wait_for_a_place_most_wait_before_they_have_begun() {
+        let places = Places::new(2);
+        let mut line = Vec::new();
+        for _ in 0..4 {
+            line.push(
+                places
+                    .stand_in_line()
+                    .await
+                    .expect("two with a place, and two behind them"),
+            );
+        }
+        assert!(places.stand_in_line().await.is_none(), "nobody has ended");
+        let waiting = tokio::spawn(async move { places.stand_in_line().await.is_some() });
+        tokio::task::yield_now().await;
+        tokio::time::advance(WAIT / 2).await;
+        line.pop();
         assert!(waiting.await.expect("it ends"));
     }
 

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     KustomizeInput, RenderFailure, Rendered, output,
-    places::{Place, Places},
+    places::{InLine, Place, Places},
     sandbox::{Job, Limits, RunError, Sandbox},
 };
 
@@ -134,6 +134,11 @@ impl ReferenceRenderer {
             max_output: MAX_OUTPUT,
             limits: self.limits,
         }
+    }
+
+    /// Waits until there is a place soon.
+    pub(super) async fn stand_in_line(&self) -> Option<InLine> {
+        self.places.stand_in_line().await
     }
 
     /// Waits for a place; who has one may hold a source.

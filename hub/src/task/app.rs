@@ -157,6 +157,8 @@ async fn reconcile_app(
             };
             hold(context, planner, app, &Arc::new(recorded), vec![why]).await?;
             context.store.give_back_plan(app.uid, &context.replica).await?;
+        } else if rendered.is_left {
+            context.store.give_back_plan(app.uid, &context.replica).await?;
         }
         return Ok(rendered.outcome);
     };

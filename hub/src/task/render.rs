@@ -155,6 +155,8 @@ pub struct RenderStatus {
     pub revision: String,
     /// The manifest of what was rendered just now.
     pub manifest: Option<Arc<[u8]>>,
+    /// It is left to whoever can render it sooner.
+    pub is_left: bool,
     /// When to look again.
     pub outcome: Outcome,
 }
@@ -179,6 +181,7 @@ impl RenderStatus {
             waiting: None,
             revision: String::new(),
             manifest: None,
+            is_left: false,
             outcome,
         }
     }
@@ -296,6 +299,13 @@ impl Work<'_> {
             // Who is at it wakes all that have the same.
             let Some(_turn) = self.context.renderer.running.begin(self.rendering) else {
                 return Ok(RenderStatus::later(Outcome::After(ALONE)));
+            };
+            // Of many that are to be rendered most would wait for a place longer than they may.
+            let Some(_in_line) = self.renderer.stand_in_line().await else {
+                return Ok(RenderStatus {
+                    is_left: true,
+                    ..RenderStatus::later(Outcome::After(BUSY))
+                });
             };
             if let Some(attempt) = self.planner.begin_rendering(&self.rendering, LEASE).await? {
                 let step = crate::trace::render(&self.app.display(), &self.revision.revision);
