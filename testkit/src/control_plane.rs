@@ -22,6 +22,7 @@ mod components;
 mod etcd;
 mod options;
 
+pub use etcd::Snapshot;
 pub use options::{Component, ControlPlaneOptions, Controllers};
 
 /// How long a server that is asked to stop may take.

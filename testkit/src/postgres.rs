@@ -108,6 +108,11 @@ impl TestPostgres {
         )
     }
 
+    /// What its clients connect to.
+    pub(crate) fn socket_file(&self) -> PathBuf {
+        self.socket.join(".s.PGSQL.5432")
+    }
+
     /// Ends it as a crash does: open transactions are lost, committed ones are recovered at the next start.
     pub fn crash(&self) {
         self.process.quit();
