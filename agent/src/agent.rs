@@ -39,6 +39,9 @@ pub const IDENTITY: &str = "flotilla-agent-identity";
 /// not answer.
 const LAST_WRITE: Duration = Duration::from_secs(1);
 
+/// How long an API server that did not answer is left before it is asked again which cluster this is.
+const HOME_AGAIN: Duration = Duration::from_secs(1);
+
 /// What an agent runs on.
 pub struct Parts {
     /// Durable storage.
@@ -123,7 +126,7 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), AgentError
         .measured_by(metrics.clone())
         .installed_in(&parts.namespace);
     let reconciler = Reconciler::new(Arc::new(context), nudge.clone());
-    let mut reconciling = tokio::spawn(reconciler.run(stop.clone()));
+    let mut reconciling = tokio::spawn(enforce(reconciler, ledger.clone(), cluster.clone(), stop.clone()));
     ready_tx.send_replace(true);
     tokio::spawn(watchdog::run(
         probe,
@@ -284,6 +287,40 @@ async fn who(cluster: &dyn Cluster, stop: &CancellationToken) -> Option<(String,
         tokio::select! {
             () = stop.cancelled() => return None,
             () = tokio::time::sleep(Duration::from_secs(5)) => {}
+        }
+    }
+}
+
+/// Enforces what the ledger says, unless it is that of another cluster.
+async fn enforce(
+    reconciler: Reconciler,
+    ledger: Arc<Ledger>,
+    cluster: Arc<dyn Cluster>,
+    stop: CancellationToken,
+) -> Result<(), LedgerError> {
+    let is_home = tokio::select! {
+        () = stop.cancelled() => return Ok(()),
+        is_home = is_home(&ledger, cluster.as_ref()) => is_home,
+    };
+    if is_home {
+        return reconciler.run(stop).await;
+    }
+    tracing::error!(
+        "this agent's state is a copy of another cluster's; nothing of it is enforced here. Delete the Secrets of \
+         this agent and let it join with a token of its own"
+    );
+    stop.cancelled().await;
+    Ok(())
+}
+
+/// Tells whether the ledger is that of this cluster. A server that does not say which it is takes no writes either; one
+/// that refuses to say has not said that it is another.
+async fn is_home(ledger: &Ledger, cluster: &dyn Cluster) -> bool {
+    loop {
+        match cluster.uid().await {
+            Ok(uid) => return ledger.is_of(&uid).await,
+            Err(ClusterError::Rejected { code: 403, .. }) => return true,
+            Err(_) => tokio::time::sleep(HOME_AGAIN).await,
         }
     }
 }
@@ -536,6 +573,26 @@ mod tests {
                 .map(|known| known.is(uid.as_str().unwrap_or_default())),
             Some(true)
         );
+    }
+
+    /// B.4 R9, of the ledger; with a real one also in the named tests.
+    #[tokio::test(start_paused = true)]
+    async fn r09_state_that_was_copied_to_another_cluster_is_not_enforced_there() {
+        let key_value: Arc<dyn KeyValue> = Arc::new(Memory::default());
+        let (cluster, key, stop, running) = writing(key_value.clone()).await;
+        until("it is written", || cluster.object(&key).is_some()).await;
+        stop.cancel();
+        ends_within_two_seconds(running).await;
+        for (elsewhere, is_enforced) in [(Arc::new(Fake::new()), false), (cluster, true)] {
+            elsewhere.delete(&key);
+            let stop = CancellationToken::new();
+            let running = tokio::spawn(run(parts(key_value.clone(), elsewhere.clone()), stop.clone()));
+            tokio::time::sleep(Duration::from_secs(600)).await;
+            assert_eq!(elsewhere.object(&key).is_some(), is_enforced);
+            assert_eq!(elsewhere.take_requests().contains_key("apply"), is_enforced);
+            stop.cancel();
+            ends_within_two_seconds(running).await;
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -23,6 +23,9 @@ pub(super) struct Head {
     /// Where the ledger is.
     #[serde(default, skip_serializing_if = "Standing::is_here")]
     pub standing: Standing,
+    /// UID of the cluster that it is of; none before that is known. In another cluster it is a copy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
     /// The segments, in the order of their records.
     pub segments: Vec<Segment>,
     /// Key of the digests that only this agent computes, hexadecimal.
@@ -79,6 +82,7 @@ impl Head {
             sequence: 0,
             series: 0,
             standing: Standing::Here,
+            cluster: None,
             segments: Vec::new(),
             key: format!("{}{}", uuid::Uuid::new_v4(), uuid::Uuid::new_v4()),
             accepted: Accepted::default(),

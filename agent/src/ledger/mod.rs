@@ -109,6 +109,12 @@ impl Ledger {
         &self.opened
     }
 
+    /// Tells whether this is the ledger of the cluster with this UID, and no copy of another's. From now on it is, where
+    /// it was of none.
+    pub async fn is_of(&self, cluster_uid: &str) -> bool {
+        self.shared.writer.lock().await.set_cluster(cluster_uid) == cluster_uid
+    }
+
     /// Asks storage whether this is still the only writer: [`LedgerError::Lost`] when another agent has written
     /// since. For before an act in the cluster that no record precedes.
     pub async fn check_writer(&self) -> Result<(), LedgerError> {

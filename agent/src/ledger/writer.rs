@@ -94,6 +94,11 @@ impl Writer {
         &self.head
     }
 
+    /// Says which cluster this is: stored with the next write, where none is yet. Returns the one that the ledger is of.
+    pub(super) fn set_cluster(&mut self, uid: &str) -> &str {
+        self.head.cluster.get_or_insert_with(|| uid.to_owned())
+    }
+
     /// Tells whether nothing was ever stored.
     pub(super) fn is_new(&self) -> bool {
         self.stored.is_none() && self.damage.is_none()
