@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_clock_that_is_days_off_renews_by_the_time_that_passes() {
+    async fn r12_a_clock_that_is_days_off_renews_by_the_time_that_passes() {
         let (certified, from) = certified();
         for ahead in [-2 * DAY, 25 * DAY, 100 * DAY] {
             let mut renewals = Renewals::default();

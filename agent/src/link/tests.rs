@@ -146,7 +146,7 @@ async fn link(hub: HubAddress) -> Link {
 }
 
 #[tokio::test]
-async fn a_clock_too_far_off_for_the_hubs_certificate_is_told_to_the_hub_and_logged_once_a_minute() {
+async fn r12_a_clock_too_far_off_for_the_hubs_certificate_is_told_to_the_hub_and_logged_once_a_minute() {
     let logs = Logs::collect();
     let day = 24 * 3600 * 1000;
     let Timestamp(now) = system_clock().now();
@@ -186,7 +186,7 @@ async fn a_clock_too_far_off_for_the_hubs_certificate_is_told_to_the_hub_and_log
 }
 
 #[tokio::test]
-async fn a_clock_that_is_off_though_the_certificate_is_valid_is_logged() {
+async fn r12_a_clock_that_is_off_though_the_certificate_is_valid_is_logged() {
     let logs = Logs::collect();
     let Timestamp(now) = system_clock().now();
     let (address, mut hellos) = hub((2020, 2900), now - 3 * 3600 * 1000).await;

@@ -161,7 +161,7 @@ async fn an_object_that_a_webhook_denies_is_tried_at_the_interval_and_the_others
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_created_in_a_namespace_that_is_being_deleted_and_what_holds_it_is_told() {
+async fn r20_nothing_is_created_in_a_namespace_that_is_being_deleted_and_what_holds_it_is_told() {
     let mut world = World::new().await;
     let namespace = ObjectKey::new("", "Namespace", "", "default");
     world.cluster.set_status(

@@ -128,7 +128,7 @@ async fn both_are_news_and_the_dependent_does_not_go_by_what_the_other_was_befor
 }
 
 #[tokio::test(start_paused = true)]
-async fn cycle_is_named_with_its_members_and_ends_with_the_entry_that_breaks_it() {
+async fn r43_kcm_2370_cycle_is_named_with_its_members_and_ends_with_the_entry_that_breaks_it() {
     let mut world = World::new().await;
     let [mut first, second] = chain(&mut world);
     world.cluster.run_deployments();

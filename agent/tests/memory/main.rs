@@ -81,7 +81,7 @@ const PER_OBJECT: isize = 1100;
 
 /// One test: the counts are the whole program's.
 #[tokio::test(start_paused = true)]
-async fn an_object_more_costs_little_memory_and_corrections_cost_no_more_for_it() {
+async fn r29_an_object_more_costs_little_memory_and_corrections_cost_no_more_for_it() {
     let (small, large) = (cost(SMALL).await, cost(LARGE).await);
     let per_object = (large.held - small.held) / (LARGE - SMALL).cast_signed();
     println!("{SMALL} objects {small:?}, {LARGE} objects {large:?}: {per_object} bytes an object");

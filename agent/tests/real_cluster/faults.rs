@@ -73,7 +73,7 @@ pub(crate) async fn remove_webhook(world: &World) {
 }
 
 #[tokio::test]
-async fn an_api_server_that_goes_away_is_waited_for_and_watches_go_on_where_they_were() {
+async fn r14_an_api_server_that_goes_away_is_waited_for_and_watches_go_on_where_they_were() {
     let mut world = own_plane("restart").await;
     let first = world.offer(&objects(20, "1"), false).await;
     world.until_ready(&first).await;
@@ -106,7 +106,7 @@ async fn an_api_server_that_goes_away_is_waited_for_and_watches_go_on_where_they
 }
 
 #[tokio::test]
-async fn a_store_that_is_full_is_told_in_its_words_and_recovered_from() {
+async fn r15_a_store_that_is_full_is_told_in_its_words_and_recovered_from() {
     let mut world = own_plane("full").await;
     let first = world.offer(&objects(3, "1"), false).await;
     world.until_ready(&first).await;
@@ -136,7 +136,7 @@ pub(crate) async fn until_in_force(world: &World, namespace: &str, kind: &str, w
 }
 
 #[tokio::test]
-async fn a_webhook_that_fails_closed_is_named_and_recovered_from() {
+async fn r18_a_webhook_that_fails_closed_is_named_and_recovered_from() {
     let mut world = World::new().await;
     let first = world.offer(&objects(3, "1"), false).await;
     world.until_ready(&first).await;
@@ -151,7 +151,7 @@ async fn a_webhook_that_fails_closed_is_named_and_recovered_from() {
 }
 
 #[tokio::test]
-async fn a_webhook_that_fails_closed_for_the_agents_own_state_refuses_news_and_is_recovered_from() {
+async fn r18_a_webhook_that_fails_closed_for_the_agents_own_state_refuses_news_and_is_recovered_from() {
     let mut world = World::new().await;
     let first = world.offer(&objects(3, "1"), false).await;
     world.until_ready(&first).await;
@@ -195,7 +195,7 @@ async fn a_conversion_webhook_that_is_down_fails_its_kind_alone() {
 }
 
 #[tokio::test]
-async fn nothing_is_created_in_a_namespace_that_is_being_deleted_and_what_holds_it_is_told() {
+async fn r20_nothing_is_created_in_a_namespace_that_is_being_deleted_and_what_holds_it_is_told() {
     let mut world = World::new().await;
     let first = world.offer(&objects(3, "1"), false).await;
     world.until_ready(&first).await;

@@ -216,7 +216,7 @@ async fn an_agent_gets_the_whole_state_once_and_then_changes_on_what_it_holds() 
 }
 
 #[tokio::test]
-async fn a_second_stream_closes_the_first_whose_reports_no_longer_count() {
+async fn r05_a_second_stream_closes_the_first_whose_reports_no_longer_count() {
     let hub = Hub::start().await;
     let agent = hub.enrol("c1").await;
     let app = hub.world.app("a").await;
@@ -252,7 +252,7 @@ async fn a_second_stream_closes_the_first_whose_reports_no_longer_count() {
 }
 
 #[tokio::test]
-async fn two_agents_with_one_identity_are_told_who_took_the_stream_and_shown_once_it_changes_hands_again_and_again()
+async fn r09_two_agents_with_one_identity_are_told_who_took_the_stream_and_shown_once_it_changes_hands_again_and_again()
  {
     let hub = Hub::start().await;
     let agent = hub.enrol("c1").await;
@@ -305,7 +305,7 @@ async fn two_agents_with_one_identity_are_told_who_took_the_stream_and_shown_onc
 }
 
 #[tokio::test]
-async fn an_identity_copied_to_another_cluster_opens_no_stream() {
+async fn r09_an_identity_copied_to_another_cluster_opens_no_stream() {
     let hub = Hub::start().await;
     let agent = hub.enrol("c1").await;
     let copied = Hello {
@@ -365,7 +365,7 @@ async fn an_agent_ahead_of_a_restored_store_gets_nothing_and_it_is_said() {
 }
 
 #[tokio::test]
-async fn a_slow_reader_gets_the_latest_state_and_no_queue() {
+async fn r35_a_slow_reader_gets_the_latest_state_and_no_queue() {
     const GENERATIONS: u64 = 12;
     let hub = Hub::start().await;
     let (slow, quick) = (hub.enrol("c1").await, hub.enrol("c2").await);

@@ -238,16 +238,24 @@ pub(crate) async fn reconcilers(
 }
 
 #[tokio::test]
-async fn the_cost_of_a_commit_follows_what_it_changes_and_not_the_fleet() {
+async fn r30_the_cost_of_a_commit_follows_what_it_changes_and_not_the_fleet() {
     let fleet = Fleet::start().await;
+    let renderings = format!("{OWN} SELECT count(*) FROM rendering");
+    let rendered = fleet.world.count(&renderings).await;
     let readme = fleet
         .commit(&[("README.md".to_owned(), "second".to_owned())])
         .await;
     assert!(readme.len() <= 12, "nothing changed: {readme:#?}");
+    assert_eq!(fleet.world.count(&renderings).await, rendered);
     let one = fleet
         .commit(&[("app007/all.yaml".to_owned(), manifests("app007", "second"))])
         .await;
     assert!(one.len() <= 40 + 8, "one app on {EACH} clusters: {one:#?}");
+    assert_eq!(
+        fleet.world.count(&renderings).await,
+        rendered + 1,
+        "one of {APPS} apps"
+    );
     let all = fleet
         .commit(&[(
             "everywhere/all.yaml".to_owned(),

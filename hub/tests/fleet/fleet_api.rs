@@ -136,7 +136,7 @@ async fn a_wrong_document_is_named_by_file_document_line_and_field_and_nothing_i
 }
 
 #[tokio::test]
-async fn what_is_in_the_scope_of_a_cluster_ends_with_it_and_not_with_its_name() {
+async fn fleet_1674_what_is_in_the_scope_of_a_cluster_ends_with_it_and_not_with_its_name() {
     let hub = Hub::start().await;
     let mut fleet = hub.fleet().await;
     let request = |scope: &str| ApplyRequest {

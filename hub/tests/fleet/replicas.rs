@@ -436,7 +436,7 @@ async fn gone(hub: &Hub, name: &str) {
 }
 
 #[tokio::test]
-async fn two_hubs_of_one_release_that_come_go_and_stand_still_tell_one_history() {
+async fn r08_two_hubs_of_one_release_that_come_go_and_stand_still_tell_one_history() {
     let mut world = World::start([&[], &[]]).await;
     world.shaken(8, 0x5eed_0001, true).await;
     world.judge().await;

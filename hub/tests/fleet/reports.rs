@@ -207,7 +207,7 @@ async fn what_an_agent_says_last_of_an_entry_counts_whatever_it_held_before() {
 }
 
 #[tokio::test]
-async fn an_unchanged_report_writes_no_row_and_wakes_nobody() {
+async fn r04_an_unchanged_report_writes_no_row_and_wakes_nobody() {
     let world = World::new().await;
     let app = world.app("a").await;
     let (cluster, unit, target) = one_unit(&world, "c1", app).await;
@@ -349,7 +349,7 @@ async fn a_full_report_forgets_what_it_does_not_name_and_nothing_of_other_cluste
 }
 
 #[tokio::test]
-async fn a_status_of_an_earlier_version_of_the_same_target_does_not_count() {
+async fn r05_a_status_of_an_earlier_version_of_the_same_target_does_not_count() {
     let world = World::new().await;
     let cluster = world.cluster("c1").await;
     let app = world.app("a").await;
@@ -868,7 +868,7 @@ async fn what_one_agent_accepts_and_the_database_never_takes_holds_up_no_other()
 }
 
 #[tokio::test]
-async fn an_event_that_an_agent_tells_again_is_stored_once() {
+async fn r04_an_event_that_an_agent_tells_again_is_stored_once() {
     let world = World::new().await;
     let app = world.app("a").await;
     let (cluster, unit, _) = one_unit(&world, "c1", app).await;

@@ -202,7 +202,7 @@ async fn render(world: &World, app: Uuid, revision: i64, objects: &[Object]) {
 }
 
 #[tokio::test]
-async fn a_content_that_is_used_again_just_when_it_is_removed_is_whole() {
+async fn r42_a_content_that_is_used_again_just_when_it_is_removed_is_whole() {
     let world = World::new().await;
     let app = world.app("a").await;
     let revision = world.revision("r1").await;

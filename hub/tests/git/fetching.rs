@@ -136,7 +136,7 @@ async fn a_repository_over_the_limit_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pack_cut_anywhere_gives_nothing_and_the_next_fetch_is_whole() {
+async fn r24_a_pack_cut_anywhere_gives_nothing_and_the_next_fetch_is_whole() {
     let server = GitServer::start(GitAccess::Public).await.expect("a server");
     let repo = server.create("app.git").await.expect("a repository");
     let text: String = (0..40_000)

@@ -132,7 +132,8 @@ fn secrets_everywhere() -> Value {
     })
 }
 
-async fn apply(plane: &ControlPlane, document: &Value) -> anyhow::Result<()> {
+/// Applies an object as a person with kubectl does.
+pub async fn apply(plane: &ControlPlane, document: &Value) -> anyhow::Result<()> {
     let client = plane.client().await?;
     let object: DynamicObject = serde_json::from_value(document.clone())?;
     let types = object.types.clone().context("an object without kind")?;

@@ -11,7 +11,11 @@ use flotilla_testkit::{Tool, tool, wait_until};
 use flotilla_yaml::Limits;
 use serde_json::Value;
 
-use crate::program::{Program, built};
+use crate::{
+    command_line::CommandLine,
+    disk::SmallDisk,
+    program::{Program, built},
+};
 
 /// What a cluster needs to join.
 #[derive(Debug, Clone)]
@@ -35,6 +39,8 @@ pub struct HubProcess {
     http_listen: String,
     health_listen: String,
     options: Vec<String>,
+    /// Where artifacts are, when that is not where the rest is.
+    artifacts: Option<SmallDisk>,
 }
 
 impl HubProcess {
@@ -55,9 +61,21 @@ impl HubProcess {
             http_listen: free_address()?,
             health_listen: free_address()?,
             options: options.iter().map(|&option| option.to_owned()).collect(),
+            artifacts: None,
         };
         hub.resume().await?;
         Ok(hub)
+    }
+
+    /// Starts it again with its artifacts on a disk of this size, as `512k`. Needs root.
+    pub async fn resume_with_room(&mut self, size: &str) -> anyhow::Result<()> {
+        let artifacts = self.dir.join("data/artifacts");
+        std::fs::create_dir_all(&artifacts)?;
+        self.artifacts = Some(SmallDisk {
+            at: artifacts,
+            size: size.to_owned(),
+        });
+        self.resume().await
     }
 
     /// Starts it again where it was.
@@ -81,16 +99,15 @@ impl HubProcess {
         .chain(self.options.clone())
         .collect::<Vec<_>>();
         let env = [("RUST_BACKTRACE".to_owned(), "1".to_owned())];
-        let mut program = Program::start(
-            "flotilla-hub",
-            &built("flotilla-hub")?,
-            &args,
-            &env,
-            &self.dir.join("hub.log"),
-        )?;
+        let program = built("flotilla-hub")?;
+        let (program, args) = match &self.artifacts {
+            Some(disk) => disk.command(&program, args),
+            None => (program, args),
+        };
+        let mut program = Program::start("flotilla-hub", &program, &args, &env, &self.log())?;
         let url = format!("http://{}/readyz", self.health_listen);
         let client = http_client()?;
-        let ready = wait_until("the hub is ready", Duration::from_secs(60), async || {
+        let ready = wait_until("the hub is ready", Duration::from_secs(180), async || {
             program.check()?;
             let answer = client.get(&url).send().await?;
             anyhow::Ok(answer.status().is_success().then_some(()))
@@ -156,6 +173,11 @@ impl HubProcess {
         self.dir.join("data/admin.yaml")
     }
 
+    /// The file that it logs to.
+    pub fn log(&self) -> PathBuf {
+        self.dir.join("hub.log")
+    }
+
     /// What the hub said lately.
     pub fn said(&self) -> String {
         self.program.as_ref().map_or_else(String::new, Program::said)
@@ -177,37 +199,38 @@ impl HubProcess {
         is_ours.then(|| rustix::process::Pid::from_raw(number)).flatten()
     }
 
-    /// Runs the command line; its standard output.
-    pub fn cli(&self, args: &[&str]) -> anyhow::Result<String> {
-        let output = Command::new(built("flotilla")?)
+    /// Runs another command of the hub's program on this one's data, as `backup DIR`.
+    pub fn administer(&self, args: &[&str]) -> anyhow::Result<()> {
+        let output = Command::new(built("flotilla-hub")?)
             .args(args)
+            .arg("--data-dir")
+            .arg(self.dir.join("data"))
             .env_clear()
-            .env("FLOTILLA_CONFIG", self.config())
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .output()?;
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            bail!(
-                "flotilla {} ended with {}: {}",
-                args.join(" "),
-                output.status,
-                said.trim()
-            );
-        }
-        Ok(String::from_utf8(output.stdout)?)
+        let said = String::from_utf8_lossy(&output.stderr);
+        anyhow::ensure!(
+            output.status.success(),
+            "flotilla-hub {}: {}",
+            args.join(" "),
+            said.trim()
+        );
+        Ok(())
     }
 
-    /// Runs the command line with `-o json`.
-    pub fn cli_json(&self, args: &[&str]) -> anyhow::Result<Value> {
-        let text = self.cli(&[args, &["-o", "json"]].concat())?;
-        serde_json::from_str(&text)
-            .with_context(|| format!("flotilla {} printed no JSON: {text}", args.join(" ")))
+    /// The command line, pointed at this hub.
+    pub fn command_line(&self) -> CommandLine {
+        CommandLine::of(&self.config())
+    }
+
+    /// Runs the command line; its standard output.
+    pub fn cli(&self, args: &[&str]) -> anyhow::Result<String> {
+        self.command_line().run(args)
     }
 
     /// Applies manifests.
     pub fn apply(&self, manifests: &str) -> anyhow::Result<String> {
-        let file = self.dir.join("apply.yaml");
-        std::fs::write(&file, manifests)?;
-        self.cli(&["apply", "-f", &file.display().to_string()])
+        self.command_line().apply(manifests)
     }
 
     /// Makes a join token.

@@ -4,6 +4,8 @@
 
 pub mod agent;
 pub mod cluster;
+pub mod command_line;
+pub mod disk;
 pub mod hub;
 pub mod pod;
 pub mod program;
@@ -11,4 +13,5 @@ pub mod sim;
 
 pub use agent::AgentProcess;
 pub use cluster::Objects;
+pub use command_line::CommandLine;
 pub use hub::HubProcess;

@@ -11,7 +11,7 @@ const WITHIN: Duration = Duration::from_secs(120);
 const TOLD: Duration = Duration::from_secs(60);
 
 #[tokio::test]
-async fn a_frozen_api_server_shows_at_the_hub_within_a_minute_and_no_longer_when_it_is_back() {
+async fn r14_a_frozen_api_server_shows_at_the_hub_within_a_minute_and_no_longer_when_it_is_back() {
     flotilla_testkit::install_tls_provider();
     let dir = tempfile::tempdir().unwrap();
     // The private Postgres of a hub that runs as root is another user's.

@@ -1,6 +1,5 @@
 //! A hub, agents and clusters as they run: one program, so that stories that mostly wait do so side by side.
 
-mod crashes;
 mod faults;
 mod frozen;
 mod main_job;

@@ -23,20 +23,20 @@ const WITHIN: Duration = Duration::from_secs(60);
 /// A Secret's value; it must appear nowhere but in the cluster.
 const CANARY: &str = "canary-5f0c2b7e";
 
-pub(crate) struct World {
+struct World {
     plane: ControlPlane,
     repo: GitRepo,
-    pub(crate) url: String,
+    url: String,
     _git: GitServer,
     traces: TraceCollector,
-    pub(crate) hub: HubProcess,
+    hub: HubProcess,
     agent: AgentProcess,
     objects: Objects,
     began: AuditMark,
 }
 
 impl World {
-    pub(crate) async fn new(dir: &Path) -> Self {
+    async fn new(dir: &Path) -> Self {
         let plane = ControlPlane::start(ControlPlaneOptions::named("one"))
             .await
             .unwrap();
@@ -67,7 +67,7 @@ impl World {
         }
     }
 
-    pub(crate) async fn holds(&self, key: &str, value: &str) {
+    async fn holds(&self, key: &str, value: &str) {
         let said = || format!("hub:\n{}\nagent:\n{}", self.hub.said(), self.agent.said());
         self.objects
             .until("settings", key, value, WITHIN)
@@ -76,12 +76,12 @@ impl World {
             .unwrap();
     }
 
-    pub(crate) async fn commit(&self, path: &str, text: &str, message: &str) {
+    async fn commit(&self, path: &str, text: &str, message: &str) {
         self.repo.commit("main", &[(path, text)], message).await.unwrap();
     }
 
     /// Calls the webhook, signed; the hub has stored that when this returns.
-    pub(crate) async fn push(&self) {
+    async fn push(&self) {
         self.hub.push(&http_client().unwrap()).await.unwrap();
     }
 
@@ -105,7 +105,7 @@ impl World {
         )
     }
 
-    pub(crate) async fn until_app(&self, status: &str, part: &str) {
+    async fn until_app(&self, status: &str, part: &str) {
         let state = format!("the app is {status} with {part}");
         wait_until(&state, WITHIN, async || {
             let (is, message) = self.app();
@@ -121,7 +121,7 @@ impl World {
     }
 }
 
-pub(crate) fn settings(color: &str) -> String {
+fn settings(color: &str) -> String {
     format!(
         "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: settings}}\ndata:\n  color: {color}\n  region: ${{region}}\n"
     )
@@ -143,7 +143,7 @@ fn files(color: &str) -> Vec<(&'static str, String)> {
     ]
 }
 
-pub(crate) fn configuration(url: &str) -> String {
+fn configuration(url: &str) -> String {
     format!(
         "apiVersion: v1
 kind: Secret

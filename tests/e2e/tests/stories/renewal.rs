@@ -72,7 +72,7 @@ async fn an_agent_renews_its_certificate_in_time_and_stays() {
 
 /// As of a laptop over night, or of a hub that was away for a day.
 #[tokio::test]
-async fn an_agent_whose_certificate_has_run_out_comes_back_by_itself() {
+async fn r06_an_agent_whose_certificate_has_run_out_comes_back_by_itself() {
     flotilla_testkit::install_tls_provider();
     let dir = tempfile::tempdir().unwrap();
     std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711)).unwrap();
