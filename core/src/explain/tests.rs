@@ -155,7 +155,8 @@ fn the_first_step_that_somebody_has_to_mend_is_the_cause_and_what_merely_waits_i
         (agent(facts).connected, agent(facts).silent) = (false, true);
         agent(facts).seen = Some(Timestamp(9));
     };
-    let cases: Vec<(&str, Box<dyn FnOnce(&mut Facts)>, (Verdict, &str, &str))> = vec![
+    type Change<'a> = Box<dyn FnOnce(&mut Facts) + 'a>;
+    let cases: Vec<(&str, Change<'_>, (Verdict, &str, &str))> = vec![
         (
             "a source that is not there",
             Box::new(|facts| facts.source.as_mut().expect("one").known = None),

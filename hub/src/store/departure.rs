@@ -1,12 +1,13 @@
 //! Clusters that are drained, or leave the fleet: what was asked for, what would follow, and the last steps.
 
-use flotilla_core::{fleet::departure::Departure, removal::DeletionPolicy};
+use flotilla_core::{fleet::departure::Departure, id::ClusterId, removal::DeletionPolicy};
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::{
     Connection, Result, Store, StoreError, Topic,
     authority::audit,
+    claim,
     due::{wake_apps, wake_clusters},
     leaving, nudge, nudge_all, rollout,
 };
@@ -213,9 +214,12 @@ impl Store {
         .fetch_all(&mut *tx)
         .await?;
         // What they claimed others may have by now, or what was excepted for them may go.
-        for app in &apps {
-            leaving::withdraw(&mut tx, *app, &[cluster], &[]).await?;
-        }
+        let claimed = apps.iter().map(|app| claim::Asked {
+            app: *app,
+            clusters: vec![ClusterId(cluster)],
+            keys: Vec::new(),
+        });
+        leaving::withdraw(&mut tx, &claimed.collect::<Vec<_>>()).await?;
         nudge(&mut tx, Topic::Shown, &apps).await?;
         tx.commit().await?;
         self.end_rollouts(&turned).await?;

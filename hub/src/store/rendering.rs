@@ -523,7 +523,7 @@ impl Store {
             } => Some((one.app, *content, manifest.clone(), objects.clone())),
             _ => None,
         });
-        let done: Vec<(Uuid, [u8; 32], Arc<[u8]>, Arc<[Blob]>)> = done.collect();
+        let done: Vec<_> = done.collect();
         if done.is_empty() {
             return Ok(Vec::new());
         }

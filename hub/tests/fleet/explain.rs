@@ -216,11 +216,15 @@ async fn explain_says_of_a_cluster_without_the_app_why_it_has_none() {
         (elsewhere.unit_id.as_str(), elsewhere.verdict.as_str()),
         ("", "NotApplied")
     );
-    let all = fleet.hub.explain("Kustomization", "app", "").await;
-    assert_eq!(
-        all.iter().map(|one| one.cluster.as_str()).collect::<Vec<_>>(),
-        ["c1"]
-    );
+    let on = async || {
+        let all = fleet.hub.explain("Kustomization", "app", "").await;
+        let on: Vec<String> = all.into_iter().map(|one| one.cluster).collect();
+        match on == ["c1"] {
+            true => Ok(Some(())),
+            false => Err(format!("{on:?}")),
+        }
+    };
+    wait_until("it is planned", PATIENCE, on).await.expect("on c1");
     // Nowhere at all: what the app itself waits for.
     fleet
         .apply(&[&app("a", "./app", "").replace("name: app,", "name: other,")])

@@ -17,7 +17,7 @@ use crate::{
 #[derive(Debug)]
 enum News {
     Listing,
-    Seen(Change, bool),
+    Seen(Box<Change>, bool),
     Listed(u64),
 }
 
@@ -54,7 +54,7 @@ impl Watch {
     pub(crate) fn tell(&mut self, change: Change) {
         if self.is_open {
             let is_present = change.observed.observation.is_some();
-            self.news.push_back(News::Seen(change, is_present));
+            self.news.push_back(News::Seen(Box::new(change), is_present));
         }
     }
 }
@@ -72,7 +72,7 @@ impl Agent {
                     mark: live.mark.clone(),
                     observed: live.observed(),
                 };
-                news.push_back(News::Seen(change, true));
+                news.push_back(News::Seen(Box::new(change), true));
             }
         }
         news.push_back(News::Listed(env.cluster.version));
@@ -99,7 +99,7 @@ impl Agent {
                 if is_present {
                     self.watch.listing.remove(&(unit, change.key.clone()));
                 }
-                let Change { key, observed, .. } = change;
+                let Change { key, observed, .. } = *change;
                 self.feed(unit, Event::Observed { key, observed }, env);
             }
             Some(News::Listed(version)) => {

@@ -20,6 +20,7 @@ use flotilla_testkit::{
 };
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client, api::ListParams};
+use serde_json::Value;
 
 use self::{
     repository::{CANARY, Random, Repository},
@@ -134,10 +135,9 @@ impl World {
 
     /// What the hub says of the units, against what was counted.
     fn told(&self, repository: &Repository) -> Result<Option<()>, String> {
-        let units = self
-            .hub
-            .cli_json(&["get", "units"])
-            .map_err(|e| format!("{e:#}"))?;
+        let units = self.hub.cli(&["get", "units", "-o", "json"]);
+        let units: Value =
+            serde_json::from_str(&units.map_err(|e| format!("{e:#}"))?).map_err(|e| e.to_string())?;
         let items = units["items"].as_array().cloned().unwrap_or_default();
         for app in Repository::names() {
             let unit = items.iter().find(|unit| unit["app"]["name"] == *app);
