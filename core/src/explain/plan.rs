@@ -1,7 +1,10 @@
 //! What an app is to be in a cluster: whether it belongs there, its target, and the rollout that brought it.
 
 use super::{Facts, Step, Unit, short_revision};
-use crate::{fleet::placement::Match, rollout::waiting::Waiting};
+use crate::{
+    fleet::{departure::Departure, placement::Match},
+    rollout::waiting::Waiting,
+};
 
 const PLACEMENT: &str = "placement";
 const PLAN: &str = "plan";
@@ -29,6 +32,24 @@ pub(super) fn placement(facts: &Facts) -> Step {
         return Step::blocked(PLACEMENT, "NoClusterMatches", "no cluster matches the placements")
             .next("flotilla get clusters -o wide");
     }
+    let departs = matches.iter().find_map(|(_, found)| match found {
+        Match::Departs(departure) => Some(*departure),
+        _ => None,
+    });
+    if let Some(departure) = departs {
+        let (reason, message) = match departure {
+            Departure::Drain => (
+                "Draining",
+                "the cluster is being emptied, and nothing is placed there any more",
+            ),
+            Departure::Retire => (
+                "Retiring",
+                "the cluster leaves the fleet, and nothing is placed there any more",
+            ),
+        };
+        return Step::blocked(PLACEMENT, reason, message)
+            .next(format!("flotilla cluster resume {}", facts.cluster));
+    }
     let detached = facts.unit.as_ref().is_some_and(|unit| unit.state == "Detached");
     let (reason, message) = match detached {
         true => (
@@ -46,6 +67,7 @@ fn words(placement: &str, found: &Match) -> String {
         Match::Labels(labels) if labels.is_empty() => format!("{placement} chooses all clusters"),
         Match::Labels(labels) => format!("{placement} chooses it by {labels}"),
         Match::Excluded => format!("{placement} excludes the cluster"),
+        Match::Departs(_) => format!("{placement} chooses no cluster that is on its way out"),
         Match::None => format!("{placement} chooses other clusters"),
     }
 }

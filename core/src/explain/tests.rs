@@ -1,5 +1,9 @@
 use super::*;
-use crate::{fleet::placement::Match, object::ObjectKey, rollout::waiting::Waiting};
+use crate::{
+    fleet::{departure::Departure, placement::Match},
+    object::ObjectKey,
+    rollout::waiting::Waiting,
+};
 
 fn name(kind: &str, name: &str) -> Name {
     Name {
@@ -217,6 +221,14 @@ fn the_first_step_that_somebody_has_to_mend_is_the_cause_and_what_merely_waits_i
                 facts.unit = None;
             }),
             (NotApplied, "placement", "NotPlaced"),
+        ),
+        (
+            "a cluster that is emptied",
+            Box::new(|facts| {
+                facts.placing.matches = vec![("Placement/all".into(), Match::Departs(Departure::Drain))];
+                facts.unit = None;
+            }),
+            (NotApplied, "placement", "Draining"),
         ),
         (
             "a cluster that is let go of",

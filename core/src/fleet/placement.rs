@@ -133,6 +133,8 @@ pub enum Match<S = String> {
     Labels(S),
     /// It names it as one that is not chosen.
     Excluded,
+    /// The cluster is to leave, or to be emptied: no placement chooses it.
+    Departs(Departure),
     /// Nothing of it matches.
     None,
 }
@@ -151,6 +153,7 @@ impl Match<&Selector> {
             Self::Name => Match::Name,
             Self::Labels(selector) => Match::Labels(selector.to_string()),
             Self::Excluded => Match::Excluded,
+            Self::Departs(departure) => Match::Departs(departure),
             Self::None => Match::None,
         }
     }
@@ -160,7 +163,9 @@ impl Placement {
     /// Why it chooses a cluster, or does not.
     pub fn judge(&self, cluster: &Candidate) -> Match<&Selector> {
         let mut selectors = self.selectors.iter();
-        if self.exclude.contains(&cluster.name) {
+        if let Some(departure) = cluster.departure {
+            Match::Departs(departure)
+        } else if self.exclude.contains(&cluster.name) {
             Match::Excluded
         } else if self.names.contains(&cluster.name) {
             Match::Name
@@ -172,7 +177,7 @@ impl Placement {
     }
 
     fn chooses(&self, cluster: &Candidate) -> bool {
-        cluster.departure.is_none() && self.judge(cluster).chooses()
+        self.judge(cluster).chooses()
     }
 
     fn overrides_for(&self, cluster: &Candidate) -> BTreeMap<String, String> {

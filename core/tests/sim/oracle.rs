@@ -42,7 +42,7 @@ pub(crate) struct Oracle {
     clearings: BTreeMap<(u64, UnitId, u64), BTreeSet<Key>>,
     /// Targets of units for which a person has allowed more.
     approvals: BTreeSet<(UnitId, Digest)>,
-    /// Apps that a person has had deleted, by name.
+    /// Apps that a person has had deleted, by name: also where that was taken back, an agent may not have heard of it.
     deletions: BTreeSet<String>,
     /// How many objects of a unit went at a version.
     went: BTreeMap<(Uuid, UnitId, u64), usize>,
@@ -66,16 +66,6 @@ impl Oracle {
 
     pub(crate) fn delete_app(&mut self, name: &str) {
         self.deletions.insert(name.to_owned());
-    }
-
-    /// An app that was to be deleted is applied again.
-    pub(crate) fn keep_app(&mut self, name: &str) {
-        self.deletions.remove(name);
-    }
-
-    /// What people have asked for is lost.
-    pub(crate) fn forget_wishes(&mut self) {
-        self.deletions.clear();
     }
 
     /// Somebody has deleted an object.

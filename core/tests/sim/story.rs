@@ -80,7 +80,6 @@ impl World {
         self.trace
             .say(|| format!("* apply {name}: folder {folder} of {source}, on {placed:?}, prune {prune}"));
         self.store.keep(app);
-        self.oracle.keep_app(name);
         for site in &self.sites {
             let unit = UnitId::of(ClusterId(site.id), named(name));
             match placed.contains(&site.id) && prune {
@@ -166,18 +165,22 @@ impl World {
             // A unit that the hub does not know is nobody's to delete: its app is made again.
             let is_unknown = self.sites.iter().any(|site| {
                 let unit = UnitId::of(ClusterId(site.id), named(&name));
-                site.agent.ledger.durable.units.contains_key(&unit)
+                let is_held = site.agent.ledger.durable.units.contains_key(&unit);
+                is_held && !self.store.units.contains_key(&unit.0)
             });
-            if is_same || known.is_none() && wish.deletion.is_some() && !is_unknown {
+            if is_same && !(is_unknown && wish.deletion.is_some())
+                || known.is_none() && wish.deletion.is_some() && !is_unknown
+            {
                 continue;
             }
-            if known.as_ref().is_some_and(|(_, one)| one.deletion.is_some()) && wish.deletion.is_some() {
+            let is_deleting = known.is_some_and(|(_, one)| one.deletion.is_some());
+            if is_deleting && wish.deletion.is_some() && !is_unknown {
                 continue;
             }
             self.apply(&name, wish.source, wish.folder, wish.placed.clone(), wish.prune);
             let app = self.store.resources.iter().find(|(_, one)| one.name == name);
             let app = app.map(|(app, _)| *app);
-            if let (Some(app), Some(policy)) = (app, wish.deletion.filter(|_| known.is_some())) {
+            if let (Some(app), Some(policy)) = (app, wish.deletion.filter(|_| !is_unknown)) {
                 self.request_deletion(app, policy);
             }
         }
@@ -238,7 +241,7 @@ impl World {
 
     /// Something that somebody wants.
     pub(crate) fn somebody(&mut self) {
-        match self.random.below(16) {
+        match self.random.below(20) {
             0..=6 => {
                 let source = self.source();
                 self.commit(source);
@@ -282,9 +285,13 @@ impl World {
         let units = self.sites[at].agent.units.values();
         let leaving = units.flat_map(|unit| unit.state.leaving().cloned());
         let leaving: Vec<Key> = leaving.collect();
-        if self.random.once_in(2) {
-            key = self.random.pick(&leaving).cloned().unwrap_or(key);
-        }
+        let there: Vec<Key> = self.sites[at].cluster.objects.keys().cloned().collect();
+        let meant = match self.random.below(4) {
+            0 => &[][..],
+            1 => &there[..],
+            _ => &leaving[..],
+        };
+        key = self.random.pick(meant).cloned().unwrap_or(key);
         let site = &mut self.sites[at];
         let (id, cluster) = (site.id, &mut site.cluster);
         let is_there = cluster.get(&key).is_some();
@@ -370,7 +377,6 @@ impl World {
             self.cut_streams(at, false, true);
         }
         // What was asked for since the backup is lost: what units have may stay.
-        self.oracle.forget_wishes();
         let units = self.store.units.iter();
         let known: BTreeMap<UnitId, Uuid> = units.map(|(id, unit)| (UnitId(*id), unit.app)).collect();
         for site in &self.sites {
