@@ -212,16 +212,17 @@ pub fn at_look(
     if protected.covers_removal(key) {
         return Verdict::Wait(Wait::Protected);
     }
-    let Some(uid) = &record.uid else {
-        return Verdict::Wait(Wait::Unproven);
-    };
-    if !uid.is(&live.uid) {
+    if record.uid.as_ref().is_some_and(|uid| !uid.is(&live.uid)) {
         return Verdict::Release(Release::Replaced);
     }
     match &live.mark {
         None => return Verdict::Release(Release::Unmarked),
         Some(mark) if mark != unit => return Verdict::Release(Release::Marked(mark.clone())),
         Some(_) => {}
+    }
+    // It bears the mark, and whether it is what this unit wrote before it ended is not known.
+    if record.uid.is_none() {
+        return Verdict::Wait(Wait::Unproven);
     }
     if live.deleting {
         return Verdict::Deleting(Blocker(live.finalizers.clone()));

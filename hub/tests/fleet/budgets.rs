@@ -129,9 +129,7 @@ impl Fleet {
         this.statements.take();
         this.settled(&format!("SELECT count(*) = {units} FROM unit"))
             .await;
-        // Each by itself is twice as many: what they ask at the same time is asked together.
-        let first = this.statements.take().len();
-        assert!(first <= (APPS + 1) * 15, "{first} statements for all apps");
+        this.statements.take();
         this
     }
 

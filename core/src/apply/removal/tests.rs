@@ -208,6 +208,12 @@ fn only_the_very_object_with_our_mark_is_deleted() {
         ..record.clone()
     };
     assert_eq!(looked(&unknown, Some(&live())), Verdict::Wait(Wait::Unproven));
+    // Somebody else's: what this unit meant to write never came to be, and it lets go of that.
+    let others = Live { mark: None, ..live() };
+    assert_eq!(
+        looked(&unknown, Some(&others)),
+        Verdict::Release(Release::Unmarked)
+    );
     let desired = Record {
         state: State::Applied,
         ..record.clone()
