@@ -483,13 +483,18 @@ async fn named(store: &Store, replica: &str, data_dir: &Path) -> anyhow::Result<
     Ok(listener)
 }
 
-/// Takes this hub's place among those on the database. What one has fetched, the others must be able to read.
+/// Takes this hub's place among those on the database. What one has fetched, the others must be able to read. One that was
+/// killed a moment ago counts until the server has noticed.
 async fn join(store: &Store, replica: &str, artifacts: &ArtifactStore) -> anyhow::Result<()> {
-    if let Some(other) = store.join(replica, &artifacts.id().to_string()).await? {
-        anyhow::bail!(
-            "another hub ({other}) runs on this database and keeps its artifacts elsewhere: give all of them one store with \
-             --artifact-store, a directory that they share or s3://BUCKET/PREFIX"
-        );
+    let begun = tokio::time::Instant::now();
+    while let Some(other) = store.join(replica, &artifacts.id().to_string()).await? {
+        if begun.elapsed() > NAMED_WITHIN {
+            anyhow::bail!(
+                "another hub ({other}) runs on this database and keeps its artifacts elsewhere: give all of them one store \
+                 with --artifact-store, a directory that they share or s3://BUCKET/PREFIX"
+            );
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
     Ok(())
 }
