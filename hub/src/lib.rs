@@ -8,6 +8,7 @@ pub mod app;
 pub mod artifact;
 pub mod auth;
 pub mod backup;
+mod clock;
 pub mod config;
 pub mod data_dir;
 pub mod database;

@@ -10,10 +10,10 @@ use flotilla_core::{
     rollout::waiting::Waiting,
 };
 use sqlx::types::Json;
-use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Result, Store, StoreError, reference::Reference, resource::Condition};
+use crate::clock::timestamp;
 
 pub use objects::{MovedExplained, NAMED, ObjectsExplained};
 pub use units::UnitExplained;
@@ -166,10 +166,6 @@ fn render_state(state: Option<&str>) -> RenderState {
         Some("NotSupported") => RenderState::NotSupported,
         _ => RenderState::Pending,
     }
-}
-
-fn timestamp(at: OffsetDateTime) -> Timestamp {
-    Timestamp(i64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX))
 }
 
 fn count(number: i32) -> u32 {

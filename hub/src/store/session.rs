@@ -1,10 +1,7 @@
 //! The hub's hold on a cluster's stream. Opening a stream raises the epoch; every later write on its behalf
 //! names it, so that a stream that was replaced, here or on another replica, can write nothing any more.
 
-use flotilla_core::{
-    clock::Timestamp,
-    takeover::{Duel, Openings},
-};
+use flotilla_core::takeover::{Duel, Openings};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -13,6 +10,7 @@ use super::{
     presence::tell_connected,
     report::{ConditionRow, HUBS_OWN, nothing_left_out, root_of_this_format, write_conditions},
 };
+use crate::clock::timestamp;
 
 mod removals;
 mod told;
@@ -83,11 +81,6 @@ fn identity(cluster: &str, duel: Option<&Duel>, now: OffsetDateTime) -> Conditio
         )
     });
     ConditionRow::new("Identity", message, now)
-}
-
-fn timestamp(at: OffsetDateTime) -> Timestamp {
-    let ms = at.unix_timestamp_nanos() / 1_000_000;
-    Timestamp(i64::try_from(ms).unwrap_or(i64::MAX))
 }
 
 impl Store {

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use flotilla_core::{
-    clock::Timestamp,
     rollout::waiting::Waiting,
     status::{Alike, AppFacts, Readiness, Revision, UnitFacts},
 };
@@ -12,6 +11,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Result, Store};
+use crate::clock::timestamp;
 
 /// A unit that is not ready, or whose cluster is not connected.
 #[derive(Debug, Clone)]
@@ -193,10 +193,6 @@ impl Store {
             unanswered: row.unanswered,
         }))
     }
-}
-
-fn timestamp(at: OffsetDateTime) -> Timestamp {
-    Timestamp(i64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX))
 }
 
 fn revision(id: Option<i64>, name: Option<String>) -> Option<Revision> {

@@ -17,6 +17,7 @@ use uuid::Uuid;
 use super::{Context, gather::values, is_passing, lanes::Lanes, lease::kept, queue::Outcome, random};
 use crate::{
     artifact::{self, ArtifactDigest, ArtifactStore, ReadLimits},
+    clock::timestamp,
     source::{
         Fetched, Source,
         git::{Fetcher, GitSource, ProbeShare, SourceSecret},
@@ -354,8 +355,4 @@ async fn changes(context: &Context, present: Option<&RevisionRow>, fresh: &str) 
 
 fn now() -> Timestamp {
     timestamp(OffsetDateTime::now_utc())
-}
-
-fn timestamp(at: OffsetDateTime) -> Timestamp {
-    Timestamp(i64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX))
 }

@@ -7,17 +7,21 @@ use flotilla_proto::fleet::v1 as wire;
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use crate::store::{
-    event::EventView,
-    query::{ClusterView, ObjectView, RolloutView, UnitView},
+use crate::{
+    clock::timestamp,
+    store::{
+        event::EventView,
+        query::{ClusterView, ObjectView, RolloutView, UnitView},
+    },
 };
 
 pub(super) fn labels(value: &Value) -> BTreeMap<String, String> {
     serde_json::from_value(value.clone()).unwrap_or_default()
 }
 
+/// A time as messages have it.
 pub(in crate::grpc) fn ms(at: OffsetDateTime) -> i64 {
-    i64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX)
+    timestamp(at).0
 }
 
 pub(super) fn cluster(row: ClusterView) -> wire::Cluster {

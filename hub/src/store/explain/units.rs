@@ -7,8 +7,11 @@ use flotilla_core::{
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::{count, timestamp};
-use crate::store::{Result, Store};
+use super::count;
+use crate::{
+    clock::timestamp,
+    store::{Result, Store},
+};
 
 /// A unit, with its cluster.
 #[derive(Debug, Clone)]

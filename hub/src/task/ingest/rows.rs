@@ -12,8 +12,11 @@ use prost::Message as _;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::store::report::{
-    Attained, ClusterEventRow, ConditionRow, FullPart, HUBS_OWN, ObjectRow, Report, RowKey, StatusRow,
+use crate::{
+    clock::timestamp,
+    store::report::{
+        Attained, ClusterEventRow, ConditionRow, FullPart, HUBS_OWN, ObjectRow, Report, RowKey, StatusRow,
+    },
 };
 
 /// A clock this near the hub's is right: what differs is the way here.
@@ -43,7 +46,7 @@ impl AgentClock {
     fn new(now: OffsetDateTime, sent_at_ms: i64) -> Self {
         let ahead = match sent_at_ms {
             0 => time::Duration::ZERO,
-            ms => time::Duration::milliseconds(ms.saturating_sub(millis(now))),
+            ms => time::Duration::milliseconds(ms.saturating_sub(timestamp(now).0)),
         };
         let ahead = if ahead.abs() < CLOCK {
             time::Duration::ZERO
@@ -56,13 +59,9 @@ impl AgentClock {
     /// A time of the agent by the hub's clock, within what a database can hold.
     fn at(&self, ms: i64) -> OffsetDateTime {
         let ago =
-            time::Duration::milliseconds(ms.saturating_sub(millis(self.now))).saturating_sub(self.ahead);
+            time::Duration::milliseconds(ms.saturating_sub(timestamp(self.now).0)).saturating_sub(self.ahead);
         self.now + ago.clamp(-FAR, time::Duration::DAY)
     }
-}
-
-fn millis(at: OffsetDateTime) -> i64 {
-    i64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX)
 }
 
 /// Counts what is left out, by reason.
@@ -333,7 +332,7 @@ mod tests {
     fn status() -> wire::UnitStatus {
         wire::UnitStatus {
             unit_id: Uuid::from_u128(2).as_bytes().to_vec().into(),
-            observed_at_ms: millis(NOW),
+            observed_at_ms: timestamp(NOW).0,
             ..wire::UnitStatus::default()
         }
     }
@@ -391,7 +390,7 @@ mod tests {
 
     #[test]
     fn times_are_the_hubs_and_within_what_a_database_holds() {
-        let days = |days: i64| millis(NOW) + days * 86_400_000;
+        let days = |days: i64| timestamp(NOW).0 + days * 86_400_000;
         let report = |sent_at_ms, observed_at_ms| wire::Report {
             sent_at_ms,
             units: vec![wire::UnitStatus {
@@ -406,9 +405,12 @@ mod tests {
             observed(report(days(2), days(2) - 1000)),
             NOW - time::Duration::SECOND
         );
-        assert_eq!(observed(report(0, millis(NOW))), NOW);
-        assert_eq!(observed(report(millis(NOW), i64::MIN)), NOW - FAR);
-        assert_eq!(observed(report(millis(NOW), i64::MAX)), NOW + time::Duration::DAY);
+        assert_eq!(observed(report(0, timestamp(NOW).0)), NOW);
+        assert_eq!(observed(report(timestamp(NOW).0, i64::MIN)), NOW - FAR);
+        assert_eq!(
+            observed(report(timestamp(NOW).0, i64::MAX)),
+            NOW + time::Duration::DAY
+        );
         assert_eq!(observed(report(i64::MIN, i64::MAX)), NOW + time::Duration::DAY);
     }
 
