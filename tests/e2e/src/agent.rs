@@ -21,7 +21,10 @@ use crate::{
 
 /// The manifests users apply.
 const MANIFESTS: &str = include_str!("../../../deploy/agent/manifests/platform.yaml");
-const NAMESPACE: &str = "flotilla-system";
+/// Where it is, and keeps its state.
+pub const NAMESPACE: &str = "flotilla-system";
+/// As whom it asks its cluster.
+pub const USER: &str = "system:serviceaccount:flotilla-system:flotilla-agent";
 /// The Secret with the join token.
 const JOIN: &str = "flotilla-agent-join";
 

@@ -9,6 +9,7 @@ pub mod disk;
 pub mod hub;
 pub mod pod;
 pub mod program;
+pub mod quiet;
 pub mod sim;
 
 pub use agent::AgentProcess;

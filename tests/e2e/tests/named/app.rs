@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use e2e::{CommandLine, Objects};
+use e2e::{CommandLine, Objects, quiet::Asking};
 use flotilla_testkit::{AuditEntry, AuditFilter, AuditMark, GitRepo, wait_until};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, api::ListParams};
@@ -308,12 +308,15 @@ spec:
 
     /// What is asked for the app within a while, if anything is.
     pub(crate) async fn turns(&self) -> Option<Vec<String>> {
-        let mark = self.mark();
-        let turned = wait_until("a request", QUIET, async || {
-            let asked = self.asked(mark);
-            Ok::<_, String>((!asked.is_empty()).then_some(asked))
-        });
-        turned.await.ok()
+        let asking = Asking {
+            plane: self.place.plane,
+            user: &self.place.user,
+            // The agent's own state is in no app's namespace.
+            own: "",
+            namespace: Some(&self.name),
+        };
+        let asked = asking.within(QUIET).await.unwrap();
+        (!asked.is_empty()).then_some(asked)
     }
 
     /// Nothing is asked for the app any more.

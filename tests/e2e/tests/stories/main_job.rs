@@ -9,7 +9,7 @@ use std::{
 };
 
 use e2e::{
-    AgentProcess, HubProcess, Objects,
+    AgentProcess, HubProcess, Objects, agent,
     hub::{http_client, now},
 };
 use flotilla_core::trace::Trace;
@@ -17,7 +17,6 @@ use flotilla_testkit::{
     AuditEntry, AuditFilter, AuditMark, ControlPlane, ControlPlaneOptions, GitAccess, GitRepo, GitServer,
     RigError, TraceCollector, wait_until,
 };
-use serde_json::Value;
 
 const WITHIN: Duration = Duration::from_secs(60);
 /// A Secret's value; it must appear nowhere but in the cluster.
@@ -91,13 +90,9 @@ impl World {
 
     /// The app's Ready condition: status and message.
     fn app(&self) -> (String, String) {
-        let listed = self
-            .hub
-            .cli(&["get", "kustomizations", "app", "-o", "json"])
-            .unwrap();
-        let listed: Value = serde_json::from_str(&listed).unwrap();
-        let item = listed.get("items").map_or(&listed, |items| &items[0]);
-        let conditions = item["status"]["conditions"].as_array().unwrap();
+        let cli = self.hub.command_line();
+        let listed = cli.list(&["get", "kustomizations", "app"]).unwrap();
+        let conditions = listed[0]["status"]["conditions"].as_array().unwrap();
         let ready = conditions.iter().find(|one| one["type"] == "Ready").unwrap();
         (
             ready["status"].as_str().unwrap().to_owned(),
@@ -383,9 +378,7 @@ async fn the_hub_returns_after_a_crash_and_goes_on(world: &mut World) {
 }
 
 async fn nothing_else_was_deleted_and_no_secret_was_told(world: &World, dir: &Path) {
-    let of_agent = AuditFilter::all()
-        .after(world.began)
-        .user("system:serviceaccount:flotilla-system:flotilla-agent");
+    let of_agent = AuditFilter::all().after(world.began).user(agent::USER);
     let audit = world.plane.audit();
     // What was asked before this request is in the log when this is.
     let mark = "the-last-request";

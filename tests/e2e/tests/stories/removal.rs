@@ -5,13 +5,15 @@
 
 use std::{path::Path, time::Duration};
 
-use e2e::{AgentProcess, HubProcess, Objects};
+use e2e::{
+    AgentProcess, HubProcess, Objects, agent,
+    quiet::{Asking, nothing_turns},
+};
 use flotilla_testkit::{
     AuditFilter, AuditMark, ControlPlane, ControlPlaneOptions, GitAccess, GitRepo, GitServer, wait_until,
 };
 
 const WITHIN: Duration = Duration::from_secs(60);
-const AGENT: &str = "system:serviceaccount:flotilla-system:flotilla-agent";
 
 struct World {
     plane: ControlPlane,
@@ -105,20 +107,13 @@ impl World {
     /// Waits until the units of an app say this.
     async fn until_said(&self, app: &str, part: &str) {
         self.until(&format!("{app} says {part}"), async || {
-            let units = self
-                .hub
-                .cli(&["get", "units", "-o", "json"])
-                .map_err(|e| format!("{e:#}"))?;
-            let units: serde_json::Value = serde_json::from_str(&units).map_err(|e| e.to_string())?;
-            let items = units["items"].as_array().cloned().unwrap_or_default();
-            let unit = items
-                .iter()
-                .find(|unit| unit["app"]["name"] == app)
-                .cloned()
-                .unwrap_or_default();
-            match unit.to_string().contains(part) {
+            let units = self.hub.command_line().list(&["get", "units"]);
+            let units = units.map_err(|e| format!("{e:#}"))?;
+            let unit = units.iter().find(|unit| unit["app"]["name"] == app);
+            let said = unit.map(ToString::to_string).unwrap_or_default();
+            match said.contains(part) {
                 true => Ok(true),
-                false => Err(unit.to_string()),
+                false => Err(said),
             }
         })
         .await;
@@ -155,11 +150,20 @@ impl World {
         .await;
     }
 
+    /// The agent keeps its watches, and asks for nothing; the hub publishes nothing.
+    async fn rests(&self) {
+        let cli = self.hub.command_line();
+        nothing_turns(&cli, &Asking::installed(&self.plane))
+            .await
+            .map_err(|e| format!("{e:#}\nhub:\n{}\nagent:\n{}", self.hub.said(), self.agent.said()))
+            .unwrap();
+    }
+
     /// Names of what the agent asked to be deleted, each once.
     fn deleted(&self) -> Vec<String> {
         let filter = AuditFilter::all()
             .after(self.began)
-            .user(AGENT)
+            .user(agent::USER)
             .verb("delete")
             .verb("deletecollection");
         let requests = self.plane.audit().requests(&filter).unwrap();
@@ -242,7 +246,7 @@ async fn what_leaves_git_leaves_the_cluster_and_nothing_else_does() {
     an_app_that_is_deleted_takes_its_objects_along(&world).await;
     assert!(world.uid("z").await.is_some() && world.uid("moves").await.is_some());
     a_cluster_that_is_drained_is_emptied_and_gets_all_back(&world).await;
-    nothing_turns(&world).await;
+    world.rests().await;
     a_cluster_that_retires_keeps_what_it_has(&world).await;
 }
 
@@ -374,47 +378,4 @@ async fn a_cluster_that_retires_keeps_what_it_has(world: &World) {
     assert!(uid.is_some());
     assert_eq!(world.uid("t").await, uid);
     assert_eq!(world.deleted().len(), 15);
-}
-
-/// The agent keeps its watches, and asks for nothing; the hub publishes nothing.
-async fn nothing_turns(world: &World) {
-    let generation = || world.hub.cli(&["get", "clusters", "-o", "json"]).unwrap();
-    let number = |text: String| {
-        let listed: serde_json::Value = serde_json::from_str(&text).unwrap();
-        let item = listed.get("items").map_or(&listed, |items| &items[0])["status"].clone();
-        (
-            item["desiredGeneration"].clone(),
-            item["acceptedGeneration"].clone(),
-        )
-    };
-    world
-        .until("all that was published is accepted", async || {
-            let (desired, accepted) = number(generation());
-            Ok(desired == accepted && !desired.is_null())
-        })
-        .await;
-    let (mark, before) = (world.plane.audit().mark(), number(generation()));
-    let turned = wait_until("something", Duration::from_secs(10), async || {
-        let asked = AuditFilter::all().after(mark).user(AGENT);
-        let asked = world.plane.audit().requests(&asked).map_err(|e| e.to_string())?;
-        // A watch ends after a while and is opened again; the ledger is in Secrets of the agent's own.
-        let asked: Vec<String> = asked
-            .into_iter()
-            // Every 25 s it is asked whether the API server answers.
-            .filter(|one| one.verb != "watch" && one.request_uri != "/version")
-            .filter(|one| {
-                one.object_ref
-                    .as_ref()
-                    .is_none_or(|of| of.namespace != "flotilla-system")
-            })
-            .map(|one| format!("{} {}", one.verb, one.request_uri))
-            .collect();
-        match asked.is_empty() {
-            true => Ok::<_, String>(None),
-            false => Ok(Some(asked)),
-        }
-    })
-    .await;
-    assert!(turned.is_err(), "{turned:?}");
-    assert_eq!(number(generation()), before);
 }

@@ -13,14 +13,17 @@ use std::{
     time::Duration,
 };
 
-use e2e::{AgentProcess, HubProcess, hub::http_client};
+use e2e::{
+    AgentProcess, HubProcess, agent,
+    hub::http_client,
+    quiet::{Asking, nothing_turns},
+};
 use flotilla_testkit::{
     AuditFilter, AuditMark, ControlPlane, ControlPlaneOptions, FaultProxy, GitAccess, GitRepo, GitServer,
     wait_until,
 };
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client, api::ListParams};
-use serde_json::Value;
 
 use self::{
     repository::{CANARY, Random, Repository},
@@ -28,7 +31,6 @@ use self::{
 };
 
 const WITHIN: Duration = Duration::from_secs(120);
-const AGENT: &str = "system:serviceaccount:flotilla-system:flotilla-agent";
 /// Programs of a debug build take so much more for the first commits at most.
 const MORE_KIB: u64 = 64 << 10;
 const OWNER: &str = "kustomize.toolkit.fluxcd.io/name";
@@ -118,30 +120,39 @@ impl World {
             }
         })
         .await;
-        let said = || {
-            format!(
-                "{story}\nhub:\n{}\nagent:\n{}",
-                self.hub.said(),
-                self.agent.said()
-            )
-        };
-        let found = found.map_err(|e| format!("{e}\n{}", said())).unwrap();
+        let found = found.map_err(|e| format!("{e}\n{}", self.said(story))).unwrap();
         wait_until("the hub says so", WITHIN, async || self.told(repository))
             .await
-            .map_err(|e| format!("{e}\n{}", said()))
+            .map_err(|e| format!("{e}\n{}", self.said(story)))
             .unwrap();
         found
     }
 
+    /// Waits until nothing turns any more: whatever was broken is mended, and nobody goes on about it.
+    async fn until_quiet(&self, story: &str) {
+        let cli = self.hub.command_line();
+        nothing_turns(&cli, &Asking::installed(&self.plane))
+            .await
+            .map_err(|e| format!("{e:#}\n{}", self.said(story)))
+            .unwrap();
+    }
+
+    /// What went before, and what hub and agent said of it.
+    fn said(&self, story: &str) -> String {
+        format!(
+            "{story}\nhub:\n{}\nagent:\n{}",
+            self.hub.said(),
+            self.agent.said()
+        )
+    }
+
     /// What the hub says of the units, against what was counted.
     fn told(&self, repository: &Repository) -> Result<Option<()>, String> {
-        let units = self.hub.cli(&["get", "units", "-o", "json"]);
-        let units: Value =
-            serde_json::from_str(&units.map_err(|e| format!("{e:#}"))?).map_err(|e| e.to_string())?;
-        let items = units["items"].as_array().cloned().unwrap_or_default();
+        let units = self.hub.command_line().list(&["get", "units"]);
+        let units = units.map_err(|e| format!("{e:#}"))?;
         for app in Repository::names() {
-            let unit = items.iter().find(|unit| unit["app"]["name"] == *app);
-            let unit = unit.ok_or_else(|| format!("no unit of {app}: {units}"))?;
+            let unit = units.iter().find(|unit| unit["app"]["name"] == *app);
+            let unit = unit.ok_or_else(|| format!("no unit of {app}: {units:?}"))?;
             let is_so = unit["ready"] == "True"
                 && unit["objects"]["total"] == repository.count(&app)
                 && unit["objects"]["pendingRemoval"] == 0
@@ -155,7 +166,10 @@ impl World {
 
     /// Names of what the agent has deleted.
     fn deleted(&self) -> Vec<String> {
-        let filter = AuditFilter::all().after(self.began).user(AGENT).verb("delete");
+        let filter = AuditFilter::all()
+            .after(self.began)
+            .user(agent::USER)
+            .verb("delete");
         let requests = self.plane.audit().requests(&filter).unwrap();
         let of = requests.iter().filter_map(|one| one.object_ref.as_ref());
         let here = of.filter(|of| of.namespace == self.namespace);
@@ -284,6 +298,7 @@ async fn story(seed: u64, commits: u64, faults: &[Fault]) {
         }
         before = now;
     }
+    world.until_quiet(&told.join("\n")).await;
     let deleted = world.deleted();
     let wrong: Vec<&String> = deleted
         .iter()
