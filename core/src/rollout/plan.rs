@@ -210,15 +210,12 @@ pub fn plan(input: &Input) -> Planned {
         if chosen.contains_key(cluster) {
             continue;
         }
-        // What was let go of before stays let go of.
-        if input.draining.contains(cluster) && unit.state != UnitState::Detached {
-            let next = removal::drain(unit, input.deletion_policy, input.suspended);
-            units.extend(Some(next).filter(|next| differs(unit, next)));
-            continue;
-        }
         // The app was to be deleted, and is not any more: what is left of it stays.
         let is_removed = matches!(unit.state, UnitState::Removing(_));
         let next = match input.unreadable.get(cluster).filter(|_| !is_removed) {
+            _ if input.draining.contains(cluster) => {
+                removal::drain(unit, input.deletion_policy, input.suspended)
+            }
             Some(why) => Next {
                 waiting: vec![why.clone()],
                 ..unchanged(unit)

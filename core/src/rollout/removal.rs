@@ -29,12 +29,24 @@ pub fn deletes(policy: DeletionPolicy, suspended: bool, prunes: bool) -> bool {
         }
 }
 
+/// Whether what a unit has is deleted where its cluster is drained. `policy`: what its app says; by one of a newer hub (`None`)
+/// nothing is. `suspended`: its app is. `prunes`: as for [`deletes`].
+pub fn drains(state: &UnitState, policy: Option<DeletionPolicy>, suspended: bool, prunes: bool) -> bool {
+    // What was let go of before stays let go of.
+    let is_kept = suspended || matches!(state, UnitState::Suspended | UnitState::Detached);
+    policy.is_some_and(|policy| deletes(policy, is_kept, prunes))
+}
+
 /// Plans the units of an app that a person has said is to be deleted: that is the permission for all that they have.
 /// `suspended`: the app is.
 pub fn plan_removal(units: &[Current], policy: DeletionPolicy, suspended: bool) -> Planned {
     let next = units.iter().map(|unit| {
         let suspended = suspended || unit.state == UnitState::Suspended;
-        leave(unit, policy, suspended, Cause::Deleted)
+        // What is being removed prunes: its target says so.
+        match deletes(policy, suspended, unit.settings.prune) {
+            true => remove(unit, policy, Cause::Deleted),
+            false => let_go(unit, Cause::Deleted),
+        }
     });
     let mut units: Vec<Next> = next
         .zip(units)
@@ -47,15 +59,9 @@ pub fn plan_removal(units: &[Current], policy: DeletionPolicy, suspended: bool) 
 
 /// Plans a unit of a cluster that a person has said is to be drained.
 pub(super) fn drain(unit: &Current, policy: DeletionPolicy, suspended: bool) -> Next {
-    let suspended = suspended || unit.state == UnitState::Suspended;
-    leave(unit, policy, suspended, Cause::Drained)
-}
-
-fn leave(unit: &Current, policy: DeletionPolicy, suspended: bool, cause: Cause) -> Next {
-    // What is being removed prunes: its target says so.
-    match deletes(policy, suspended, unit.settings.prune) {
-        true => remove(unit, policy, cause),
-        false => let_go(unit, cause),
+    match drains(&unit.state, Some(policy), suspended, unit.settings.prune) {
+        true => remove(unit, policy, Cause::Drained),
+        false => let_go(unit, Cause::Drained),
     }
 }
 
@@ -151,6 +157,26 @@ mod tests {
         assert!(removes(WaitForTermination, UnitState::Detached, false));
         assert!(!removes(Orphan, UnitState::Active, true));
         assert!(!removes(Delete, UnitState::Suspended, true));
+    }
+
+    #[test]
+    fn a_drain_deletes_what_a_deletion_would_but_for_what_was_let_go_of_and_by_policies_of_a_newer_hub() {
+        use DeletionPolicy::{Delete, MirrorPrune, Orphan};
+        let removing = UnitState::Removing(Removal {
+            policy: MirrorPrune,
+            approval: None,
+        });
+        for state in [UnitState::Active, removing] {
+            assert!(drains(&state, Some(MirrorPrune), false, true));
+            assert!(drains(&state, Some(Delete), false, false));
+            assert!(!drains(&state, Some(MirrorPrune), false, false));
+            assert!(!drains(&state, Some(Delete), true, true));
+            assert!(!drains(&state, Some(Orphan), false, true));
+            assert!(!drains(&state, None, false, true));
+        }
+        for state in [UnitState::Suspended, UnitState::Detached] {
+            assert!(!drains(&state, Some(Delete), false, true));
+        }
     }
 
     #[test]

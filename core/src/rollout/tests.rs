@@ -377,7 +377,10 @@ fn what_an_app_has_in_a_cluster_that_is_drained_is_removed_unless_somebody_wants
     let (state, _) = drained(&|input| input.units[0].settings.prune = false);
     assert_eq!(state, UnitState::Detached);
     // What was let go of before stays let go of.
-    let (state, planned) = drained(&|input| input.units[0].state = UnitState::Detached);
+    let (state, planned) = drained(&|input| {
+        input.units[0].state = UnitState::Detached;
+        input.deletion_policy = DeletionPolicy::Delete;
+    });
     assert_eq!((state, planned), (UnitState::Detached, Planned::default()));
 }
 

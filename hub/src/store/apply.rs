@@ -12,6 +12,7 @@ use super::{
     due::{wake_apps, wake_clusters},
     event, nudge,
     reference::{Reference, apps_of, put_references, references},
+    removal,
 };
 use crate::auth::seal::Seal;
 
@@ -303,26 +304,9 @@ async fn put(tx: &mut Connection, new: &NewResource, seal: &Seal, origin: &str) 
     .execute(&mut *tx)
     .await?;
     if old.deleting {
-        keep(tx, old.uid).await?;
+        removal::keep(tx, &[old.uid], None).await?;
     }
     Ok((Action::Configured, old.uid))
-}
-
-/// Stops the deletion of an app at once: whatever it is to become is planned later, and may have to be rendered first. A plan
-/// under way that goes on with it fails.
-async fn keep(tx: &mut Connection, app: Uuid) -> Result<()> {
-    let clusters = sqlx::query_scalar!(
-        r#"WITH outdated AS (UPDATE app_plan SET version = version + 1 WHERE app_uid = $1),
-             kept AS (
-               UPDATE unit SET state = 'Detached', removal = NULL WHERE app_uid = $1 AND state = 'Removing'
-               RETURNING cluster_id, id)
-           INSERT INTO unpublished (cluster_id, unit_id) SELECT cluster_id, id FROM kept ORDER BY 1, 2
-           ON CONFLICT (cluster_id, unit_id) DO UPDATE SET at = now() RETURNING cluster_id"#,
-        app
-    )
-    .fetch_all(&mut *tx)
-    .await?;
-    nudge(tx, Topic::Cluster, &clusters).await
 }
 
 /// Names whose values are not the same in both objects.

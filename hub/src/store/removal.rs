@@ -1,18 +1,19 @@
-//! Deletions of configured objects: what would follow, what was asked for, and the last steps of an app's.
+//! Deletions of configured objects: what would follow, what was asked for, and the last steps of an app's. What ends a removal,
+//! of whatever kind: it is stopped, or its units are gone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use flotilla_core::{id::ClusterId, removal::DeletionPolicy};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    Result, Store, Topic, Wakes, authority::audit, claim, event::tell, leaving, nudge, nudge_all,
+    Connection, Result, Store, Topic, Wakes, authority::audit, claim, event::tell, leaving, nudge, nudge_all,
     reference::apps_of, wake, wake_apps,
 };
 
 /// Units that go in one transaction.
-const GOING: i64 = 2000;
+pub(super) const GOING: u16 = 2000;
 
 /// A request to delete a configured object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -174,53 +175,26 @@ impl Store {
     /// Takes the last steps of apps that are to be deleted: units of which nothing is left are let go of, those that their
     /// agents have forgotten are gone, and an app without units is. `true`: more may be to be done in a moment.
     pub async fn end_deletions(&self, apps: &[Uuid]) -> Result<bool> {
-        let units = sqlx::query!("SELECT id, released FROM unit WHERE app_uid = ANY($1)", apps)
-            .fetch_all(self.pool())
-            .await?;
-        let held: Vec<Uuid> = units
-            .iter()
-            .filter(|unit| !unit.released)
-            .map(|unit| unit.id)
-            .collect();
+        let units = sqlx::query!(
+            "SELECT id, released FROM unit WHERE app_uid = ANY($1) ORDER BY cluster_id",
+            apps
+        )
+        .fetch_all(self.pool())
+        .await?;
+        let ids = |is_released: bool| {
+            let units = units.iter().filter(move |unit| unit.released == is_released);
+            units.map(|unit| unit.id)
+        };
+        let held: Vec<Uuid> = ids(false).collect();
+        let released: Vec<Uuid> = ids(true).take(GOING.into()).collect();
         let mut moves = self.release(&held).await? > 0;
-        if held.len() < units.len() {
+        if !released.is_empty() {
             moves |= self.forget_released().await? > 0;
         }
         let mut tx = self.pool().begin().await?;
-        let gone = sqlx::query!(
-            r#"DELETE FROM unit u WHERE u.id = ANY(ARRAY(
-                 SELECT id FROM unit WHERE app_uid = ANY($1) AND released ORDER BY cluster_id LIMIT $2))
-                 AND (SELECT true FROM unpublished n WHERE n.cluster_id = u.cluster_id AND n.unit_id = u.id LIMIT 1) IS NULL
-                 AND (SELECT true FROM desired_entry e WHERE e.cluster_id = u.cluster_id AND e.unit_id = u.id LIMIT 1) IS NULL
-               RETURNING u.app_uid, u.cluster_id"#,
-            apps,
-            GOING
-        )
-        .fetch_all(&mut *tx)
-        .await?;
-        // What they claimed others may have by now, or what was excepted for them may go.
-        let mut claims: BTreeMap<Uuid, Vec<Uuid>> = BTreeMap::new();
-        for row in &gone {
-            claims.entry(row.app_uid).or_default().push(row.cluster_id);
-        }
-        if !claims.is_empty() {
-            let claimed: Vec<claim::Asked<'_>> = claims
-                .iter()
-                .map(|(app, clusters)| claim::Asked {
-                    app: *app,
-                    clusters: clusters.iter().copied().map(ClusterId).collect(),
-                    keys: Vec::new(),
-                })
-                .collect();
-            leaving::withdraw(&mut tx, &claimed).await?;
-            let claims: Vec<(Uuid, Uuid)> = gone.iter().map(|row| (row.app_uid, row.cluster_id)).collect();
-            let wakes = Wakes {
-                claims: &claims,
-                ..Wakes::default()
-            };
-            wake(&mut tx, &wakes).await?;
-        }
-        let shown: Vec<Uuid> = claims.into_keys().collect();
+        let gone = forget(&mut tx, &released).await?;
+        let shown: BTreeSet<Uuid> = gone.iter().map(|(app, _)| *app).collect();
+        let shown: Vec<Uuid> = shown.into_iter().collect();
         // In a statement of its own, which sees which units are left. One that is to be planned may get some.
         let ended = sqlx::query_scalar!(
             r#"WITH ended AS (
@@ -255,4 +229,70 @@ impl Store {
             policy: DeletionPolicy::parse(&row.policy),
         }))
     }
+}
+
+/// Stops the removal of what apps have in a cluster, or in all, at once, unless they are to be deleted: whatever their units are
+/// to become is planned later, and may have to be rendered first. Plans under way that go on with it fail, also where nothing
+/// is being removed yet.
+pub(super) async fn keep(tx: &mut Connection, apps: &[Uuid], cluster: Option<Uuid>) -> Result<()> {
+    // Before the units, and in one order, as those who commit plans: what they have committed is seen below.
+    sqlx::query!(
+        "WITH held AS MATERIALIZED (
+           SELECT app_uid FROM app_plan WHERE app_uid = ANY($1) ORDER BY app_uid FOR NO KEY UPDATE)
+         UPDATE app_plan SET version = version + 1 WHERE app_uid = ANY (ARRAY(SELECT app_uid FROM held))",
+        apps
+    )
+    .execute(&mut *tx)
+    .await?;
+    let clusters = sqlx::query_scalar!(
+        r#"WITH kept AS (
+             UPDATE unit u SET state = 'Detached', removal = NULL FROM resource r
+             WHERE u.app_uid = ANY($1) AND u.state = 'Removing' AND ($2::uuid IS NULL OR u.cluster_id = $2)
+               AND r.uid = u.app_uid AND r.deleting_at IS NULL
+             RETURNING u.cluster_id, u.id)
+           INSERT INTO unpublished (cluster_id, unit_id) SELECT cluster_id, id FROM kept ORDER BY 1, 2
+           ON CONFLICT (cluster_id, unit_id) DO UPDATE SET at = now() RETURNING cluster_id AS "cluster!""#,
+        apps,
+        cluster
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    let clusters: BTreeSet<Uuid> = clusters.into_iter().collect();
+    nudge(tx, Topic::Cluster, &clusters.into_iter().collect::<Vec<_>>()).await
+}
+
+/// Takes away those of these units that are let go of and that their agents have forgotten. Returns of each the app and the
+/// cluster.
+pub(super) async fn forget(tx: &mut Connection, units: &[Uuid]) -> Result<Vec<(Uuid, Uuid)>> {
+    let gone = sqlx::query!(
+        "DELETE FROM unit u WHERE u.id = ANY($1) AND u.released
+           AND (SELECT true FROM unpublished n WHERE n.cluster_id = u.cluster_id AND n.unit_id = u.id LIMIT 1) IS NULL
+           AND (SELECT true FROM desired_entry e WHERE e.cluster_id = u.cluster_id AND e.unit_id = u.id LIMIT 1) IS NULL
+         RETURNING u.app_uid, u.cluster_id",
+        units
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    let gone = gone.into_iter().map(|row| (row.app_uid, row.cluster_id));
+    let gone: Vec<(Uuid, Uuid)> = gone.collect();
+    if gone.is_empty() {
+        return Ok(gone);
+    }
+    // What they claimed others may have by now, or what was excepted for them may go.
+    let mut clusters: BTreeMap<Uuid, Vec<ClusterId>> = BTreeMap::new();
+    for (app, cluster) in &gone {
+        clusters.entry(*app).or_default().push(ClusterId(*cluster));
+    }
+    let claimed = clusters.into_iter().map(|(app, clusters)| claim::Asked {
+        app,
+        clusters,
+        keys: Vec::new(),
+    });
+    leaving::withdraw(tx, &claimed.collect::<Vec<_>>()).await?;
+    let wakes = Wakes {
+        claims: &gone,
+        ..Wakes::default()
+    };
+    wake(tx, &wakes).await?;
+    Ok(gone)
 }

@@ -375,27 +375,17 @@ pub(super) async fn record(
     Ok((row.apps.into_iter().zip(row.opened).collect(), turned))
 }
 
-/// Lets go of a cluster that is forgotten: no rollout waits for it any more. Returns those that it is turned in.
-pub(super) async fn withdraw_cluster(tx: &mut Connection, cluster: Uuid) -> Result<Vec<Turned>> {
-    withdraw(tx, cluster, false).await
-}
-
-/// The same of those of its units alone that are let go of.
-pub(super) async fn withdraw_released(tx: &mut Connection, cluster: Uuid) -> Result<Vec<Turned>> {
-    withdraw(tx, cluster, true).await
-}
-
-async fn withdraw(tx: &mut Connection, cluster: Uuid, released: bool) -> Result<Vec<Turned>> {
+/// Lets go of units that are about to be forgotten: no rollout waits for them any more. Returns those that are turned.
+pub(super) async fn withdraw(tx: &mut Connection, units: &[Uuid]) -> Result<Vec<Turned>> {
     let rollouts = sqlx::query_scalar!(
         "WITH moved AS MATERIALIZED (
-           SELECT rollout_id FROM unit WHERE cluster_id = $1 AND rollout_id IS NOT NULL AND (released OR NOT $4))
+           SELECT rollout_id, cluster_id FROM unit WHERE id = ANY ($1) AND rollout_id IS NOT NULL)
          UPDATE admission a SET state = $2, at = now() FROM moved
-         WHERE (a.rollout_id, a.cluster_id) = (moved.rollout_id, $1) AND a.state = ANY ($3)
+         WHERE (a.rollout_id, a.cluster_id) = (moved.rollout_id, moved.cluster_id) AND a.state = ANY ($3)
          RETURNING a.rollout_id",
-        cluster,
+        units,
         Turn::Withdrawn.to().as_str(),
-        &words(Turn::Withdrawn.from()),
-        released
+        &words(Turn::Withdrawn.from())
     )
     .fetch_all(tx)
     .await?;

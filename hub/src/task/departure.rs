@@ -24,9 +24,9 @@ pub async fn reconcile(context: &Context, cluster: Uuid) -> anyhow::Result<Outco
         store.plan_again(&departing.behind).await?;
     }
     let mut moves = store.release(&departing.leaving).await? > 0;
-    if departing.released > 0 {
+    if !departing.released.is_empty() {
         moves |= store.forget_released().await? > 0;
-        moves |= store.forget_units(cluster).await? > 0;
+        moves |= store.forget_units(&departing.released).await? > 0;
     }
     let has_ended = match departing.departure {
         Departure::Drain => store.end_drain(cluster).await?,

@@ -1,9 +1,9 @@
 //! Clusters that are drained, retired or deleted: by a running hub, with agents that do what they are told.
 
 use flotilla_core::{
-    fleet::departure::Departure,
+    fleet::departure::{Departure, Request},
     removal::{DeletionPolicy, Removal},
-    rollout::removal::plan_removal,
+    rollout::removal::{nothing, plan_removal},
     unit::{Entry, UnitState},
 };
 use flotilla_proto::fleet::v1::{
@@ -17,7 +17,7 @@ use crate::{
     deploys::{Fleet, PLACEMENT, config_map},
     hub::PATIENCE,
     puppet::Puppet,
-    store::one_unit,
+    store::{config, one_unit},
     world::World,
 };
 
@@ -253,8 +253,11 @@ async fn a_drain_that_is_stopped_keeps_what_is_left_at_once_and_plans_that_go_on
     let (cluster, unit, target) = one_unit(&world, "c1", app).await;
     let depart = async |departure| {
         let asked = world.store.request_departure("c1", departure, "admin").await;
-        assert_eq!(asked.expect("asked"), Some(true));
+        assert_eq!(asked.expect("asked"), Some(Request::Taken));
     };
+    // So that nothing but the plan's version is against it.
+    let stored = world.store.put_nothing(&nothing(), &world.seal).await;
+    stored.expect("stored");
     depart(Some(Departure::Drain)).await;
     let recorded = world.planning.app_plan(app).await.expect("read");
     let removal = Removal {
@@ -279,6 +282,25 @@ async fn a_drain_that_is_stopped_keeps_what_is_left_at_once_and_plans_that_go_on
     assert_eq!((entry.state, entry.prune_approved), (UnitState::Detached, None));
     let planned = plan_removal(&recorded.units, DeletionPolicy::Delete, false);
     assert!(world.try_planned(app, &recorded, &planned).await.is_err());
+    // Nor is one that was made while nothing was being removed yet gone on with, whether the cluster stays or retires.
+    let content = world.render(app, "c1", &[config("x", "a: 1")]).await;
+    world.roll_out(app, &[cluster], &content).await;
+    let removal = async || {
+        let recorded = world.planning.app_plan(app).await.expect("read");
+        assert_eq!(recorded.units[0].state, UnitState::Active);
+        let planned = plan_removal(&recorded.units, DeletionPolicy::Delete, false);
+        (recorded, planned)
+    };
+    for stopped in [None, Some(Departure::Retire)] {
+        depart(Some(Departure::Drain)).await;
+        let (recorded, planned) = removal().await;
+        depart(stopped).await;
+        assert!(world.try_planned(app, &recorded, &planned).await.is_err());
+    }
+    depart(None).await;
+    depart(Some(Departure::Drain)).await;
+    let (recorded, planned) = removal().await;
+    world.planned(app, &recorded, &planned).await;
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use flotilla_core::{
     digest::Digest,
+    fleet::departure::{Departure, Request},
     object::ObjectKey,
     removal::{Clearing, DeletionPolicy},
     unit::Entry,
@@ -192,9 +193,9 @@ async fn what_has_left_stays_until_each_app_of_its_source_is_planned_and_may_go_
 async fn what_leaves_an_app_of_a_cluster_that_is_drained_waits_for_its_source_as_long_as_the_app_stays() {
     let two = Two::new().await;
     let world = two.world();
-    let drain = Some(flotilla_core::fleet::departure::Departure::Drain);
+    let drain = Some(Departure::Drain);
     let asked = world.store.request_departure("c1", drain, "admin").await;
-    assert_eq!(asked.expect("asked"), Some(true));
+    assert_eq!(asked.expect("asked"), Some(Request::Taken));
     waits(world, two.a, "is being rendered").await;
     let drained = world.store.leaving(two.a, Uuid::nil(), true).await.expect("read");
     assert!(drained.is_empty(), "{drained:?}");
@@ -566,9 +567,9 @@ async fn a_hub_that_is_restored_goes_on_with_no_deletion_of_its_backup() {
             .await
             .expect("asked")
     );
-    let drain = Some(flotilla_core::fleet::departure::Departure::Drain);
+    let drain = Some(Departure::Drain);
     let asked = world.store.request_departure("c1", drain, "admin").await;
-    assert_eq!(asked.expect("asked"), Some(true));
+    assert_eq!(asked.expect("asked"), Some(Request::Taken));
     let mut connection = sqlx::PgConnection::connect_with(&world.options())
         .await
         .expect("connected");

@@ -7,7 +7,11 @@ use std::{
     time::Duration,
 };
 
-use flotilla_core::{digest::Digest, status::Readiness};
+use flotilla_core::{
+    digest::Digest,
+    fleet::departure::{Departure, Request},
+    status::Readiness,
+};
 use flotilla_hub::{
     grpc::{fetch::Fetcher, fleet::counts::Counts},
     index::Index,
@@ -407,6 +411,58 @@ async fn what_left_a_hundred_clusters_is_decided_in_as_many_statements_as_of_one
     // What is decided is looked at no more.
     assert!(world.store.leaving_apps(&[app]).await.expect("read").is_empty());
     assert!(world.stale(INCARNATION, Duration::ZERO).await.leaving.is_empty());
+}
+
+#[tokio::test]
+async fn a_cluster_with_thirty_apps_leaves_in_as_many_statements_as_one_with_one() {
+    let world = World::new().await;
+    let statements = Statements::listen();
+    hears(&world, &statements).await;
+    let mut counted = Vec::new();
+    for (name, apps) in [("few", 1), ("many", 30)] {
+        let cluster = world.cluster(name).await;
+        for n in 0..apps {
+            let app = world.app(&format!("{name}{n}")).await;
+            let object = config(&format!("{name}{n}"), "a: 1");
+            let content = world.render(app, &format!("{name}{n}"), &[object]).await;
+            world.roll_out(app, &[cluster], &content).await;
+        }
+        let request = async |departure| {
+            statements.take();
+            let asked = world.store.request_departure(name, Some(departure), "admin");
+            assert_eq!(asked.await.expect("asked"), Some(Request::Taken));
+            statements.take().len()
+        };
+        let drained = request(Departure::Drain).await;
+        let removing = "UPDATE unit SET state = 'Removing', removal = '{\"policy\": \"Delete\"}'";
+        world
+            .execute(&format!("{removing} WHERE cluster_id = '{cluster}'"))
+            .await;
+        // The drain is stopped by it.
+        let retired = request(Departure::Retire).await;
+        let departing = async || {
+            let departing = world.store.departing(cluster).await.expect("read");
+            departing.expect("it departs")
+        };
+        world.publish(cluster).await.expect("published");
+        statements.take();
+        let leaving = departing().await.leaving;
+        assert_eq!(world.store.release(&leaving).await.expect("asked"), apps);
+        let released = statements.take().len();
+        world.publish(cluster).await.expect("published");
+        statements.take();
+        let gone = departing().await.released;
+        world.store.forget_released().await.expect("asked");
+        assert_eq!(world.store.forget_units(&gone).await.expect("asked"), apps);
+        let forgotten = statements.take().len();
+        assert!(world.store.end_retirement(cluster).await.expect("asked"));
+        counted.push([drained, retired, released, forgotten, statements.take().len()]);
+    }
+    // Is asked to be drained, and to retire instead; lets go of what it has; is rid of that; and is gone.
+    assert_eq!(counted[0], counted[1]);
+    let left =
+        "SELECT (SELECT count(*) FROM unit) + (SELECT count(*) FROM rollout WHERE state = 'Progressing')";
+    assert_eq!(world.count(left).await, 0);
 }
 
 #[tokio::test]
