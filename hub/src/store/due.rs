@@ -192,7 +192,7 @@ pub(crate) async fn wake(tx: &mut Connection, wakes: &Wakes<'_>) -> Result<()> {
              ORDER BY 1),
            marked AS (
              INSERT INTO due (topic, key) SELECT 'app', key FROM apps
-             ON CONFLICT (topic, key) DO UPDATE SET change = due.change + 1, at = now())
+             ON CONFLICT (topic, key) DO UPDATE SET change = excluded.change, at = now())
            INSERT INTO outbox (topic, keys)
            SELECT topic, array_agg(key) FROM (
              SELECT topic, key, row_number() OVER (PARTITION BY topic) / 5000 AS part FROM (
@@ -230,7 +230,7 @@ pub(crate) async fn wake_clusters(tx: &mut Connection, clusters: &[Uuid]) -> Res
     sqlx::query!(
         r#"WITH marked AS (
              INSERT INTO due (topic, key) SELECT DISTINCT 'cluster', key FROM unnest($1::uuid[]) AS key ORDER BY key
-             ON CONFLICT (topic, key) DO UPDATE SET change = due.change + 1, at = now())
+             ON CONFLICT (topic, key) DO UPDATE SET change = excluded.change, at = now())
            INSERT INTO outbox (topic, keys) SELECT $2, $1::uuid[]"#,
         clusters,
         Topic::Identity.as_str()

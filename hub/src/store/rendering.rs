@@ -489,7 +489,7 @@ impl Store {
                -- attempt after its time say, it gets one, or what comes of this would be nobody's if its plan fails.
                marked AS (
                  INSERT INTO due (topic, key) SELECT 'app', key FROM apps ORDER BY key
-                 ON CONFLICT (topic, key) DO UPDATE SET change = due.change + 1, at = now()
+                 ON CONFLICT (topic, key) DO UPDATE SET change = excluded.change, at = now()
                  WHERE (SELECT NOT is_own FROM apps WHERE apps.key = due.key))
                INSERT INTO outbox (topic, keys)
                SELECT 'app', array_agg(key) FROM apps WHERE NOT is_own HAVING count(*) > 0"#,

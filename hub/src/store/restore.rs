@@ -266,7 +266,7 @@ async fn mark_unconfirmed(tx: &mut PgConnection, incarnation: u64) -> Result<()>
     sqlx::query!(
         "INSERT INTO due (topic, key)
          SELECT 'app', uid FROM resource WHERE is_app(kind) UNION ALL SELECT 'cluster', id FROM cluster
-         ON CONFLICT (topic, key) DO UPDATE SET change = due.change + 1, at = now(), held_by = '', held_until = 'epoch'"
+         ON CONFLICT (topic, key) DO UPDATE SET change = excluded.change, at = now(), held_by = '', held_until = 'epoch'"
     )
     .execute(&mut *tx)
     .await?;

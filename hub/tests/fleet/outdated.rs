@@ -51,7 +51,7 @@ impl Slow {
         self.world
             .execute(&format!(
                 "INSERT INTO due (topic, key) VALUES ('app', '{app}')
-                 ON CONFLICT (topic, key) DO UPDATE SET change = due.change + 1"
+                 ON CONFLICT (topic, key) DO UPDATE SET change = excluded.change"
             ))
             .await;
     }
@@ -119,6 +119,20 @@ async fn a_plan_is_not_committed_where_another_hub_has_found_nothing_to_change()
         .await
         .expect("decided");
     assert!(slow.is_outdated().await);
+}
+
+/// A hub that stood still for longer than its lease, while another one has planned the app, which changed once more.
+#[tokio::test]
+async fn a_mark_that_was_taken_away_and_written_anew_is_another_one() {
+    let slow = Slow::new().await;
+    let (store, app) = (&slow.world.store, slow.app);
+    let change = slow.plan.recorded.due.expect("marked");
+    store.planned(app, change, "").await.expect("decided");
+    slow.changes().await;
+    assert!(slow.is_outdated().await);
+    store.planned(app, change, "").await.expect("decided");
+    let marks = format!("SELECT count(*) FROM due WHERE key = '{app}'");
+    assert_eq!(slow.world.count(&marks).await, 1);
 }
 
 #[tokio::test]
