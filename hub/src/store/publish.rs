@@ -172,10 +172,10 @@ impl Store {
                  -- With a limit it is looked up, and not compared with each.
                  AND (SELECT true FROM unpublished n WHERE n.cluster_id = u.cluster_id AND n.unit_id = u.id LIMIT 1) IS NULL
                  AND (NOT EXISTS (SELECT FROM session s WHERE s.cluster_id = u.cluster_id)
+                      -- What it said of the entry alone may be lost with its stream: the whole generation says so as well.
                       OR EXISTS (
-                        SELECT FROM desired_entry e JOIN unit_accepted a
-                          ON (a.cluster_id, a.unit_id, a.entry) = (e.cluster_id, e.unit_id, e.digest)
-                        WHERE e.cluster_id = u.cluster_id AND e.unit_id = u.id)
+                        SELECT FROM entry_answer a
+                        WHERE a.cluster_id = u.cluster_id AND a.unit_id = u.id AND a.accepted)
                       AND (u.state = 'Detached' OR EXISTS (
                         SELECT FROM unit_status s WHERE s.unit_id = u.id AND (s.version, s.applied_version, s.applied)
                           = (u.version, u.version, u.target) AND s.objects_pending_removal = 0 AND s.objects = 0)))

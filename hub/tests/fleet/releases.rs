@@ -115,6 +115,25 @@ async fn an_entry_leaves_once_its_agent_holds_it_detached_and_is_told_until_that
     assert!(!back.released && !back.bytes.is_empty());
 }
 
+/// The next stream says which generation it holds, and no more.
+#[tokio::test]
+async fn what_an_agent_has_taken_is_let_go_of_though_its_word_of_the_entry_was_lost() {
+    let world = World::new().await;
+    let app = world.app("a").await;
+    let (cluster, unit, _) = one_unit(&world, "c1", app).await;
+    let epoch = open(&world, cluster).await;
+    let content = world.render(app, "c1", &[config("x", "a: 1")]).await;
+    let before = desired(&world, cluster).await.head.generation;
+    detach(&world, app, cluster, &content).await;
+    let detached = desired(&world, cluster).await.head.generation;
+    assert_eq!(detached, before + 1);
+    let release = async || world.store.release(&[unit]).await.expect("asked");
+    hold(&world, cluster, epoch, before, None).await;
+    assert_eq!(release().await, 0, "it may enforce it still");
+    hold(&world, cluster, epoch, detached, None).await;
+    assert_eq!(release().await, 1);
+}
+
 #[tokio::test]
 async fn an_agent_is_told_what_is_let_go_of_whether_it_gets_a_change_or_the_whole_state() {
     let hub = Hub::start().await;
