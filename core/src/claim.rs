@@ -139,8 +139,8 @@ pub struct Other {
     pub cluster: ClusterId,
     /// `Kind/namespace/name` of the app.
     pub owner: String,
-    /// Those asked about that the unit claims.
-    pub keys: Vec<ObjectKey>,
+    /// Those asked about that the unit claims: the same for all units of a set.
+    pub keys: Arc<[ObjectKey]>,
     /// What it leaves to others.
     pub withheld: Vec<Withheld>,
 }
@@ -154,7 +154,7 @@ pub fn withheld(claims: &Claims, others: &[Other]) -> BTreeMap<ClusterId, Vec<Wi
             .entry(other.cluster)
             .or_insert_with(|| claims.new_in(other.cluster).iter().collect());
         let left: BTreeSet<&ObjectKey> = other.withheld.iter().map(|one| &one.key).collect();
-        for key in &other.keys {
+        for key in other.keys.iter() {
             if asked.contains(key) && !left.contains(key) {
                 let owners = found.entry(other.cluster).or_default();
                 owners.entry(key).or_insert(&other.owner);

@@ -218,7 +218,8 @@ async fn stored(tx: &mut Connection, new: &NewResource) -> Result<Option<Stored>
         r#"SELECT uid, spec, labels, annotations, api_version, payload_digest, not_supported, suspended,
                   deleting_at IS NOT NULL AS "deleting!"
          FROM resource WHERE scope = $1 AND api_group = $2 AND kind = $3 AND namespace = $4 AND name = $5
-         FOR UPDATE"#,
+         -- Its key stays: whoever refers to it, as each commit does, waits for none of a long apply.
+         FOR NO KEY UPDATE"#,
         new.scope,
         new.group,
         new.kind,

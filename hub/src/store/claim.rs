@@ -1,7 +1,7 @@
 //! Which objects units claim: sets of keys, each stored once whatever has it. A target names its set, and so does each unit and
 //! each agent that names the target; nothing is written for a cluster, and what a unit claims it lets go with its target.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use flotilla_core::{
     claim::{Claims, Other},
@@ -189,21 +189,31 @@ pub(super) async fn others<'e>(
              CROSS JOIN LATERAL (
                SELECT * FROM keyset_key k
                WHERE (k.name, k.namespace, k.kind, k.api_group) = (v.n, v.ns, v.kind, v.g) OFFSET 0) AS k
-           ), other AS MATERIALIZED (
-             SELECT s.q, u.id, u.cluster_id, t.keyset, u.withheld,
+           ), sets AS MATERIALIZED (
+             SELECT q, keyset, array_agg(api_group ORDER BY api_group, kind, namespace, name) AS groups,
+                    array_agg(kind ORDER BY api_group, kind, namespace, name) AS kinds,
+                    array_agg(namespace ORDER BY api_group, kind, namespace, name) AS namespaces,
+                    array_agg(name ORDER BY api_group, kind, namespace, name) AS names
+             FROM asked GROUP BY q, keyset
+           ), other AS (
+             SELECT s.q, s.keyset, u.id, u.cluster_id, u.withheld,
                     object_name(r.kind, r.namespace, r.name) AS owner
-             FROM (SELECT DISTINCT q, keyset FROM asked) AS s
-             CROSS JOIN LATERAL (SELECT digest, keyset FROM target WHERE keyset = s.keyset OFFSET 0) AS t
+             FROM sets AS s
+             CROSS JOIN LATERAL (SELECT digest FROM target WHERE keyset = s.keyset OFFSET 0) AS t
              CROSS JOIN LATERAL (SELECT * FROM unit WHERE target = t.digest OFFSET 0) AS u
              JOIN resource r ON r.uid = u.app_uid
              -- Looked up, and not compared with each.
              WHERE ((s.q, u.cluster_id) IN (SELECT * FROM unnest($1::int[], $2::uuid[]))) IS TRUE
-               AND u.app_uid <> ($3::uuid[])[s.q])
-           SELECT o.q AS "q!", o.id AS "id!", o.cluster_id AS "cluster_id!", o.owner AS "owner!",
-                  o.withheld AS "withheld!: Json<Vec<Withheld>>", a.api_group AS "api_group!", a.kind AS "kind!",
-                  a.namespace AS "namespace!", a.name AS "name!"
-           FROM other o JOIN asked a ON (a.q, a.keyset) = (o.q, o.keyset)
-           ORDER BY o.cluster_id, o.id, a.api_group, a.kind, a.namespace, a.name"#,
+               AND u.app_uid <> ($3::uuid[])[s.q]
+           ), units AS (
+             -- What a set has and what a unit leaves is told once, and not for each key or unit of the other.
+             SELECT q, keyset, array_agg(id) AS ids, array_agg(cluster_id) AS clusters, array_agg(owner) AS owners,
+                    jsonb_agg(withheld) AS withheld
+             FROM other GROUP BY q, keyset)
+           SELECT s.q AS "q!", s.groups AS "groups!", s.kinds AS "kinds!", s.namespaces AS "namespaces!", s.names AS "names!",
+                  u.ids AS "ids!", u.clusters AS "clusters!", u.owners AS "owners!",
+                  u.withheld AS "withheld!: Json<Vec<Vec<Withheld>>>"
+           FROM units u JOIN sets s ON (s.q, s.keyset) = (u.q, u.keyset)"#,
         &of_cluster,
         &clusters,
         &apps,
@@ -215,20 +225,27 @@ pub(super) async fn others<'e>(
     )
     .fetch_all(executor)
     .await?;
+    // One unit has one set. In an order that does not depend on the database.
     let mut found: Vec<BTreeMap<(Uuid, Uuid), Other>> = asked.iter().map(|_| BTreeMap::new()).collect();
     for row in rows {
         let of = usize::try_from(row.q - 1)
             .ok()
             .and_then(|number| found.get_mut(number));
         let Some(of) = of else { continue };
-        let other = of.entry((row.cluster_id, row.id)).or_insert_with(|| Other {
-            cluster: ClusterId(row.cluster_id),
-            owner: row.owner,
-            keys: Vec::new(),
-            withheld: row.withheld.0,
-        });
-        let key = ObjectKey::new(&row.api_group, &row.kind, &row.namespace, &row.name);
-        other.keys.push(key);
+        let names = row.groups.iter().zip(&row.kinds).zip(row.namespaces.iter().zip(&row.names));
+        let keys: Arc<[ObjectKey]> = names
+            .map(|((group, kind), (namespace, name))| ObjectKey::new(group, kind, namespace, name))
+            .collect();
+        let units = row.ids.into_iter().zip(row.clusters).zip(row.owners.into_iter().zip(row.withheld.0));
+        of.extend(units.map(|((id, cluster), (owner, withheld))| {
+            let other = Other {
+                cluster: ClusterId(cluster),
+                owner,
+                keys: keys.clone(),
+                withheld,
+            };
+            ((cluster, id), other)
+        }));
     }
     Ok(found.into_iter().map(|of| of.into_values().collect()).collect())
 }

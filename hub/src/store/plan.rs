@@ -66,7 +66,12 @@ struct Head {
     held: bool,
     /// It is rendered from what its source has now.
     rendered: bool,
+    /// It has more units than are read with those of others.
+    large: bool,
 }
+
+/// Units of an app that are read with those of others.
+const TOGETHER: i64 = 100;
 
 /// A plan to commit.
 pub struct Commit<'a> {
@@ -145,10 +150,15 @@ impl Store {
     /// Reads the plan of an app and takes it for `replica`, where there is something to plan and nobody is at it.
     pub async fn take_plan(&self, app_uid: Uuid, replica: &str) -> Result<Lease> {
         let taken = self.take_plans(&[app_uid], replica).await?;
-        Ok(taken.into_iter().next().unwrap_or(Lease::Settled))
+        Ok(match taken.into_iter().next() {
+            Some(Lease::Large) => Lease::Held(self.app_plan(app_uid).await?),
+            Some(lease) => lease,
+            None => Lease::Settled,
+        })
     }
 
-    /// As [`Self::take_plan`], of several apps in as many statements as of one.
+    /// As [`Self::take_plan`], of several apps in as many statements as of one. The units of those that have many are left to
+    /// [`Self::app_plan`]: those of all together might be more than fits into memory.
     pub async fn take_plans(&self, apps: &[Uuid], replica: &str) -> Result<Vec<Lease>> {
         let heads = self.heads(apps, Some(replica)).await?;
         let mut left = HashMap::new();
@@ -157,6 +167,7 @@ impl Store {
             match (head.held, head.due, head.rendered) {
                 (false, Some(_), _) => drop(left.insert(head.app, Lease::Others)),
                 (false, None, true) => drop(left.insert(head.app, Lease::Settled)),
+                _ if head.large => drop(left.insert(head.app, Lease::Large)),
                 _ => held.push(head),
             }
         }
@@ -191,14 +202,16 @@ impl Store {
                       -- What failed, or waits for its time, is looked at though nothing has changed.
                       (SELECT true FROM app_input i JOIN input_at t ON t.input_key = i.input_key AND t.newest
                          JOIN rendering x ON x.digest = t.rendering AND x.state = 'Done'
-                       WHERE i.app_uid = a.uid LIMIT 1) IS NOT NULL AS "rendered!"
+                       WHERE i.app_uid = a.uid LIMIT 1) IS NOT NULL AS "rendered!",
+                      (SELECT count(*) FROM (SELECT FROM unit WHERE app_uid = a.uid LIMIT $5 + 1) AS u) > $5 AS "large!"
                FROM unnest($1::uuid[]) AS a(uid) LEFT JOIN app_plan p ON p.app_uid = a.uid
                  LEFT JOIN LATERAL (
                    SELECT change FROM due WHERE topic = 'app' AND key = a.uid OFFSET 0) AS d ON true"#,
             apps,
             self.writer,
             replica,
-            HELD.as_secs_f64()
+            HELD.as_secs_f64(),
+            TOGETHER
         )
         .fetch_all(self.pool())
         .await?;

@@ -2,12 +2,17 @@
 //! wait for the next. One that comes alone is asked at once. Where what is asked is to write something, several are one
 //! transaction.
 
+use std::sync::Arc;
+
+use futures::{StreamExt as _, stream};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Result, StoreError};
 
 /// Questions of one statement.
 const MOST: usize = 500;
+/// Questions that are asked by themselves at the same time, after they have failed together.
+const APART: usize = 4;
 
 type Waiting<Q, A> = (Q, oneshot::Sender<Result<A>>);
 
@@ -26,11 +31,12 @@ impl<Q, A> Clone for Together<Q, A> {
 
 impl<Q: Clone + Send + 'static, A: Send + 'static> Together<Q, A> {
     /// Starts the task that asks: `ask` gives an answer to each of the questions, in their order. Where it fails because of
-    /// one of them, each is asked by itself.
-    pub fn start<Asked>(ask: impl Fn(Vec<Q>) -> Asked + Send + 'static) -> Self
+    /// one of them, each is asked by itself, and those that come meanwhile wait for none of these.
+    pub fn start<Asked>(ask: impl Fn(Vec<Q>) -> Asked + Send + Sync + 'static) -> Self
     where
         Asked: Future<Output = Result<Vec<A>>> + Send + 'static,
     {
+        let ask = Arc::new(ask);
         let (asked_tx, mut asked_rx) = mpsc::channel::<Waiting<Q, A>>(MOST);
         tokio::spawn(async move {
             let mut together = Vec::new();
@@ -55,12 +61,7 @@ impl<Q: Clone + Send + 'static, A: Send + 'static> Together<Q, A> {
                                 answered.send(Err(std::mem::replace(&mut error, again).unwrap_or_else(gone)));
                         }
                     }
-                    Err(_) => {
-                        for (question, answered) in questions.into_iter().zip(waiting) {
-                            let answer = answers(ask(vec![question])).await;
-                            let _ = answered.send(answer.and_then(|mut all| all.pop().ok_or_else(gone)));
-                        }
-                    }
+                    Err(_) => drop(tokio::spawn(apart(ask.clone(), questions, waiting))),
                 }
             }
         });
@@ -76,6 +77,26 @@ impl<Q: Clone + Send + 'static, A: Send + 'static> Together<Q, A> {
     }
 }
 
+/// Asks each by itself.
+async fn apart<Q, A, Asked>(
+    ask: Arc<impl Fn(Vec<Q>) -> Asked>,
+    questions: Vec<Q>,
+    waiting: Vec<oneshot::Sender<Result<A>>>,
+) where
+    A: Send + 'static,
+    Asked: Future<Output = Result<Vec<A>>> + Send + 'static,
+{
+    let each = stream::iter(questions.into_iter().zip(waiting));
+    each.for_each_concurrent(APART, |(question, answered)| {
+        let asked = answers(ask(vec![question]));
+        async move {
+            let answer = asked.await.and_then(|mut all| all.pop().ok_or_else(gone));
+            let _ = answered.send(answer);
+        }
+    })
+    .await;
+}
+
 /// In a task of its own: one that panics has no answer, and those after it are asked.
 async fn answers<A: Send + 'static>(
     asked: impl Future<Output = Result<Vec<A>>> + Send + 'static,
@@ -89,6 +110,12 @@ async fn answers<A: Send + 'static>(
 /// Whether an error would be the same for each question by itself.
 fn is_of_all(error: &StoreError) -> bool {
     match error {
+        StoreError::Unavailable(sqlx::Error::Database(error)) => {
+            let code = error.code();
+            let code = code.as_deref().unwrap_or_default();
+            // A lock that one of them waits for, or a statement that is too long because of one of them.
+            !(code.starts_with("55") || code == "57014")
+        }
         StoreError::Unavailable(error) => !matches!(error, sqlx::Error::WorkerCrashed),
         error => matches!(error, StoreError::Superseded),
     }
@@ -101,6 +128,7 @@ fn of_another(error: &StoreError) -> StoreError {
         StoreError::Unavailable(sqlx::Error::PoolTimedOut) => {
             StoreError::Unavailable(sqlx::Error::PoolTimedOut)
         }
+        StoreError::Unavailable(error) => StoreError::Unavailable(sqlx::Error::Protocol(error.to_string())),
         other => StoreError::Unavailable(sqlx::Error::Protocol(other.to_string())),
     }
 }
@@ -180,6 +208,29 @@ mod tests {
                 .all(|answer| matches!(answer, Err(StoreError::Superseded))),
             "{answers:?}"
         );
+    }
+
+    /// Three that fail together, of which one hangs by itself.
+    #[tokio::test]
+    async fn who_comes_later_waits_for_none_that_failed_together() {
+        let together = Together::start(async |questions: Vec<u32>| {
+            if questions.contains(&12) {
+                if questions.len() == 1 {
+                    std::future::pending::<()>().await;
+                }
+                return Err(StoreError::Conflict("it"));
+            }
+            Ok(questions)
+        });
+        let hangs = tokio::spawn({
+            let together = together.clone();
+            async move { all(&together, [1, 12, 2]).await }
+        });
+        // It is behind the three, which are asked first.
+        tokio::task::yield_now().await;
+        assert_eq!(together.ask(3).await.expect("answered"), 3);
+        assert!(!hangs.is_finished());
+        hangs.abort();
     }
 
     #[tokio::test]

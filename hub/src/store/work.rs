@@ -17,6 +17,8 @@ pub const HELD: Duration = Duration::from_secs(5);
 pub enum Lease {
     /// It is, from this.
     Held(AppPlan),
+    /// It is, and has so many units that they are read by themselves.
+    Large,
     /// Another one is at it.
     Others,
     /// Nothing has changed since it was planned, and it is rendered.

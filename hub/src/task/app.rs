@@ -61,9 +61,10 @@ async fn reconcile_once(
 ) -> anyhow::Result<Outcome> {
     // The plan first: a plan made from an older spec than another replica's fails its compare-and-set, and what changes
     // from here on has the app planned again.
-    let recorded = match planner.take_plan(uid).await? {
+    let (lease, _turn) = planner.take_plan(uid).await?;
+    let recorded = match lease {
         Lease::Held(recorded) => Arc::new(recorded),
-        Lease::Others => return Ok(Outcome::After(HELD)),
+        Lease::Others | Lease::Large => return Ok(Outcome::After(HELD)),
         Lease::Settled => return Ok(Outcome::Done),
     };
     let app = planner.app(uid).await?;

@@ -45,7 +45,7 @@ const GRACE: Duration = Duration::from_secs(5);
 const PUBLISHERS: usize = 2;
 /// Apps that are planned at the same time for each worker: they wait for the store most of the time, which they ask
 /// together.
-const APPS: usize = 8;
+const APPS: usize = 32;
 /// Apps whose removals are decided about together.
 const LEAVING: usize = 500;
 

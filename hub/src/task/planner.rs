@@ -12,13 +12,18 @@ use flotilla_core::{
     object::ObjectKey,
     rollout::{plan::Planned, waiting::Waiting},
 };
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 use uuid::Uuid;
 
 use super::{Context, rollouts};
 use crate::{
     auth::seal::Seal,
     store::{
-        Result, Store,
+        Result, Store, StoreError,
         content::Blob,
         plan::{AppPlan, Commit, Unchanged},
         query::CandidateRow,
@@ -27,7 +32,7 @@ use crate::{
         resource::ResourceRow,
         source::RevisionRow,
         together::Together,
-        work::Lease,
+        work::{HELD, Lease},
     },
 };
 
@@ -35,6 +40,11 @@ use crate::{
 const MANY: usize = 100;
 /// Bytes of objects beyond which a rendering is recorded by itself.
 const LARGE: usize = 64 << 10;
+
+/// Apps of many units that are planned at the same time.
+const LARGE_PLANS: usize = 4;
+/// Searches for clusters that are asked at the same time.
+const SEARCHES: usize = 4;
 
 /// A source, and what it has now.
 type Found = Option<(Uuid, Option<RevisionRow>)>;
@@ -44,6 +54,7 @@ type Found = Option<(Uuid, Option<RevisionRow>)>;
 pub struct Planner {
     store: Store,
     seal: Arc<Seal>,
+    large: Arc<Semaphore>,
     plans: Together<Uuid, Lease>,
     apps: Together<Uuid, Option<Arc<ResourceRow>>>,
     placements: Together<Arc<ResourceRow>, Vec<Arc<ResourceRow>>>,
@@ -79,6 +90,13 @@ pub(super) struct Plan {
 }
 
 impl Plan {
+    /// Whether it takes so little that others may be committed with it.
+    fn is_small(&self) -> bool {
+        let values = self.configs.iter().map(|one| one.bytes.len());
+        let claims = self.claims.new.values().map(|keys| keys.len());
+        self.planned.units.len() <= MANY && claims.sum::<usize>() <= MANY && values.sum::<usize>() <= LARGE
+    }
+
     /// As the store takes it.
     pub(super) fn commit(&self) -> Commit<'_> {
         Commit {
@@ -102,7 +120,7 @@ impl Plan {
 /// A question of several, each with this store.
 fn together<Q, A, Asked>(
     store: &Store,
-    ask: impl Fn(Store, Vec<Q>) -> Asked + Send + 'static,
+    ask: impl Fn(Store, Vec<Q>) -> Asked + Send + Sync + 'static,
 ) -> Together<Q, A>
 where
     Q: Clone + Send + 'static,
@@ -122,6 +140,7 @@ impl Planner {
         Self {
             store: store.clone(),
             seal: seal.clone(),
+            large: Arc::new(Semaphore::new(LARGE_PLANS)),
             plans: together(store, move |store, apps: Vec<Uuid>| {
                 let replica = of_plans.clone();
                 async move { store.take_plans(&apps, &replica).await }
@@ -161,9 +180,19 @@ impl Planner {
         }
     }
 
-    /// As [`Store::take_plan`].
-    pub(super) async fn take_plan(&self, app: Uuid) -> Result<Lease> {
-        self.plans.ask(app).await
+    /// As [`Store::take_plan`]. An app of many units is one of few that are planned at the same time, until what it comes with
+    /// is dropped: all that is known of each unit is in memory meanwhile.
+    pub(super) async fn take_plan(&self, app: Uuid) -> Result<(Lease, Option<OwnedSemaphorePermit>)> {
+        let lease = self.plans.ask(app).await?;
+        if !matches!(lease, Lease::Large) {
+            return Ok((lease, None));
+        }
+        let turn = timeout(HELD / 2, Arc::clone(&self.large).acquire_owned()).await;
+        match turn {
+            Ok(Ok(turn)) => Ok((Lease::Held(self.store.app_plan(app).await?), Some(turn))),
+            // It is due again once it is nobody's.
+            _ => Ok((Lease::Others, None)),
+        }
     }
 
     /// As [`Store::resource`].
@@ -227,7 +256,7 @@ impl Planner {
     /// As [`Store::commit_plan`], and ends the rollouts that it has ended.
     pub(super) async fn commit(&self, plan: Plan) -> Result<()> {
         let plan = Arc::new(plan);
-        if plan.planned.units.len() <= MANY {
+        if plan.is_small() {
             return self.commits.ask(plan).await?;
         }
         let each = commit(&self.store, &self.seal, &[plan]).await?;
@@ -265,10 +294,12 @@ async fn clusters(store: &Store, asked: &[(Uuid, Arc<Search>)]) -> Result<Vec<Ar
         searches[place].1.push(*app);
         places.push(place);
     }
-    let mut found: Vec<Arc<[CandidateRow]>> = Vec::with_capacity(searches.len());
-    for (search, apps) in searches {
-        found.push(store.clusters_for(&apps, search).await?.into());
-    }
+    let searches = searches.into_iter().map(|(search, apps)| async move {
+        let found = store.clusters_for(&apps, search).await?;
+        Ok::<Arc<[CandidateRow]>, StoreError>(found.into())
+    });
+    // As a rule there is one.
+    let found: Vec<Arc<[CandidateRow]>> = stream::iter(searches).buffered(SEARCHES).try_collect().await?;
     Ok(places.into_iter().map(|place| found[place].clone()).collect())
 }
 

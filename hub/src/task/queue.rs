@@ -238,7 +238,6 @@ impl Queue {
             state.push(key);
         }
         drop(state);
-        self.shared.wake.notify_waiters();
         self.shared.wake.notify_one();
     }
 
@@ -314,6 +313,11 @@ impl Shared {
         }
         if keys.is_empty() {
             return Err(state.due.first().map(|(at, _)| *at));
+        }
+        // One worker is woken for all keys that are pushed together, and each wakes the next one while there are more; or to
+        // watch the time of those that are due later, as it has done itself.
+        if !state.ready.is_empty() || !state.due.is_empty() {
+            self.wake.notify_one();
         }
         Ok(keys)
     }

@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     artifact::{self, ArtifactDigest, ReadLimits, Tree},
-    renderer::{KustomizeInput, Place, RenderFailure, Rendered, RenderedObject, Renderer},
+    renderer::{InLine, KustomizeInput, Place, RenderFailure, Rendered, RenderedObject, Renderer},
     store::{
         StoreError, Topic,
         content::Blob,
@@ -301,7 +301,7 @@ impl Work<'_> {
                 return Ok(RenderStatus::later(Outcome::After(ALONE)));
             };
             // Of many that are to be rendered most would wait for a place longer than they may.
-            let Some(_in_line) = self.renderer.stand_in_line().await else {
+            let Some(in_line) = self.renderer.stand_in_line().await else {
                 return Ok(RenderStatus {
                     is_left: true,
                     ..RenderStatus::later(Outcome::After(BUSY))
@@ -309,7 +309,7 @@ impl Work<'_> {
             };
             if let Some(attempt) = self.planner.begin_rendering(&self.rendering, LEASE).await? {
                 let step = crate::trace::render(&self.app.display(), &self.revision.revision);
-                return self.render(attempt).instrument(step).await;
+                return self.render(attempt, in_line).instrument(step).await;
             }
             row = self.context.store.rendering(&self.rendering).await?;
         }
@@ -338,7 +338,7 @@ impl Work<'_> {
     }
 
     /// Renders and records what came of it; of a rendering that the end of this hub stopped there is nothing to say.
-    async fn render(&self, attempt: i32) -> anyhow::Result<RenderStatus> {
+    async fn render(&self, attempt: i32, in_line: InLine) -> anyhow::Result<RenderStatus> {
         let context = self.context;
         let mut begun = Attempt {
             work: self,
@@ -360,7 +360,7 @@ impl Work<'_> {
             };
             let duration_ms = i32::try_from(began.elapsed().as_millis()).unwrap_or(i32::MAX);
             // What is large keeps its place until it is recorded: there is no more of it at once than there are places.
-            let place = place.filter(|_| is_large(&ended));
+            let place = place.filter(|_| is_large(&ended)).map(|place| (place, in_line));
             let recorded = RenderingEnded {
                 app: self.app.uid,
                 rendering: self.rendering,

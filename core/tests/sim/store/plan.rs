@@ -96,7 +96,7 @@ impl Store {
             let Some(set) = keyset.and_then(|keyset| self.keysets.get(&keyset)) else {
                 continue;
             };
-            let keys: Vec<ObjectKey> = set.iter().filter(|key| keys.contains(key)).cloned().collect();
+            let keys: Arc<[ObjectKey]> = set.iter().filter(|key| keys.contains(key)).cloned().collect();
             if !keys.is_empty() {
                 let other = Other {
                     cluster: ClusterId(unit.cluster),
