@@ -71,7 +71,7 @@ struct Head {
 }
 
 /// Units of an app that are read with those of others.
-const TOGETHER: i64 = 100;
+const TOGETHER: i32 = 100;
 
 /// A plan to commit.
 pub struct Commit<'a> {

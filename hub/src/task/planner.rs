@@ -283,19 +283,19 @@ async fn apps(store: &Store, uids: &[Uuid]) -> Result<Vec<Option<Arc<ResourceRow
 
 /// Those who look for the same are one question.
 async fn clusters(store: &Store, asked: &[(Uuid, Arc<Search>)]) -> Result<Vec<Arc<[CandidateRow]>>> {
-    let mut searches: Vec<(&Search, Vec<Uuid>)> = Vec::new();
+    let mut searches: Vec<(Arc<Search>, Vec<Uuid>)> = Vec::new();
     let mut places = Vec::with_capacity(asked.len());
     for (app, search) in asked {
-        let known = searches.iter().position(|(known, _)| *known == &**search);
+        let known = searches.iter().position(|(known, _)| known == search);
         let place = known.unwrap_or(searches.len());
         if known.is_none() {
-            searches.push((search, Vec::new()));
+            searches.push((search.clone(), Vec::new()));
         }
         searches[place].1.push(*app);
         places.push(place);
     }
     let searches = searches.into_iter().map(|(search, apps)| async move {
-        let found = store.clusters_for(&apps, search).await?;
+        let found = store.clusters_for(&apps, &search).await?;
         Ok::<Arc<[CandidateRow]>, StoreError>(found.into())
     });
     // As a rule there is one.
