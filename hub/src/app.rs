@@ -49,7 +49,7 @@ use crate::{
         git::{self, ProbeShare, Prober, fetch::FetchLimits},
         transport::Clients,
     },
-    store::{Store, listener::Listener, together::Together},
+    store::{Store, listener::Listener, session::Opening, together::Together},
     task::{
         Context, driver::Driver, ingest::Ingest, lanes::Lanes, poll::Sources, receivers::Registered,
         render::Engine, watchers::Watchers,
@@ -221,7 +221,7 @@ async fn start_on(serve: &Serve, store: &Store) -> anyhow::Result<Started> {
         replica: replica.clone(),
         history: serve.history(),
     };
-    let index = Arc::new(Index::new(store.clone()));
+    let index = Arc::new(Index::new(store.for_fetching()));
     let streams = Arc::new(Streams::default());
     let (topics, _) = tokio::sync::broadcast::channel(1024);
     let watchers = Watchers::default();
@@ -261,6 +261,23 @@ async fn start_on(serve: &Serve, store: &Store) -> anyhow::Result<Started> {
             Together::start(move |clusters: Vec<Uuid>| {
                 let store = store.clone();
                 async move { store.identities(&clusters).await }
+            })
+        },
+        openings: {
+            let store = store.for_writing();
+            Together::start(move |openings: Vec<Opening>| {
+                let store = store.clone();
+                async move { store.open_sessions(&openings).await }
+            })
+        },
+        closings: {
+            let store = store.for_writing();
+            Together::start(move |streams: Vec<(Uuid, u64)>| {
+                let store = store.clone();
+                async move {
+                    store.close_sessions(&streams).await?;
+                    Ok(vec![(); streams.len()])
+                }
             })
         },
         trust_domain: authority.trust_domain().to_owned(),

@@ -28,7 +28,13 @@ use super::{fetch::Fetcher, fleet::views::ms, leaf, status::from_store, streams:
 use crate::{
     auth::peer::{self, NotAdmitted},
     index::Index,
-    store::{Store, enrol::IdentityRow, report::ConditionRow, session::Opening, together::Together},
+    store::{
+        Store,
+        enrol::IdentityRow,
+        report::ConditionRow,
+        session::{Opened, Opening},
+        together::Together,
+    },
     task::ingest::{Ingest, condition_kind, text},
 };
 
@@ -49,6 +55,10 @@ pub struct Agents {
     pub fetcher: Fetcher,
     /// Asks for the identities of who calls.
     pub identities: Together<Uuid, Option<IdentityRow>>,
+    /// Opens streams.
+    pub openings: Together<Opening, Opened>,
+    /// Marks streams of these epochs closed.
+    pub closings: Together<(Uuid, u64), ()>,
     /// Trust domain of agents' certificates.
     pub trust_domain: String,
     /// Name of this replica.
@@ -162,12 +172,12 @@ impl Agents {
             return Err(Status::permission_denied("not admitted"));
         }
         let now = OffsetDateTime::now_utc();
-        let judged = judged(&hello, now);
-        let opened = self
-            .store
-            .open_session(&opening(admitted, &hello, &self.replica, &judged, now))
-            .await
-            .map_err(from_store)?;
+        let watched = self.index.watch(admitted.cluster);
+        let opening = opening(admitted, &hello, &self.replica, now);
+        let opened = self.openings.ask(opening).await.map_err(from_store)?;
+        if let Some(head) = opened.head {
+            self.index.found(admitted.cluster, head);
+        }
         let close = self.streams.open(admitted.cluster, opened.epoch, now);
         info!(epoch = opened.epoch, agent.version = %hello.agent_version, agent.instance = %hello.boot_id, "agent connected");
         let welcome = Welcome {
@@ -180,43 +190,42 @@ impl Agents {
             observed_root: opened.observed_root.into(),
             conditions: Some(wrong(opened.wrong)),
         };
-        let result = match self.index.subscribe(admitted.cluster).await {
-            Ok(watched) => {
-                let _ = outbound
-                    .send(Ok(message(hub_message::Kind::Welcome(welcome))))
-                    .await;
-                let session = Session {
-                    service: self,
-                    cluster: admitted.cluster,
-                    cluster_name: &admitted.name,
-                    boot_id: &hello.boot_id,
-                    epoch: opened.epoch,
-                    at_hello: held(&hello),
-                    sent: held(&hello),
-                    sent_whole: false,
-                    problems: BTreeMap::new(),
-                    refusal: None,
-                    ahead: false,
-                    last_told: (hello.incarnation, hello.generation, String::new()),
-                    ends_at: Instant::now() + age(admitted.cluster, opened.epoch),
-                    watched,
-                    close,
-                };
-                session.run(inbound, outbound).await
-            }
-            Err(error) => Err(from_store(error)),
+        let _ = outbound
+            .send(Ok(message(hub_message::Kind::Welcome(welcome))))
+            .await;
+        let session = Session {
+            service: self,
+            cluster: admitted.cluster,
+            cluster_name: &admitted.name,
+            boot_id: &hello.boot_id,
+            epoch: opened.epoch,
+            at_hello: held(&hello),
+            sent: held(&hello),
+            sent_whole: false,
+            problems: BTreeMap::new(),
+            refusal: None,
+            ahead: false,
+            last_told: (hello.incarnation, hello.generation, String::new()),
+            ends_at: Instant::now() + age(admitted.cluster, opened.epoch),
+            watched,
+            close,
         };
+        let result = session.run(inbound, outbound).await;
         self.streams.closed(admitted.cluster, opened.epoch);
-        tokio::spawn(session::close(self.store.clone(), admitted.cluster, opened.epoch));
+        tokio::spawn(session::close(
+            self.closings.clone(),
+            admitted.cluster,
+            opened.epoch,
+        ));
         info!(epoch = opened.epoch, "agent disconnected");
         result
     }
 }
 
 /// What the hub judges of an agent that has come: its clock.
-fn judged(hello: &Hello, now: OffsetDateTime) -> [ConditionRow; 1] {
+fn judged(hello: &Hello, now: OffsetDateTime) -> Vec<ConditionRow> {
     let message = clock_message(hello.clock_ms, ms(now)).unwrap_or_default();
-    [ConditionRow::new("Clock", message, now)]
+    vec![ConditionRow::new("Clock", message, now)]
 }
 
 /// What is stored as wrong, as an agent has told it.
@@ -274,26 +283,20 @@ fn bounded(hello: Hello) -> Hello {
     }
 }
 
-fn opening<'a>(
-    admitted: &'a Admitted,
-    hello: &'a Hello,
-    replica: &'a str,
-    judged: &'a [ConditionRow],
-    now: OffsetDateTime,
-) -> Opening<'a> {
+fn opening(admitted: &Admitted, hello: &Hello, replica: &str, now: OffsetDateTime) -> Opening {
     Opening {
         cluster_id: admitted.cluster,
-        cluster_name: &admitted.name,
-        boot_id: &hello.boot_id,
-        replica,
-        agent_version: &hello.agent_version,
-        kube_version: &hello.kube_version,
+        cluster_name: admitted.name.clone(),
+        boot_id: hello.boot_id.clone(),
+        replica: replica.to_owned(),
+        agent_version: hello.agent_version.clone(),
+        kube_version: hello.kube_version.clone(),
         incarnation: hello.incarnation,
         generation: hello.generation,
-        root: &hello.root,
-        observed_root: &hello.observed_root,
+        root: hello.root.to_vec(),
+        observed_root: hello.observed_root.to_vec(),
         epoch_seen: hello.epoch_seen,
-        judged,
+        judged: judged(hello, now),
         now,
     }
 }

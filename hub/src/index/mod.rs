@@ -46,15 +46,18 @@ impl Index {
         }
     }
 
-    /// Watches a cluster. The state is read after the watch stands, so that no publication falls between.
-    pub async fn subscribe(&self, cluster: Uuid) -> Result<watch::Receiver<Watched>> {
-        let receiver = self
-            .slots()
+    /// Watches a cluster. Its state is to be read after the watch stands, so that no publication falls between.
+    pub fn watch(&self, cluster: Uuid) -> watch::Receiver<Watched> {
+        self.slots()
             .entry(cluster)
             .or_insert_with(|| watch::Sender::new(None))
-            .subscribe();
-        self.refresh(&[cluster]).await?;
-        Ok(receiver)
+            .subscribe()
+    }
+
+    /// Takes in which state of a cluster was found to be published, by who watches it.
+    pub fn found(&self, cluster: Uuid, head: Head) {
+        let changes = None;
+        self.set(cluster, State { head, changes });
     }
 
     /// Reads the states of those of the clusters again that anybody watches.
@@ -69,7 +72,7 @@ impl Index {
             let bases: HashMap<Uuid, Option<u64>> = batch.iter().copied().collect();
             for (cluster, desired) in self.store.desired_since(&since).await? {
                 let base = bases.get(&cluster).copied().flatten();
-                self.set(cluster, desired, base);
+                self.set(cluster, kept(desired, base));
             }
         }
         Ok(())
@@ -86,12 +89,7 @@ impl Index {
         self.slots().len()
     }
 
-    fn set(&self, cluster: Uuid, desired: DesiredRow, base: Option<u64>) {
-        let size: usize = desired.entries.iter().map(|entry| entry.bytes.len()).sum();
-        let fresh = State {
-            head: desired.head,
-            changes: base.filter(|_| size <= KEPT).map(|base| (base, desired.entries)),
-        };
+    fn set(&self, cluster: Uuid, fresh: State) {
         if let Some(sender) = self.slots().get(&cluster) {
             sender.send_if_modified(|held| {
                 // Two readers may pass each other: the later state stays.
@@ -126,5 +124,14 @@ impl Index {
     fn slots(&self) -> MutexGuard<'_, HashMap<Uuid, watch::Sender<Watched>>> {
         // The map is whole between statements: a panic elsewhere while it was held harms nothing.
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is kept of a state that was read from a generation on.
+fn kept(desired: DesiredRow, base: Option<u64>) -> State {
+    let size: usize = desired.entries.iter().map(|entry| entry.bytes.len()).sum();
+    State {
+        head: desired.head,
+        changes: base.filter(|_| size <= KEPT).map(|base| (base, desired.entries)),
     }
 }

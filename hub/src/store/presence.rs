@@ -6,16 +6,23 @@ use uuid::Uuid;
 
 use super::{Connection, Result};
 
-/// Tells that a cluster is there. For who has found that this was not told.
-pub(super) async fn tell_connected(tx: &mut Connection, cluster_id: Uuid, agent_version: &str) -> Result<()> {
+/// Tells that clusters are there, each with the version of its agent. For who has found that this was not told.
+pub(super) async fn tell_connected(tx: &mut Connection, came: &[(Uuid, &str)]) -> Result<()> {
+    if came.is_empty() {
+        return Ok(());
+    }
+    let (clusters, versions): (Vec<Uuid>, Vec<&str>) = came.iter().copied().unzip();
     sqlx::query!(
-        "WITH event AS (
+        "WITH came AS (
+             SELECT * FROM unnest($1::uuid[], $2::text[]) AS v(cluster, version)
+         ), event AS (
              INSERT INTO event (reason, message, cluster_id)
-             VALUES ('ClusterConnected', 'the cluster''s agent is connected, version ' || $2::text, $1)
+             SELECT 'ClusterConnected', 'the cluster''s agent is connected, version ' || version, cluster FROM came
          )
-         INSERT INTO audit (principal, verb, object) VALUES ('cluster/' || $1::uuid, 'connect', 'cluster/' || $1::uuid)",
-        cluster_id,
-        agent_version
+         INSERT INTO audit (principal, verb, object)
+         SELECT 'cluster/' || cluster, 'connect', 'cluster/' || cluster FROM came",
+        &clusters,
+        &versions as &[&str]
     )
     .execute(tx)
     .await?;

@@ -19,6 +19,7 @@ mod hubs;
 mod leaving;
 mod many;
 mod monitoring;
+mod openings;
 mod outdated;
 mod partitions;
 mod places;

@@ -28,10 +28,18 @@ async fn a_cluster_that_comes_goes_and_returns_is_told_of_once_each() {
     let first = open(&world, cluster).await;
     assert_eq!(told(&world).await, ["ClusterConnected"]);
     // A stream that is opened anew is no news, and one that has just ended none yet.
-    world.store.close_session(cluster, first).await.expect("closed");
+    world
+        .store
+        .close_sessions(&[(cluster, first)])
+        .await
+        .expect("closed");
     assert_eq!(gone(&world).await, 0);
     let second = open(&world, cluster).await;
-    world.store.close_session(cluster, second).await.expect("closed");
+    world
+        .store
+        .close_sessions(&[(cluster, second)])
+        .await
+        .expect("closed");
     world.execute(SILENCE).await;
     assert_eq!(gone(&world).await, 1);
     assert_eq!(gone(&world).await, 0, "once");

@@ -193,7 +193,8 @@ async fn states_of_a_former_incarnation_are_published_again_and_followed_whateve
     let app = world.app("a").await;
     let (cluster, ..) = one_unit(&world, "c1", app).await;
     let index = Index::new(world.store.clone());
-    let watched = index.subscribe(cluster).await.expect("watched");
+    let watched = index.watch(cluster);
+    index.refresh(&[cluster]).await.expect("read");
     let head = || watched.borrow().as_ref().expect("published").head;
     let before = head();
     let unpublished = async |incarnation: u64| world.stale(incarnation, Duration::ZERO).await.unpublished;

@@ -25,24 +25,28 @@ pub(crate) async fn open_judged(world: &World, cluster: Uuid, judged: &[Conditio
 }
 
 async fn opened(world: &World, cluster: Uuid, judged: &[ConditionRow]) -> Opened {
-    let opening = opening(cluster, judged);
-    world.store.open_session(&opening).await.expect("opened")
+    open_as(world, opening(cluster, judged)).await
 }
 
-fn opening(cluster: Uuid, judged: &[ConditionRow]) -> Opening<'_> {
+pub(crate) async fn open_as(world: &World, opening: Opening) -> Opened {
+    let mut opened = world.store.open_sessions(&[opening]).await.expect("opened");
+    opened.pop().expect("one")
+}
+
+pub(crate) fn opening(cluster: Uuid, judged: &[ConditionRow]) -> Opening {
     Opening {
         cluster_id: cluster,
-        cluster_name: "c",
-        boot_id: "boot",
-        replica: "replica",
-        agent_version: "0",
-        kube_version: "v1.34.0",
+        cluster_name: "c".into(),
+        boot_id: "boot".into(),
+        replica: "replica".into(),
+        agent_version: "0".into(),
+        kube_version: "v1.34.0".into(),
         incarnation: 0,
         generation: 0,
-        root: b"",
-        observed_root: b"",
+        root: vec![],
+        observed_root: vec![],
         epoch_seen: 0,
-        judged,
+        judged: judged.to_vec(),
         now: OffsetDateTime::now_utc(),
     }
 }
@@ -601,10 +605,10 @@ async fn rows_in_the_format_of_another_release_are_reported_again() {
     let held = [7; 32];
     let again = async || {
         let opening = Opening {
-            observed_root: &held,
+            observed_root: held.to_vec(),
             ..opening(cluster, &[])
         };
-        let opened = world.store.open_session(&opening).await.expect("opened");
+        let opened = open_as(&world, opening).await;
         (opened.observed_root, opened.report_everything)
     };
     world.store.ingest(&[rows()]).await.expect("ingested");
@@ -685,13 +689,13 @@ async fn removals_that_an_agent_can_no_longer_prove_are_named_for_a_day_and_thei
     let now = OffsetDateTime::now_utc();
     let open_at = async |generation, now| {
         let opening = Opening {
-            cluster_name: "c1",
+            cluster_name: "c1".into(),
             incarnation: INCARNATION,
             generation,
             now,
             ..opening(cluster, &[])
         };
-        world.store.open_session(&opening).await.expect("opened").epoch
+        open_as(&world, opening).await.epoch
     };
     let message = async || {
         world.store.list_clusters("c1", "", 1).await.expect("listed")[0]

@@ -17,7 +17,7 @@ use flotilla_hub::{
     index::Index,
     store::{
         report::{ConditionRow, FullPart, ObjectRow, Report, RowKey, StatusRow},
-        session::Told,
+        session::{Opened, Opening, Told},
     },
 };
 use flotilla_proto::agent::v1::{Chunk, ContentKind, Encoding, FetchRequest, Want};
@@ -36,7 +36,7 @@ use tracing_subscriber::{
 use uuid::Uuid;
 
 use crate::{
-    reports::{object, open, open_judged, report, took},
+    reports::{object, open, open_judged, opening, report, took},
     store::{config, one_unit},
     world::{INCARNATION, Object, World, applied, resource},
 };
@@ -192,7 +192,7 @@ async fn an_idle_minute_of_fifty_agents_is_six_statements_and_no_row_of_theirs()
     let index = Index::new(world.store.clone());
     let mut watched = Vec::new();
     for (cluster, ..) in &seen {
-        watched.push(index.subscribe(*cluster).await.expect("watched"));
+        watched.push(index.watch(*cluster));
     }
     let mut listener = world.store.listen("replica").await.expect("it listens");
     let reader = world.store.outbox_end().await.expect("a reader");
@@ -510,7 +510,7 @@ async fn publishing_a_unit_on_a_hundred_clusters_is_as_many_statements_as_on_one
 }
 
 #[tokio::test]
-async fn a_connect_is_five_statements_that_write_no_good_news_and_decide_no_rollout() {
+async fn a_connect_is_four_statements_that_write_no_good_news_and_decide_no_rollout() {
     let world = World::new().await;
     let cluster = world.cluster("c1").await;
     let told = async |topic: &str| {
@@ -527,11 +527,11 @@ async fn a_connect_is_five_statements_that_write_no_good_news_and_decide_no_roll
     open_judged(&world, cluster, &good).await;
     let asked = statements.take();
     // That it is there is told once.
-    assert_eq!(asked.len(), 7, "{asked:#?}");
+    assert_eq!(asked.len(), 6, "{asked:#?}");
     open_judged(&world, cluster, &good).await;
     let asked = statements.take();
-    // The lock, session, what is judged, wake-up, commit; and telling others, of whom nothing is known here.
-    assert_eq!(asked.len(), 6, "{asked:#?}");
+    // The lock, session, wake-up, commit; and telling others, of whom nothing is known here.
+    assert_eq!(asked.len(), 5, "{asked:#?}");
     assert_eq!(conditions().await, 0);
     let wrong = ConditionRow {
         ok: false,
@@ -548,11 +548,78 @@ async fn a_connect_is_five_statements_that_write_no_good_news_and_decide_no_roll
     assert_eq!(message().await, "behind");
     let epoch = open_judged(&world, cluster, &good).await;
     assert_eq!(message().await, "", "what was wrong and is good is written");
-    world.store.close_session(cluster, epoch).await.expect("closed");
+    world
+        .store
+        .close_sessions(&[(cluster, epoch)])
+        .await
+        .expect("closed");
     assert_eq!((told("report").await, told("session").await), (0, 5));
     // That it turned is an event, each way.
     let events = "SELECT count(*) FROM event WHERE reason = 'Clock' AND cluster_id IS NOT NULL";
     assert_eq!(world.count(events).await, 2);
+}
+
+#[tokio::test]
+async fn a_hundred_streams_are_opened_and_closed_in_as_many_statements_as_one() {
+    let world = World::new().await;
+    let mut clusters = Vec::new();
+    for n in 0..100 {
+        clusters.push(world.cluster(&format!("c{n}")).await);
+    }
+    let app = world.app("a").await;
+    let content = world.render(app, "r1", &[config("x", "a: 1")]).await;
+    world.roll_out(app, &clusters[..1], &content).await;
+    let openings: Vec<Opening> = clusters.iter().map(|id| opening(*id, &[good("Clock")])).collect();
+    let statements = Statements::listen();
+    hears(&world, &statements).await;
+    let mut counted = Vec::new();
+    let mut streams = Vec::new();
+    // The first time each is told of, the second time none is news.
+    for range in [0..1, 0..1, 1..100, 1..100] {
+        let opened = world
+            .store
+            .open_sessions(&openings[range.clone()])
+            .await
+            .expect("opened");
+        counted.push(statements.take().len());
+        assert_eq!(opened.len(), range.len());
+        streams.retain(|(id, _)| !clusters[range.clone()].contains(id));
+        streams.extend(
+            clusters[range]
+                .iter()
+                .copied()
+                .zip(opened.iter().map(|one| one.epoch)),
+        );
+    }
+    // The lock, session, that it is there, wake-up, commit; and telling others.
+    assert_eq!(counted, [6, 5, 6, 5]);
+    assert!(streams.iter().all(|(_, epoch)| *epoch == 2), "{streams:?}");
+    let connected = "SELECT count(*) FROM session WHERE connected";
+    assert_eq!(world.count(connected).await, 100);
+    assert_eq!(
+        world
+            .count("SELECT count(*) FROM event WHERE reason = 'ClusterConnected'")
+            .await,
+        100
+    );
+    // What is published is told with it.
+    let again = world.store.open_sessions(&openings).await.expect("opened");
+    let published = |one: &Opened| one.head.map(|head| head.generation);
+    assert_eq!((published(&again[0]), published(&again[1])), (Some(1), None));
+    // A stream that was replaced closes nothing, and takes nobody else's place.
+    statements.take();
+    world.store.close_sessions(&streams).await.expect("closed");
+    assert_eq!(world.count(connected).await, 100);
+    let streams: Vec<(Uuid, u64)> = clusters
+        .iter()
+        .copied()
+        .zip(again.iter().map(|one| one.epoch))
+        .collect();
+    statements.take();
+    world.store.close_sessions(&streams).await.expect("closed");
+    // The sessions, wake-up, commit; and telling others.
+    assert_eq!(statements.take().len(), 4);
+    assert_eq!(world.count(connected).await, 0);
 }
 
 fn want(kind: ContentKind, digest: Digest, base: Option<Digest>) -> Want {

@@ -31,6 +31,7 @@ use serde_json::json;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use crate::reports::{open_as, opening};
 use crate::world::{INCARNATION, Object, World, named, resource, secret};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -805,21 +806,10 @@ async fn a_hub_whose_epoch_an_agent_calls_highest_opens_streams_all_the_same() {
     let cluster = world.cluster("c1").await;
     let open = async |epoch_seen: u64| {
         let opening = Opening {
-            cluster_id: cluster,
-            cluster_name: "c1",
-            now: time::OffsetDateTime::now_utc(),
-            boot_id: "boot",
-            replica: "replica",
-            agent_version: "0",
-            kube_version: "v1.34.0",
-            incarnation: 0,
-            generation: 0,
-            root: b"",
-            observed_root: b"",
             epoch_seen,
-            judged: &[],
+            ..opening(cluster, &[])
         };
-        world.store.open_session(&opening).await.expect("opened").epoch
+        open_as(&world, opening).await.epoch
     };
     let mut last = 0;
     for seen in [7, (1 << 63) - 3, u64::MAX, 0, u64::MAX] {

@@ -26,10 +26,11 @@ use crate::{
     grpc::status::from_store,
     index::{State, Watched},
     store::{
-        Store, StoreError,
+        StoreError,
         publish::EntryRow,
         report::{Attained, ConditionRow},
         session::{Answer, Refusal, Told},
+        together::Together,
     },
     task::ingest::{Outcome, rows, text},
 };
@@ -475,8 +476,8 @@ fn answer(unit: &UnitAcceptance) -> Option<(Uuid, Answer)> {
 }
 
 /// Marks a stream closed, for as long as the database takes to come back.
-pub(super) async fn close(store: Store, cluster: Uuid, epoch: u64) {
-    while let Err(error) = store.close_session(cluster, epoch).await {
+pub(super) async fn close(closings: Together<(Uuid, u64), ()>, cluster: Uuid, epoch: u64) {
+    while let Err(error) = closings.ask((cluster, epoch)).await {
         if !matches!(error, StoreError::Unavailable(_)) {
             warn!(%error, "closing the session failed; it shows as connected until the agent returns");
             return;

@@ -1,0 +1,237 @@
+//! Streams that agents open. All agents come within seconds of a hub that was away, so those that come at the same moment
+//! are written together, in as many statements as one of them.
+
+use std::collections::BTreeMap;
+
+use flotilla_core::{
+    desired::Head,
+    takeover::{Duel, Openings},
+};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use self::stored::{Known, Recorded, lock, write};
+use super::removals;
+use crate::{
+    clock::timestamp,
+    store::{
+        Connection, Result, Store, Topic, nudge_all,
+        presence::tell_connected,
+        report::{ConditionRow, nothing_left_out, root_of_this_format, write_conditions},
+    },
+};
+
+mod stored;
+
+/// What a Hello tells.
+#[derive(Debug, Clone)]
+pub struct Opening {
+    /// The cluster.
+    pub cluster_id: Uuid,
+    /// Its name.
+    pub cluster_name: String,
+    /// Random per start of the agent.
+    pub boot_id: String,
+    /// This replica's name.
+    pub replica: String,
+    /// Version of the agent.
+    pub agent_version: String,
+    /// Version of the cluster's API server.
+    pub kube_version: String,
+    /// Accepted desired state.
+    pub incarnation: u64,
+    /// Accepted desired state.
+    pub generation: u64,
+    /// Root of that.
+    pub root: Vec<u8>,
+    /// Digest of the acknowledged status rows, as the agent knows it.
+    pub observed_root: Vec<u8>,
+    /// Highest epoch the agent has seen.
+    pub epoch_seen: u64,
+    /// What the hub itself judges of the agent that has come.
+    pub judged: Vec<ConditionRow>,
+    /// When.
+    pub now: OffsetDateTime,
+}
+
+/// An opened session.
+#[derive(Debug)]
+pub struct Opened {
+    /// The new epoch.
+    pub epoch: u64,
+    /// The store does not hold what the agent believes was acknowledged.
+    pub report_everything: bool,
+    /// Root of the agent's rows that the store holds; empty: it is not known to hold all of some root.
+    pub observed_root: Vec<u8>,
+    /// What the store has that is wrong of what the agent says of its cluster: kinds and messages.
+    pub wrong: Vec<(String, String)>,
+    /// Which state of the cluster is published; `None` before the first.
+    pub head: Option<Head>,
+}
+
+/// What becomes of a cluster whose stream is opened. Where several open it at once (two agents with one identity, or one
+/// that did not wait) it is as if they had come one after the other: each has an epoch, and the last one has the stream.
+struct Turn<'a> {
+    came: Vec<&'a Opening>,
+    last: &'a Opening,
+    recorded: Recorded,
+    openings: Openings,
+    duel: Option<Duel>,
+    /// One of them holds nothing of what was held.
+    lost: bool,
+}
+
+impl<'a> Turn<'a> {
+    /// `came` has at least one.
+    fn of(came: Vec<&'a Opening>, last: &'a Opening, recorded: Recorded) -> Self {
+        let session = recorded.session.as_ref();
+        let mut openings = session.map(|known| known.openings.clone()).unwrap_or_default();
+        let mut held = session.is_some_and(|known| known.accepted_generation > 0);
+        let (mut duel, mut lost) = (None, false);
+        for one in &came {
+            duel = openings.opened(&one.boot_id, timestamp(one.now));
+            lost |= held && one.generation == 0;
+            held = one.generation > 0;
+        }
+        Self {
+            came,
+            last,
+            recorded,
+            openings,
+            duel,
+            lost,
+        }
+    }
+
+    fn cluster(&self) -> Uuid {
+        self.last.cluster_id
+    }
+
+    fn session(&self) -> Option<&Known> {
+        self.recorded.session.as_ref()
+    }
+
+    fn is_told(&self) -> bool {
+        self.session().is_some_and(|known| known.told_connected)
+    }
+
+    fn was_elsewhere(&self) -> bool {
+        let held_by = self.session().and_then(|known| known.held_by.as_ref());
+        held_by.is_some_and(|replica| *replica != self.last.replica)
+    }
+
+    /// What is judged of the one that has the stream.
+    async fn judged(&self, tx: &mut Connection) -> Result<Vec<ConditionRow>> {
+        let now = self.last.now;
+        let mut judged = self.last.judged.clone();
+        let identity = identity(&self.last.cluster_name, self.duel.as_ref(), now);
+        if !identity.ok {
+            tracing::warn!("{}", identity.message);
+        }
+        judged.push(identity);
+        let Some(known) = self.session() else {
+            return Ok(judged);
+        };
+        // What was left out is left out until a full report begins.
+        if !known.rows_left_out {
+            judged.push(nothing_left_out(now));
+        }
+        judged.extend(match self.lost {
+            true => removals::lost(tx, self.cluster(), &self.last.cluster_name, now).await?,
+            false => removals::told(known.removals_since, now),
+        });
+        Ok(judged)
+    }
+
+    /// What the one hears that came as the `n`th, where the last one has this epoch.
+    fn opened(&self, n: usize, epoch: i64) -> Opened {
+        let known = self.session();
+        let root = match known {
+            Some(known) => Some(root_of_this_format(&known.observed_root)),
+            // To those after the first there is a session, of which nothing was reported.
+            None => (n > 0).then_some(&[][..]),
+        };
+        let behind = (self.came.len() - 1 - n) as u64;
+        Opened {
+            epoch: epoch.unsigned_abs() - behind,
+            // Empty on both sides, but for a first stream: a full report was begun and did not end.
+            report_everything: match root {
+                None => !self.came[n].observed_root.is_empty(),
+                Some(root) => root.is_empty() || root != self.came[n].observed_root,
+            },
+            observed_root: root
+                .filter(|_| known.is_some_and(|known| !known.rows_left_out))
+                .unwrap_or_default()
+                .to_vec(),
+            wrong: known.map_or_else(Vec::new, |known| known.wrong.clone()),
+            head: self.recorded.head,
+        }
+    }
+}
+
+/// Whether the identity of a cluster is shown by one agent alone. One that opens a stream is in the right cluster.
+fn identity(cluster: &str, duel: Option<&Duel>, now: OffsetDateTime) -> ConditionRow {
+    let message = duel.map_or_else(String::new, |duel| {
+        format!(
+            "two agents with the identity of cluster {cluster} take its stream from each other, {} times within an \
+             hour: instance {} has it now, instance {} had it before; both write into what may be two clusters: \
+             uninstall one, or remove its identity and let it join under a name of its own",
+            duel.takeovers, duel.holder, duel.other
+        )
+    });
+    ConditionRow::new("Identity", message, now)
+}
+
+impl Store {
+    /// Opens sessions, each with a new epoch above any that its agent has seen. Returns them in the order of the openings.
+    pub async fn open_sessions(&self, openings: &[Opening]) -> Result<Vec<Opened>> {
+        let mut came: BTreeMap<Uuid, Vec<usize>> = BTreeMap::new();
+        for (n, one) in openings.iter().enumerate() {
+            came.entry(one.cluster_id).or_default().push(n);
+        }
+        let clusters: Vec<Uuid> = came.keys().copied().collect();
+        let mut tx = self.pool().begin().await?;
+        let mut recorded = lock(&mut tx, &clusters).await?;
+        let turns: Vec<Turn<'_>> = came
+            .iter()
+            .filter_map(|(cluster, places)| {
+                let came: Vec<&Opening> = places.iter().map(|n| &openings[*n]).collect();
+                let last = came.last().copied()?;
+                Some(Turn::of(came, last, recorded.remove(cluster).unwrap_or_default()))
+            })
+            .collect();
+        let written = write(&mut tx, &turns).await?;
+        let mut judged: Vec<(Uuid, ConditionRow)> = Vec::new();
+        for turn in &turns {
+            let rows = turn.judged(&mut tx).await?;
+            // As it should be, and as it was: there is nothing to write.
+            let was_wrong = written.get(&turn.cluster()).is_some_and(|one| one.was_wrong);
+            if was_wrong || rows.iter().any(|row| !row.ok) {
+                judged.extend(rows.into_iter().map(|row| (turn.cluster(), row)));
+            }
+        }
+        let judged: Vec<(Uuid, &ConditionRow)> = judged.iter().map(|(id, row)| (*id, row)).collect();
+        write_conditions(&mut tx, &judged).await?;
+        let untold = turns.iter().filter(|turn| !turn.is_told());
+        let untold: Vec<(Uuid, &str)> = untold
+            .map(|turn| (turn.cluster(), turn.last.agent_version.as_str()))
+            .collect();
+        tell_connected(&mut tx, &untold).await?;
+        let taken = turns.iter().filter(|turn| turn.was_elsewhere());
+        let taken: Vec<Uuid> = taken.map(Turn::cluster).collect();
+        nudge_all(&mut tx, &[(Topic::Takeover, &taken), (Topic::Session, &clusters)]).await?;
+        tx.commit().await?;
+        let mut opened: Vec<(usize, Opened)> = Vec::with_capacity(openings.len());
+        for (turn, places) in turns.iter().zip(came.values()) {
+            let epoch = written.get(&turn.cluster()).map_or(0, |one| one.epoch);
+            opened.extend(
+                places
+                    .iter()
+                    .enumerate()
+                    .map(|(n, place)| (*place, turn.opened(n, epoch))),
+            );
+        }
+        opened.sort_unstable_by_key(|(place, _)| *place);
+        Ok(opened.into_iter().map(|(_, opened)| opened).collect())
+    }
+}
