@@ -606,29 +606,37 @@ async fn serve_grpc(
         .register_encoded_file_descriptor_set(flotilla_proto::DESCRIPTORS)
         .build_v1()
         .expect("the committed descriptors are whole");
-    let strangers = gate.attempts.per_second();
-    let served = tonic::transport::Server::builder()
-        .http2_keepalive_interval(Some(Duration::from_secs(30)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
-        .max_concurrent_streams(Some(64))
-        .http2_max_header_list_size(16 << 10)
-        .http2_max_pending_accept_reset_streams(Some(20))
-        .initial_stream_window_size(64 << 10)
-        .initial_connection_window_size(128 << 10)
-        // Until a call is answered; a stream that was answered may go on.
-        .timeout(CALL_WITHIN)
-        .layer(gate)
-        .add_service(health)
+    let accepted = tls::serve(listener, config, gate.attempts.per_second());
+    let routes = tonic::service::Routes::new(health)
         .add_service(reflection)
         // A report that is larger than it may be is refused as a report; only what is far off breaks the stream.
         .add_service(AgentServiceServer::new(agents).max_decoding_message_size(4 * REPORT_BYTES))
         .add_service(EnrollServiceServer::new(enrolments).max_decoding_message_size(MAX_ENROLMENT))
         // A request's documents may be larger than a message's default bound.
-        .add_service(FleetServiceServer::new(fleet).max_decoding_message_size(20 << 20))
-        .serve_with_incoming_shutdown(
-            tls::serve(listener, config, strangers),
-            stop.clone().cancelled_owned(),
-        );
+        .add_service(FleetServiceServer::new(fleet).max_decoding_message_size(20 << 20));
+    // Who is asked whether it is there is so however long it has said nothing.
+    let serving = |incoming: tls::Incoming, asked_every: Option<Duration>| {
+        tonic::transport::Server::builder()
+            .http2_keepalive_interval(asked_every)
+            .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+            .max_concurrent_streams(Some(64))
+            .http2_max_header_list_size(16 << 10)
+            .http2_max_pending_accept_reset_streams(Some(20))
+            .initial_stream_window_size(64 << 10)
+            .initial_connection_window_size(128 << 10)
+            // Until a call is answered; a stream that was answered may go on.
+            .timeout(CALL_WITHIN)
+            .layer(gate.clone())
+            .add_routes(routes.clone())
+            .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned())
+    };
+    // Agents ask by themselves, and are gone when nothing is heard of them.
+    let served = async {
+        tokio::try_join!(
+            serving(accepted.agents, None),
+            serving(accepted.others, Some(Duration::from_secs(30))),
+        )
+    };
     // Streams of agents never end by themselves: after a moment's grace they are dropped.
     let grace = async {
         stop.cancelled().await;

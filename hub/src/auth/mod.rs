@@ -2,6 +2,7 @@
 
 pub mod ca;
 pub mod challenge;
+pub mod connection;
 pub mod frames;
 pub mod gate;
 pub mod limit;

@@ -1,13 +1,6 @@
 //! The hub's TLS: TLS 1.3, one port, a client certificate optional here and required above by `agent.v1`.
 
-use std::{
-    io,
-    net::IpAddr,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{io, net::IpAddr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use rustls::{
@@ -15,19 +8,17 @@ use rustls::{
     server::{NoServerSessionStorage, WebPkiClientVerifier},
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::mpsc,
-    time::{Instant, Sleep, sleep, timeout, timeout_at},
+    time::{Instant, sleep, timeout, timeout_at},
 };
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::server::{Connected, TcpConnectInfo, TlsConnectInfo};
 use tracing::debug;
 
 use super::{
     ca::{Authority, ServerCertificate},
-    frames::Frames,
+    connection::Connection,
     limit::{Place, Places},
 };
 use crate::process::descriptors;
@@ -51,8 +42,6 @@ const STRANGERS: usize = 1024;
 const STRANGERS_EACH: usize = 256;
 /// Descriptors that connections leave to everything else: store, sources, renderers, the other ports.
 const RESERVED: usize = 512;
-/// A connection that has not begun to speak HTTP/2 by then is closed.
-const FIRST_FRAME: Duration = Duration::from_secs(10);
 
 /// Why TLS cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -87,15 +76,23 @@ pub fn config(authority: &Authority, certificate: ServerCertificate) -> Result<S
     Ok(config)
 }
 
-/// Accepts connections and gives those whose handshake succeeded, until the receiver is dropped. A silent, slow or
+/// Connections as they come.
+pub type Incoming = ReceiverStream<Result<Connection, io::Error>>;
+
+/// Connections by who has made them.
+pub struct Accepted {
+    /// Of agents, by their certificates: they ask by themselves whether the hub is there.
+    pub agents: Incoming,
+    /// Of all others.
+    pub others: Incoming,
+}
+
+/// Accepts connections and gives those whose handshake succeeded, until a receiver is dropped. A silent, slow or
 /// broken one costs a place of its own address and nothing else. Where so many may try to enrol each second, in all and of
 /// one address, as many may be there at once.
-pub fn serve(
-    listener: TcpListener,
-    config: SharedConfig,
-    [attempts, attempts_each]: [usize; 2],
-) -> ReceiverStream<Result<Connection, io::Error>> {
-    let (accepted_tx, accepted_rx) = mpsc::channel(64);
+pub fn serve(listener: TcpListener, config: SharedConfig, [attempts, attempts_each]: [usize; 2]) -> Accepted {
+    let (agents_tx, agents_rx) = mpsc::channel(64);
+    let (others_tx, others_rx) = mpsc::channel(64);
     tokio::spawn(async move {
         let door = Arc::new(Door {
             // One address alone may not have them all either.
@@ -108,7 +105,8 @@ pub fn serve(
         });
         loop {
             let (stream, from) = tokio::select! {
-                () = accepted_tx.closed() => return,
+                () = agents_tx.closed() => return,
+                () = others_tx.closed() => return,
                 accepted = listener.accept() => match accepted {
                     Ok((stream, from)) => (stream, from.ip()),
                     Err(error) => {
@@ -123,16 +121,26 @@ pub fn serve(
                 debug!(%from, "connection closed: too many of this address, or in all");
                 continue;
             };
-            let (door, accepted_tx) = (door.clone(), accepted_tx.clone());
+            let (door, agents_tx, others_tx) = (door.clone(), agents_tx.clone(), others_tx.clone());
             tokio::spawn(async move {
                 match door.admit(stream, from, open, place).await {
-                    Ok(connection) => drop(accepted_tx.send(Ok(connection)).await),
+                    Ok(connection) => {
+                        let to = if connection.is_agent() {
+                            agents_tx
+                        } else {
+                            others_tx
+                        };
+                        let _ = to.send(Ok(connection)).await;
+                    }
                     Err(why) => debug!(%from, why, "connection closed"),
                 }
             });
         }
     });
-    ReceiverStream::new(accepted_rx)
+    Accepted {
+        agents: ReceiverStream::new(agents_rx),
+        others: ReceiverStream::new(others_rx),
+    }
 }
 
 /// Connections at once, by how many descriptors there are.
@@ -193,86 +201,6 @@ impl Door {
             (false, Some(place)) => Some(place),
             (false, None) => return Err("too many without a certificate".to_owned()),
         };
-        Ok(Connection {
-            stream,
-            frames: Frames::default(),
-            _open: open,
-            _place: place,
-            first: Some(Box::pin(sleep(FIRST_FRAME))),
-        })
-    }
-}
-
-/// A connection that is served. One without a certificate holds a place.
-pub struct Connection {
-    stream: TlsStream<TcpStream>,
-    frames: Frames,
-    _open: Place,
-    _place: Option<Place>,
-    /// Until its first frame has come.
-    first: Option<Pin<Box<Sleep>>>,
-}
-
-impl Connected for Connection {
-    type ConnectInfo = TlsConnectInfo<TcpConnectInfo>;
-
-    fn connect_info(&self) -> Self::ConnectInfo {
-        self.stream.connect_info()
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        if !self
-            .frames
-            .take(&buffer.filled()[before..], std::time::Instant::now())
-        {
-            debug!("connection closed: too many frames without content");
-            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
-        }
-        if let Some(first) = &mut self.first {
-            match read {
-                Poll::Ready(_) => self.first = None,
-                Poll::Pending => {
-                    return first
-                        .as_mut()
-                        .poll(cx)
-                        .map(|()| Err(io::ErrorKind::TimedOut.into()));
-                }
-            }
-        }
-        read
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        Ok(Connection::new(stream, open, place))
     }
 }
