@@ -12,7 +12,7 @@ use flotilla_proto::{
     fleet::v1::fleet_service_server::FleetServiceServer, limits::REPORT_BYTES,
 };
 use time::OffsetDateTime;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -187,9 +187,9 @@ async fn start_on(serve: &Serve, store: &Store) -> anyhow::Result<Started> {
         owner.write(data_dir)?;
     }
     let digest_key = store.permanent_key(&seal, "digest", token::random_key()?).await?;
-    let grpc = listen(serve.listen).await?;
-    let http_listener = listen(serve.http_listen).await?;
-    let health_listener = listen(serve.health_listen).await?;
+    let grpc = listen(serve.listen)?;
+    let http_listener = listen(serve.http_listen)?;
+    let health_listener = listen(serve.health_listen)?;
     let (grpc_addr, http_addr) = (grpc.local_addr()?, http_listener.local_addr()?);
     let health_addr = health_listener.local_addr()?;
     let endpoint = Serve {
@@ -339,9 +339,18 @@ async fn start_on(serve: &Serve, store: &Store) -> anyhow::Result<Started> {
     })
 }
 
-async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    let bound = TcpListener::bind(address).await;
-    bound.with_context(|| format!("cannot listen on {address}"))
+fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let bound = || {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4(),
+            SocketAddr::V6(_) => TcpSocket::new_v6(),
+        }?;
+        // A hub that starts again has the port of the one before it at once.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    bound().with_context(|| format!("cannot listen on {address}"))
 }
 
 async fn open_seal(serve: &Serve, store: &Store) -> anyhow::Result<Seal> {
@@ -650,6 +659,8 @@ async fn serve_grpc(
     }
 }
 
+/// Connections that the system keeps until they are accepted: agents that come back within the same moment.
+const BACKLOG: u32 = 4096;
 /// A call that is not answered by then has failed, however slowly its body comes.
 const CALL_WITHIN: Duration = Duration::from_secs(60);
 /// Within this time a server notices that a connection has ended without a word.

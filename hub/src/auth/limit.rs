@@ -74,7 +74,7 @@ impl Drop for Place {
 }
 
 /// A site of IPv6 has a /64 of addresses to give itself: all of them are one.
-fn network(address: IpAddr) -> IpAddr {
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(six) => match six.to_ipv4_mapped() {

@@ -6,6 +6,7 @@ pub mod connection;
 pub mod frames;
 pub mod gate;
 pub mod limit;
+pub mod line;
 pub mod peer;
 pub mod seal;
 pub mod tls;

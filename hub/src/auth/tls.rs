@@ -20,22 +20,25 @@ use super::{
     ca::{Authority, ServerCertificate},
     connection::Connection,
     limit::{Place, Places},
+    line::Line,
 };
 use crate::process::descriptors;
 
-/// Connections that have sent nothing yet: each costs a descriptor, for a second at most. More are closed at once.
+/// Connections that have sent nothing yet: each costs a descriptor, for seconds at most. More are closed at once, and an
+/// agent that is closed so comes back later each time: a quarter for one address, behind which a thousand may come back in
+/// the same second to a hub that has just begun.
 const SILENT: usize = 4096;
-const SILENT_EACH: usize = 512;
-const FIRST_BYTE: Duration = Duration::from_secs(1);
+const SILENT_EACH: usize = 1024;
+const FIRST_BYTE: Duration = Duration::from_secs(3);
 /// Connections that have begun to speak and wait for their handshake: a thousand agents behind one address come back
 /// in the same second.
 const WAITING: usize = 8192;
 const WAITING_EACH: usize = 4096;
-/// Handshakes under way at once; those of an address that has its share wait.
+/// Handshakes under way at once, for one address a quarter; others wait in line. One takes two ways there and back: over a
+/// tenth of a second each, that is a thousand handshakes a second for agents behind one address.
 const HANDSHAKES: usize = 1024;
-const HANDSHAKES_EACH: usize = 64;
+const HANDSHAKES_EACH: usize = 256;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-const TURN: Duration = Duration::from_millis(20);
 /// Connections without a client certificate, in all and of one address, unless more may enrol each second: people, and
 /// agents that enrol. Agents with one are bounded by the clusters there are.
 const STRANGERS: usize = 1024;
@@ -99,7 +102,7 @@ pub fn serve(listener: TcpListener, config: SharedConfig, [attempts, attempts_ea
             open: Places::new(open_at_most(descriptors()), open_at_most(descriptors()) / 4 * 3),
             silent: Places::new(SILENT, SILENT_EACH),
             waiting: Places::new(WAITING, WAITING_EACH),
-            handshakes: Places::new(HANDSHAKES, HANDSHAKES_EACH),
+            handshakes: Line::new(HANDSHAKES, HANDSHAKES_EACH),
             strangers: Places::new(STRANGERS.max(attempts), STRANGERS_EACH.max(attempts_each)),
             config,
         });
@@ -153,7 +156,7 @@ struct Door {
     open: Arc<Places>,
     silent: Arc<Places>,
     waiting: Arc<Places>,
-    handshakes: Arc<Places>,
+    handshakes: Arc<Line>,
     strangers: Arc<Places>,
     config: SharedConfig,
 }
@@ -178,15 +181,9 @@ impl Door {
             .ok_or("too many wait for their handshake")?;
         drop(silent);
         let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
-        let handshake = loop {
-            if let Some(place) = self.handshakes.take(from) {
-                break place;
-            }
-            if Instant::now() > deadline {
-                return Err("too many handshakes".to_owned());
-            }
-            sleep(TURN).await;
-        };
+        let handshake = timeout_at(deadline, self.handshakes.wait(from))
+            .await
+            .map_err(|_| "too many handshakes")?;
         drop(waiting);
         let acceptor = TlsAcceptor::from(self.config.load_full());
         let stream = match timeout_at(deadline, acceptor.accept(stream)).await {

@@ -103,11 +103,12 @@ async fn what_a_stranger_writes_into_a_token_reaches_no_log() {
 
 #[tokio::test]
 async fn silent_connections_of_one_address_keep_nobody_else_out_and_are_closed() {
+    flotilla_hub::process::raise_descriptors();
     let hub = Hub::start().await;
     let address = hub.address();
     let mut silent = Vec::new();
-    // More than the kernel keeps waiting: they are taken as they come.
-    for _ in 0..800 {
+    // More than one address may have.
+    for _ in 0..1200 {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket
             .bind((Ipv4Addr::new(127, 0, 0, 2), 0).into())
@@ -126,6 +127,35 @@ async fn silent_connections_of_one_address_keep_nobody_else_out_and_are_closed()
             .await
             .expect("closed in time");
         assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+    }
+    timeout(SOON, hub.dial_from(IpAddr::from(Ipv4Addr::new(127, 0, 0, 2))))
+        .await
+        .expect("in time")
+        .expect("let in");
+}
+
+#[tokio::test]
+async fn handshakes_of_one_address_that_do_not_go_on_keep_nobody_else_out() {
+    flotilla_hub::process::raise_descriptors();
+    let hub = Hub::start().await;
+    let mut held = Vec::new();
+    // More than one address may have under way: the others wait in line behind them.
+    for _ in 0..600 {
+        let mut one = idle(hub.address(), Ipv4Addr::new(127, 0, 0, 2), 1).await;
+        // The first byte of a handshake, of which no more comes.
+        one[0].write_all(&[22]).await.expect("sent");
+        held.append(&mut one);
+    }
+    timeout(
+        Duration::from_secs(5),
+        hub.dial_from(IpAddr::from(Ipv4Addr::LOCALHOST)),
+    )
+    .await
+    .expect("before the others are given up")
+    .expect("another address is let in");
+    for mut stream in held {
+        let ended = timeout(2 * SOON, stream.read(&mut [0; 64])).await;
+        assert!(ended.is_ok(), "given up in time");
     }
     timeout(SOON, hub.dial_from(IpAddr::from(Ipv4Addr::new(127, 0, 0, 2))))
         .await
