@@ -595,6 +595,35 @@ mod tests {
         }
     }
 
+    /// As after an upgrade from a release whose ledgers name no cluster.
+    #[tokio::test(start_paused = true)]
+    async fn r09_state_of_a_settled_agent_is_bound_to_its_cluster_before_anything_is_written() {
+        let (cluster, key_value, key) = applied().await;
+        let lives = async |cluster: &Arc<Fake>| {
+            let before = key_value.writes();
+            let stop = CancellationToken::new();
+            let running = tokio::spawn(run(parts(key_value.clone(), cluster.clone()), stop.clone()));
+            tokio::time::sleep(Duration::from_secs(600)).await;
+            stop.cancel();
+            ends_within_two_seconds(running).await;
+            key_value.writes() - before
+        };
+        cluster.set_fault(Some(Box::new(|verb, _| {
+            (verb == "uid").then(|| ClusterError::Rejected {
+                code: 403,
+                reason: "Forbidden".to_owned(),
+                message: String::new(),
+            })
+        })));
+        lives(&cluster).await;
+        assert_eq!(lives(&cluster).await, 0, "it is settled");
+        cluster.set_fault(None);
+        assert_eq!(lives(&cluster).await, 1, "it learns which cluster this is");
+        let elsewhere = Arc::new(Fake::new());
+        lives(&elsewhere).await;
+        assert!(elsewhere.object(&key).is_none());
+    }
+
     #[tokio::test(start_paused = true)]
     async fn told_to_stop_and_finding_another_at_work_it_says_so() {
         let key_value: Arc<dyn KeyValue> = Arc::new(Memory::default());

@@ -113,7 +113,7 @@ pub trait Cluster: Send + Sync + 'static {
     /// Returns the same cluster for requests made as `account`, all of them: reads, writes, watches, discovery.
     fn acting_as(&self, account: &Account) -> Arc<dyn Cluster>;
 
-    /// UID of the kube-system namespace: what the cluster is.
+    /// UID of the kube-system namespace: what the cluster is. Never empty.
     async fn uid(&self) -> Result<String, ClusterError>;
 
     /// Version of the API server, e.g. `v1.36.3`.

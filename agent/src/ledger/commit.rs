@@ -24,7 +24,7 @@ use super::{
     key_value::{KeyValue, KeyValueError},
     record::{self, Record},
     state::{Parsed, State},
-    writer::Writer,
+    writer::{Binding, Writer},
 };
 use crate::random::random;
 
@@ -81,6 +81,8 @@ pub(super) struct Queue {
     pub(super) bytes: Vec<u8>,
     /// What is stored lacks more than `bytes`: all is to be written from memory.
     rewrite: bool,
+    /// The head says something that is not stored: it is to be written, with no record too.
+    head: bool,
     /// The task that is going to write it, by number. An earlier one that wakes has nothing to do any more.
     scheduled: Option<u64>,
     /// Number of the last such task.
@@ -95,6 +97,13 @@ pub(super) struct Queue {
     damaged: Option<String>,
     /// What was damaged and is written anew, for as long as that is told.
     repaired: Option<String>,
+}
+
+impl Queue {
+    /// Tells whether something is to be written.
+    fn waits(&self) -> bool {
+        !self.bytes.is_empty() || self.rewrite || self.head
+    }
 }
 
 /// How records are to be stored.
@@ -182,10 +191,25 @@ impl Shared {
         });
     }
 
+    /// Tells whether the ledger is of this cluster; where it was of none it is by now. A settled agent writes nothing for
+    /// weeks, and a copy of what is stored must not be of none: so that is written by itself. Nobody waits for it, since
+    /// what is held is enforced also while storage takes nothing. Where nothing is stored, or what is stored is damaged,
+    /// nothing can be enforced elsewhere, and the first record brings it along.
+    pub(super) async fn is_of(self: &Arc<Self>, cluster_uid: &str) -> bool {
+        let mut writer = self.writer.lock().await;
+        let binding = writer.set_cluster(cluster_uid);
+        if binding == Binding::New && !writer.is_new() && writer.damage().is_none() {
+            let mut queue = self.queue();
+            queue.head = true;
+            self.schedule(&mut queue, Duration::ZERO);
+        }
+        binding != Binding::Other
+    }
+
     /// Takes in that a write was broken off by a panic: what waited still waits.
     pub(super) fn broken_off(self: &Arc<Self>) -> LedgerError {
         let mut queue = self.queue();
-        if !queue.bytes.is_empty() || queue.rewrite {
+        if queue.waits() {
             queue.failures += 1;
             self.schedule_retry(&mut queue);
         }
@@ -269,7 +293,7 @@ impl Shared {
             if queue.lost {
                 return Err(LedgerError::Lost);
             }
-            if queue.bytes.is_empty() && !queue.rewrite && records.is_empty() {
+            if !queue.waits() && records.is_empty() {
                 return Ok(());
             }
         }
@@ -410,7 +434,8 @@ impl Shared {
                 queue.bytes.drain(..stored.queued);
                 // A burst is over; its room is not kept.
                 queue.bytes.shrink_to(BURST);
-                (queue.failures, queue.failed, queue.rewrite) = (0, None, false);
+                (queue.failures, queue.failed) = (0, None);
+                (queue.rewrite, queue.head) = (false, false);
                 queue.scheduled = None;
                 self.take_in(records);
                 let is_whole = stored.chains.is_none();
@@ -437,7 +462,7 @@ impl Shared {
             }
             Err(error) => {
                 queue.lost |= matches!(error, LedgerError::Lost);
-                if (!queue.bytes.is_empty() || queue.rewrite) && !queue.lost {
+                if queue.waits() && !queue.lost {
                     if queue.bytes.len() > QUEUE_MAX {
                         (queue.bytes, queue.rewrite) = (Vec::new(), true);
                     }

@@ -110,9 +110,9 @@ impl Ledger {
     }
 
     /// Tells whether this is the ledger of the cluster with this UID, and no copy of another's. From now on it is, where
-    /// it was of none.
+    /// it was of none; that is durable a moment later.
     pub async fn is_of(&self, cluster_uid: &str) -> bool {
-        self.shared.writer.lock().await.set_cluster(cluster_uid) == cluster_uid
+        self.shared.is_of(cluster_uid).await
     }
 
     /// Asks storage whether this is still the only writer: [`LedgerError::Lost`] when another agent has written

@@ -1,3 +1,4 @@
+mod cluster;
 mod damage;
 mod deltas;
 mod full;

@@ -119,7 +119,7 @@ pub async fn transfer(
     }
     copy_identity(from, to, identity).await?;
     let arriving = Standing::ArrivingFrom(from.name.clone());
-    target.take_key(&source.head().key);
+    target.take_nature(source.head());
     let accepted = source.head().accepted;
     target
         .replace(&whole, accepted, arriving)
@@ -313,6 +313,24 @@ mod tests {
         assert_eq!(run(&new, &old).await.expect("moves back"), Moved::Now);
         assert!(matches!(open(&new).await, Err(LedgerError::Moved { .. })));
         assert_eq!(units(&old).await, 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_ledger_that_moves_is_of_the_same_cluster_also_where_another_was_before() {
+        let (old, new) = (
+            secrets(&filled().await),
+            place("new", Arc::new(Memory::default())),
+        );
+        let ledger = open(&old).await.expect("opens");
+        assert!(ledger.is_of("here").await);
+        ledger.flush().await.expect("stored");
+        drop(ledger);
+        for (from, to) in [(&old, &new), (&new, &old)] {
+            assert_eq!(run(from, to).await.expect("moves"), Moved::Now);
+            let ledger = open(to).await.expect("opens");
+            assert!(!ledger.is_of("elsewhere").await);
+            assert!(ledger.is_of("here").await);
+        }
     }
 
     #[tokio::test(start_paused = true)]

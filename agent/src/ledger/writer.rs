@@ -57,6 +57,17 @@ pub(super) struct Writer {
     earlier: Vec<u8>,
 }
 
+/// What a cluster is to a ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Binding {
+    /// The one that it is of, as its head says.
+    Same,
+    /// The one that it is of from now on.
+    New,
+    /// Another one: the ledger is a copy.
+    Other,
+}
+
 /// The head value as it was last written or read.
 struct Stored {
     version: Version,
@@ -94,9 +105,16 @@ impl Writer {
         &self.head
     }
 
-    /// Says which cluster this is: stored with the next write, where none is yet. Returns the one that the ledger is of.
-    pub(super) fn set_cluster(&mut self, uid: &str) -> &str {
-        self.head.cluster.get_or_insert_with(|| uid.to_owned())
+    /// Says which cluster this is, which counts where the ledger is of none yet; stored with the next write.
+    pub(super) fn set_cluster(&mut self, uid: &str) -> Binding {
+        match &self.head.cluster {
+            Some(held) if held == uid => Binding::Same,
+            Some(_) => Binding::Other,
+            None => {
+                self.head.cluster = Some(uid.to_owned());
+                Binding::New
+            }
+        }
     }
 
     /// Tells whether nothing was ever stored.
@@ -188,9 +206,10 @@ impl Writer {
         self.put_head(head, self.tail.clone()).await
     }
 
-    /// Takes the key of another ledger, which this one is to be a copy of.
-    pub(super) fn take_key(&mut self, key: &str) {
-        key.clone_into(&mut self.head.key);
+    /// Takes what a ledger keeps wherever it is stored from another one, which this one is to be a copy of.
+    pub(super) fn take_nature(&mut self, of: &Head) {
+        self.head.key.clone_from(&of.key);
+        self.head.cluster.clone_from(&of.cluster);
     }
 
     fn note_version(&mut self, version: Version) {

@@ -310,7 +310,13 @@ impl Cluster for KubeCluster {
         let namespace = self
             .call(get("/api/v1/namespaces/kube-system", None)?, None)
             .await?;
-        Ok(text(&namespace, "uid").to_owned())
+        match text(&namespace, "uid") {
+            // Whatever was taken for the cluster's name would be kept: such an answer is none of the server itself.
+            "" => Err(ClusterError::Unavailable(
+                "it says no UID of the namespace kube-system".to_owned(),
+            )),
+            uid => Ok(uid.to_owned()),
+        }
     }
 
     async fn version(&self) -> Result<String, ClusterError> {
@@ -414,6 +420,24 @@ impl Cluster for KubeCluster {
 mod tests {
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_cluster_that_does_not_say_which_it_is_is_asked_again_and_not_taken_at_its_word() {
+        for (answer, uid) in [
+            (r#"{"metadata": {"uid": "one"}}"#, Some("one")),
+            (r#"{"metadata": {"uid": ""}}"#, None),
+            (r#"{"metadata": {}}"#, None),
+        ] {
+            let answering = tower::service_fn(move |_: Request<Body>| {
+                std::future::ready(http::Response::builder().body(Body::from(answer.as_bytes().to_vec())))
+            });
+            let asked = KubeCluster::new(Client::new(answering, "default")).uid().await;
+            match uid {
+                Some(uid) => assert_eq!(asked.as_deref(), Ok(uid)),
+                None => assert!(matches!(asked, Err(ClusterError::Unavailable(_))), "{asked:?}"),
+            }
+        }
+    }
 
     #[tokio::test]
     async fn every_request_of_an_impersonated_account_names_it_and_none_of_a_bad_name_is_made() {

@@ -103,7 +103,11 @@ impl Writer {
                 return LedgerError::Storage(error);
             }
         };
-        let Earlier { head, tail, stored } = earlier;
+        let Earlier {
+            mut head,
+            tail,
+            stored,
+        } = earlier;
         match self.earlier_records(&head.segments, &tail).await {
             Ok(records) => self.earlier = records,
             Err(error) => {
@@ -115,6 +119,8 @@ impl Writer {
             "its storage was put back to an earlier state: {} holds head {} of this agent, which has stored head {}",
             self.name, head.sequence, self.head.sequence
         );
+        // This process wrote it, be it before it knew in which cluster it is.
+        head.cluster = head.cluster.take().or_else(|| self.head.cluster.take());
         (self.head, self.tail) = (*head, tail);
         (self.stored, self.slots) = (Some(stored), slots);
         self.damage = None;
