@@ -286,6 +286,12 @@ impl Reports {
         self.lock().counts
     }
 
+    /// Tells whether all that the next report would say is that units are on their way: what becomes of them is told as
+    /// a rule within moments, and then nobody needs to have heard of it.
+    pub fn is_passing(&self) -> bool {
+        fill::is_passing(&self.lock())
+    }
+
     /// Makes the next report, unless one is in flight or nothing has changed.
     pub fn next(&self, epoch: u64) -> Option<Report> {
         fill::next(&mut self.lock(), epoch)

@@ -28,7 +28,7 @@ use tonic::transport::Channel;
 
 use self::{
     desired::{Batch, RETRY, Refusal},
-    wire::{Wire, changed},
+    wire::{Wire, due},
 };
 use super::{
     accept::{Acceptance, Lane},
@@ -228,6 +228,9 @@ impl Session {
                 reports: self.reports.clone(),
                 clock: self.clock.clone(),
                 sent_at: None,
+                acks: VecDeque::new(),
+                acks_at: None,
+                passing_until: None,
             },
             client,
             along: Along::default(),
@@ -310,6 +313,7 @@ impl Open<'_> {
         loop {
             self.wire.report().await?;
             let ask_again = self.ask_again_at().unwrap_or(far);
+            let due_at = self.wire.due_at();
             let ack_late = self.wire.sent_at.map_or(far, |at| at + REPORT_ACK);
             // Cancel-safe: `message` keeps what it has read, notifications stay set, timers are computed anew. What came is
             // read before anything is concluded from its absence.
@@ -317,8 +321,12 @@ impl Open<'_> {
                 biased;
                 message = self.wire.message() => self.receive(message?).await?,
                 Some(batch) = self.fetching.next(), if !self.fetching.is_empty() => self.fetched(batch).await?,
-                () = changed(&self.session.reports) => {}
-                renewed = &mut renewed => return Ok(renewed),
+                () = due(&self.session.reports, due_at) => {}
+                renewed = &mut renewed => {
+                    // Where the stream is gone the next one tells it.
+                    let _ = self.wire.send_acks().await;
+                    return Ok(renewed);
+                }
                 () = tokio::time::sleep_until(self.retry_at.unwrap_or(far)) => self.retry().await?,
                 // What is being fetched is of an earlier offer, and comes first.
                 () = tokio::time::sleep_until(ask_again), if self.busy.is_empty() => {

@@ -1,10 +1,10 @@
-//! Fills a report up to the wire's bound.
+//! Fills a report up to the wire's bound, and says what of it may wait.
 
 use std::collections::btree_set;
 
 use flotilla_core::digest::Digest;
 use flotilla_proto::{
-    agent::v1::{Event, FullPart, Report},
+    agent::v1::{Event, FullPart, Readiness, Report, UnitStatus},
     limits::{REPORT_BYTES, REPORT_ROWS},
 };
 use prost::Message as _;
@@ -21,6 +21,26 @@ const OWN_BYTES: usize = 64 << 10;
 const EVENTS_BYTES: usize = 256 << 10;
 /// Tag and length of one repeated message.
 const FRAME: usize = 8;
+
+/// Tells whether the next report would say nothing but that units are on their way.
+pub(super) fn is_passing(inner: &Inner) -> bool {
+    let may_wait = inner.in_flight.is_none() && inner.hold == Hold::Nothing && inner.full == Full::No;
+    let is_news = inner.events_dropped > 0
+        || !inner.events.is_empty()
+        || inner.conditions.values().any(|held| held.acked < held.change);
+    // Rows of objects stand last: where there are some, units are not looked through.
+    let is_of_units = matches!(inner.pending.last(), Some(RowKey::Unit(_)));
+    may_wait && !is_news && is_of_units && {
+        let mut rows = pending(inner.pending.iter(), inner);
+        rows.all(|(_, entry)| matches!(&entry.row, Row::Unit(status) if is_on_its_way(status)))
+    }
+}
+
+/// Tells whether the status is one that another follows by itself. Of a unit that is suspended or let go nothing is known
+/// either, and that stays.
+fn is_on_its_way(status: &UnitStatus) -> bool {
+    status.ready() == Readiness::Unknown && status.reason == "Progressing"
+}
 
 /// Makes the next report, unless one is in flight or there is nothing to say.
 pub(super) fn next(inner: &mut Inner, epoch: u64) -> Option<Report> {

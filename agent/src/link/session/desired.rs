@@ -77,7 +77,7 @@ impl Open<'_> {
                 // With what came along there is more to say within moments.
                 let is_news = !ack.units.is_empty() || self.held != (ack.incarnation, ack.generation);
                 if is_news || self.along.is_empty() || !self.session.acceptance.is_incomplete() {
-                    self.accepted(ack).await?;
+                    self.accepted(ack);
                 }
                 self.fetch_more();
                 Ok(())
@@ -123,7 +123,7 @@ impl Open<'_> {
     }
 
     /// Tells hub and reconciler what is accepted now.
-    async fn accepted(&mut self, ack: Ack) -> Result<(), SessionError> {
+    fn accepted(&mut self, ack: Ack) {
         let held = (ack.incarnation, ack.generation);
         if std::mem::replace(&mut self.held, held) != held {
             let (incarnation, generation) = held;
@@ -136,7 +136,7 @@ impl Open<'_> {
         session.nudge.accepted();
         self.units_condition();
         self.ledger_condition();
-        self.wire.send(agent_message::Kind::Ack(ack)).await
+        self.wire.acknowledge(ack);
     }
 
     /// Tells of units that the hub does not name. They stay as they are.
@@ -229,7 +229,7 @@ impl Open<'_> {
             .acceptance
             .arrived(&session.ledger, &batch.items, batch.fetched);
         if let Some(ack) = self.wire.beside(taken).await? {
-            self.accepted(ack).await?;
+            self.accepted(ack);
         }
         self.ledger_condition();
         match batch.outcome {
@@ -253,7 +253,7 @@ impl Open<'_> {
         let session = &mut *self.session;
         let taken = session.acceptance.retry(&session.ledger);
         if let Some(ack) = self.wire.beside(taken).await? {
-            self.accepted(ack).await?;
+            self.accepted(ack);
         }
         self.ledger_condition();
         self.retry_wait = (self.retry_wait * 2).min(RETRY.1);

@@ -1,3 +1,5 @@
+mod told;
+
 use std::{
     collections::{HashMap, HashSet},
     sync::{
