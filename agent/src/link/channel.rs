@@ -1,8 +1,13 @@
 //! The connection to the hub: HTTP/2 over TLS under the pinned root, with the agent's certificate once it has
 //! one. Keepalives find dead links; nothing waits without a limit.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    sync::Arc,
+    time::Duration,
+};
 
+use flotilla_core::digest::Digest;
 use flotilla_proto::tls::{HubVerifier, Pin};
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint, Identity as TlsIdentity, Uri};
 
@@ -123,14 +128,56 @@ pub fn check_endpoint(endpoint: &str) -> Result<(), ConnectError> {
     }
 }
 
+/// The ways to a hub's endpoints, each made once for an identity: keys and certificates are read for it, and a hub that
+/// restarts is tried by all its agents again and again, on the machine that it is to start on as well.
+#[derive(Debug, Default)]
+pub struct Ways {
+    /// The identity that they are made for; none is none.
+    identity: Option<Digest>,
+    /// By the endpoint's place. One that has connected is the only one that is kept, as its connection does anyway.
+    made: BTreeMap<usize, Endpoint>,
+}
+
+impl Ways {
+    /// Connects to the endpoint numbered `turn`, as `certified` says, or without a certificate.
+    pub async fn connect(
+        &mut self,
+        hub: &HubAddress,
+        certified: Option<&Certified>,
+        turn: usize,
+    ) -> Result<Channel, ConnectError> {
+        let identity = certified.map(Certified::digest);
+        if self.identity != identity {
+            self.made.clear();
+            self.identity = identity;
+        }
+        let place = place(hub, turn);
+        let way = match self.made.entry(place) {
+            Entry::Occupied(made) => made.into_mut(),
+            Entry::Vacant(none) => none.insert(as_certified(hub, certified, turn)?),
+        };
+        let channel = dial(hub, way, turn).await?;
+        self.made.retain(|at, _| *at == place);
+        Ok(channel)
+    }
+}
+
 /// Connects to the endpoint numbered `turn`, as `certified` says, or without a certificate.
 pub async fn connect(
     hub: &HubAddress,
     certified: Option<&Certified>,
     turn: usize,
 ) -> Result<Channel, ConnectError> {
+    dial(hub, &as_certified(hub, certified, turn)?, turn).await
+}
+
+fn as_certified(
+    hub: &HubAddress,
+    certified: Option<&Certified>,
+    turn: usize,
+) -> Result<Endpoint, ConnectError> {
     let pins = certified.map_or_else(|| hub.pins.clone(), |certified| certified.pins(&hub.pins));
-    connect_with(hub, certified, pins, turn, |verifier| verifier).await
+    way(hub, certified, pins, turn, |verifier| verifier)
 }
 
 /// Connects without a certificate to the hub that has given this one, which has run out.
@@ -139,7 +186,8 @@ pub async fn connect_without(
     certified: &Certified,
     turn: usize,
 ) -> Result<Channel, ConnectError> {
-    connect_with(hub, None, certified.pins(&hub.pins), turn, |verifier| verifier).await
+    let way = way(hub, None, certified.pins(&hub.pins), turn, |verifier| verifier)?;
+    dial(hub, &way, turn).await
 }
 
 /// Connects to a hub whose certificate is not valid by this clock, to say what this clock reads and nothing else.
@@ -149,23 +197,33 @@ pub async fn connect_at_any_time(
     turn: usize,
 ) -> Result<Channel, ConnectError> {
     let pins = certified.pins(&hub.pins);
-    connect_with(hub, Some(certified), pins, turn, HubVerifier::at_any_time).await
+    let way = way(hub, Some(certified), pins, turn, HubVerifier::at_any_time)?;
+    dial(hub, &way, turn).await
 }
 
-async fn connect_with(
+/// The place of the endpoint numbered `turn`.
+fn place(hub: &HubAddress, turn: usize) -> usize {
+    turn % hub.endpoints.len().max(1)
+}
+
+fn endpoint(hub: &HubAddress, turn: usize) -> Result<&String, ConnectError> {
+    let endpoint = hub.endpoints.get(place(hub, turn));
+    endpoint.ok_or_else(|| ConnectError::Endpoint {
+        endpoint: String::new(),
+        why: "no endpoint is configured".to_owned(),
+    })
+}
+
+/// Makes the way to the endpoint numbered `turn`. The hub gives no tickets to resume by, so that a connection by a way that
+/// is kept is verified as the first one was.
+fn way(
     hub: &HubAddress,
     certified: Option<&Certified>,
     pins: Vec<Pin>,
     turn: usize,
     verifying: impl FnOnce(HubVerifier) -> HubVerifier,
-) -> Result<Channel, ConnectError> {
-    let endpoint = hub
-        .endpoints
-        .get(turn % hub.endpoints.len().max(1))
-        .ok_or_else(|| ConnectError::Endpoint {
-            endpoint: String::new(),
-            why: "no endpoint is configured".to_owned(),
-        })?;
+) -> Result<Endpoint, ConnectError> {
+    let endpoint = endpoint(hub, turn)?;
     check_endpoint(endpoint)?;
     let unusable = |e: tonic::transport::Error| ConnectError::Endpoint {
         endpoint: endpoint.clone(),
@@ -176,7 +234,7 @@ async fn connect_with(
         tls = tls.identity(TlsIdentity::from_pem(certified.chain_pem(), certified.key.pem()));
     }
     let verifier = Arc::new(verifying(HubVerifier::new(pins, &hub.trust_domain)));
-    Endpoint::from_shared(endpoint.clone())
+    let way = Endpoint::from_shared(endpoint.clone())
         .map_err(unusable)?
         .tls_config_with_verifier(tls, verifier)
         .map_err(unusable)?
@@ -185,13 +243,16 @@ async fn connect_with(
         .keep_alive_timeout(Duration::from_secs(20))
         .keep_alive_while_idle(true)
         .initial_stream_window_size(256 << 10)
-        .initial_connection_window_size(1 << 20)
-        .connect()
-        .await
-        .map_err(|source| ConnectError::Connect {
-            endpoint: endpoint.clone(),
-            source,
-        })
+        .initial_connection_window_size(1 << 20);
+    Ok(way)
+}
+
+async fn dial(hub: &HubAddress, way: &Endpoint, turn: usize) -> Result<Channel, ConnectError> {
+    let endpoint = endpoint(hub, turn)?;
+    way.connect().await.map_err(|source| ConnectError::Connect {
+        endpoint: endpoint.clone(),
+        source,
+    })
 }
 
 #[cfg(test)]
@@ -267,6 +328,51 @@ pub(super) mod tests {
         }
         let nobody = listener.accept().expect_err("no connection");
         assert_eq!(nobody.kind(), std::io::ErrorKind::WouldBlock);
+    }
+
+    fn certified() -> Certified {
+        let key = crate::link::identity::PrivateKey::generate().expect("a key");
+        let pair = KeyPair::from_pem(key.pem()).expect("a key");
+        let params = CertificateParams::new(Vec::new()).expect("no names");
+        let leaf = params.self_signed(&pair).expect("a certificate");
+        let chain = [leaf.der().to_vec().into()];
+        Certified::new(("id", "name", "fleet.test"), 1, key, &chain, &[]).expect("an identity")
+    }
+
+    #[tokio::test]
+    async fn a_way_to_an_endpoint_is_made_once_for_an_identity() {
+        let nobody = async || {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+                .await
+                .expect("a port");
+            format!("https://{}", listener.local_addr().expect("an address"))
+        };
+        let hub = HubAddress {
+            endpoints: vec![nobody().await, nobody().await],
+            pins: vec![hub_tls(2000, 2900, "fleet.test").1],
+            trust_domain: "fleet.test".to_owned(),
+        };
+        let (first, second) = (certified(), certified());
+        let mut ways = Ways::default();
+        for turn in 0..4 {
+            ways.connect(&hub, Some(&first), turn).await.expect_err("away");
+        }
+        assert_eq!(ways.made.len(), 2);
+        // In its place one to somebody who answers, so that it is seen whether it is taken.
+        let somebody = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = somebody.local_addr().expect("an address");
+        let marked = || Endpoint::from_shared(format!("http://{address}")).expect("it is well formed");
+        ways.made.insert(0, marked());
+        ways.connect(&hub, Some(&first), 0)
+            .await
+            .expect("the way that is kept");
+        assert_eq!(ways.made.len(), 1, "that alone");
+        for other in [Some(&second), None] {
+            ways.made.insert(0, marked());
+            ways.connect(&hub, other, 0)
+                .await
+                .expect_err("another identity, another way");
+        }
     }
 
     #[test]

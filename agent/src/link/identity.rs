@@ -118,6 +118,12 @@ impl Certified {
         Ok(certified)
     }
 
+    /// Tells one certificate with what is trusted from another.
+    pub fn digest(&self) -> Digest {
+        let all: Vec<&str> = self.chain.iter().chain(&self.pins).map(String::as_str).collect();
+        Digest::of("identity", all.join("\n").as_bytes())
+    }
+
     /// Returns the validity of the leaf, in Unix seconds.
     pub fn validity(&self) -> Result<(i64, i64), InvalidIdentity> {
         let leaf = self.chain.first().ok_or(InvalidIdentity::NoCertificate)?;

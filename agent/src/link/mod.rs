@@ -16,7 +16,7 @@ pub mod watchdog;
 
 use std::{sync::Arc, time::Duration};
 
-use channel::HubAddress;
+use channel::{HubAddress, Ways};
 use enrol::EnrolError;
 use identity::{Certified, IdentityCell, IdentityError};
 use renew::Renewals;
@@ -38,6 +38,15 @@ const BACKOFF: Backoff = Backoff {
     base: Duration::from_secs(1),
     cap: Duration::from_secs(60),
 };
+/// Waits after a stream that had lasted, from and to: its hub restarts as a rule, with all its agents, and is back within
+/// seconds. Whoever comes earlier comes in vain, and keeps the hub and its machine from starting.
+const RETURN: [(Duration, Duration); 5] = [
+    (Duration::ZERO, Duration::from_secs(3)),
+    (Duration::from_secs(2), Duration::from_secs(4)),
+    (Duration::from_secs(4), Duration::from_secs(8)),
+    (Duration::from_secs(4), Duration::from_secs(8)),
+    (Duration::from_secs(4), Duration::from_secs(8)),
+];
 /// Least wait while the clock keeps the agent from the hub, or its identity does: only people help.
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 /// A hub that refuses us is asked again no sooner.
@@ -103,6 +112,7 @@ enum Step {
 struct Running<'a> {
     link: &'a mut Link,
     renewals: Renewals,
+    ways: Ways,
     displaced: Displaced,
     /// When it was tried last to come back after the certificate had run out.
     recovered: Option<Instant>,
@@ -116,6 +126,8 @@ struct Running<'a> {
 struct Tries {
     /// In a row.
     failures: u32,
+    /// They are since a stream that had lasted broke.
+    is_returning: bool,
     /// Number of the endpoint, counted round and round.
     turn: usize,
     /// The one to begin with.
@@ -128,6 +140,7 @@ impl Tries {
         let first = usize::try_from(u32::from_le_bytes([a, b, c, d])).unwrap_or_default();
         Self {
             failures: 0,
+            is_returning: false,
             turn: first,
             first,
         }
@@ -136,6 +149,8 @@ impl Tries {
     /// A try has ended after so long. A long one is no good stream by that: what hangs is long, too.
     fn ended(&mut self, lasted: Duration, is_clean: bool) {
         let is_long = lasted > STEADY;
+        // A hub that ends a stream by its age is there, and expects the next one.
+        self.is_returning = if is_long { !is_clean } else { self.is_returning };
         self.failures = if is_long {
             0
         } else {
@@ -146,6 +161,23 @@ impl Tries {
         } else {
             self.turn.wrapping_add(1)
         };
+    }
+
+    /// One has led to what it was for: whatever comes next begins afresh.
+    fn succeeded(&mut self) {
+        (self.failures, self.is_returning) = (0, false);
+    }
+
+    /// How long to wait before the next one.
+    fn wait(&self, random: u64) -> Duration {
+        let returning = usize::try_from(self.failures).ok().and_then(|n| RETURN.get(n));
+        match returning.filter(|_| self.is_returning) {
+            Some((from, to)) => {
+                let (base, cap) = (*to - *from, *to - *from);
+                *from + Backoff { base, cap }.delay(1, random)
+            }
+            None => BACKOFF.delay(self.failures.max(1), random),
+        }
     }
 }
 
@@ -180,6 +212,7 @@ impl Link {
         let mut running = Running {
             link: self,
             renewals: Renewals::default(),
+            ways: Ways::default(),
             displaced: Displaced::default(),
             recovered: None,
             said: Said::default(),
@@ -210,18 +243,18 @@ impl Running<'_> {
             };
             self.link.state.send_replace(state);
             let Some(at_least) = at_least else {
-                tries.failures = 0;
+                tries.succeeded();
                 continue;
             };
             tries.ended(begun.elapsed(), is_clean);
-            tokio::time::sleep(at_least + BACKOFF.delay(tries.failures.max(1), random())).await;
+            tokio::time::sleep(at_least + tries.wait(random())).await;
         }
     }
 
     async fn step(&mut self, turn: usize) -> Result<Step, LinkError> {
         let link = &mut *self.link;
         let certified = link.identity.get().certified.clone();
-        let channel = match channel::connect(&link.hub, certified.as_ref(), turn).await {
+        let channel = match self.ways.connect(&link.hub, certified.as_ref(), turn).await {
             Ok(channel) => channel,
             Err(e) if e.is_about_time() => {
                 let why = tell_clock(link, certified.as_ref(), turn).await;

@@ -258,6 +258,34 @@ fn an_endpoint_that_fails_is_left_until_a_stream_at_another_has_ended_by_age() {
 }
 
 #[test]
+fn agents_whose_hub_restarts_come_back_within_seconds_and_few_of_them_in_vain() {
+    let (second, hour) = (Duration::from_secs(1), Duration::from_secs(3600));
+    let (least, most) = (0, u64::MAX);
+    let whole = |wait: Duration| (wait + Duration::from_millis(1)).as_secs();
+    let waits = |tries: &Tries| (whole(tries.wait(least)), whole(tries.wait(most)));
+    let mut tries = Tries::of("a cluster");
+    tries.ended(hour, false);
+    let mut seen = Vec::new();
+    for _ in 0..8 {
+        seen.push(waits(&tries));
+        tries.ended(second, false);
+    }
+    let doubling = [(0, 16), (0, 32), (0, 60)];
+    assert_eq!(seen[..5], [(0, 3), (2, 4), (4, 8), (4, 8), (4, 8)]);
+    assert_eq!(seen[5..], doubling);
+    // One hub that ends a stream by its age, and a cluster that has just begun, meet nobody else.
+    tries.ended(hour, true);
+    assert_eq!(waits(&tries), (0, 1));
+    tries.ended(second, false);
+    assert_eq!(waits(&tries), (0, 1));
+    assert_eq!(waits(&Tries::of("another")), (0, 1));
+    // A certificate that was renewed begins afresh, too.
+    tries.ended(hour, false);
+    tries.succeeded();
+    assert_eq!(waits(&tries), (0, 1));
+}
+
+#[test]
 fn an_agent_that_is_displaced_in_a_row_leaves_the_stream_alone_for_longer_each_time() {
     let mut displaced = Displaced::default();
     let mut seconds = |kept: u64| displaced.wait(Duration::from_secs(kept)).as_secs();
