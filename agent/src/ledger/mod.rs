@@ -41,7 +41,7 @@ use writer::Writer;
 use crate::blocking;
 
 /// How long records of [`Ledger::append_later`] wait for others before they are written.
-const BATCH: Duration = Duration::from_millis(30);
+const BATCH: Duration = Duration::from_millis(100);
 
 /// The ledger. Reads are from memory. [`append`](Self::append) returns when its records are durable;
 /// [`append_later`](Self::append_later) returns at once and its records are durable a moment later. Both take
@@ -144,7 +144,7 @@ impl Ledger {
         self.commit(records).await
     }
 
-    /// Takes records in at once, and makes them durable within 50 ms, or with the next [`append`](Self::append).
+    /// Takes records in at once, and makes them durable within 200 ms, or with the next [`append`](Self::append).
     /// For what may be found out again after a crash: outcomes and observations of units, never intents and never
     /// what is accepted. An error is that of an earlier batch: these records are taken in all the same, and are
     /// tried again with that batch.

@@ -265,7 +265,7 @@ async fn what_is_appended_later_is_there_at_once_and_durable_in_one_write() {
     }
     assert_eq!(items(&ledger), 3);
     assert_eq!(items(&open(&cells).await), 0);
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    tokio::time::sleep(BATCH * 2).await;
     assert_eq!(items(&open(&cells).await), 3);
     assert_eq!(cells.writes() - before, 1);
     tokio::time::sleep(Duration::from_secs(600)).await;
@@ -321,7 +321,7 @@ async fn a_batch_that_failed_is_told_and_tried_again() {
     ledger
         .append_later(vec![item("zz"), dropped("z")])
         .expect("no error is left");
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    tokio::time::sleep(BATCH * 2).await;
     assert_eq!(names(&open(&cells).await), ["x", "y", "zz"]);
     ledger
         .append_later(vec![dropped("zz"), item("z")])

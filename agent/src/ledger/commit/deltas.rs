@@ -14,6 +14,9 @@ use crate::{
     },
 };
 
+/// Bytes below which a content is stored whole: a delta would save less than what making it takes.
+const WHOLE: usize = 2 << 10;
+
 impl Shared {
     /// Returns the records as they are appended: contents that differ little from one which is stored as what differs.
     pub(super) async fn with_deltas(&self, records: &[Record]) -> (Vec<Record>, HashMap<Digest, u8>) {
@@ -37,6 +40,9 @@ impl Shared {
 
     /// What memory has is stored, or waits to be before this: only the writer drops it.
     async fn delta(&self, digest: Digest, blob: &Blob) -> Option<Delta> {
+        if blob.room() < WHOLE {
+            return None;
+        }
         let base = blob.base.filter(|base| *base != digest)?;
         let (before, depth) = self.read(|state| Some((state.blobs.get(&base)?, state.depth(&base))))?;
         if depth >= CHAIN {

@@ -36,7 +36,7 @@ impl Commits {
         });
         Content::Objects(Objects {
             entries: entries.collect(),
-            count: OBJECTS as u32,
+            count: self.versions.len() as u32,
             complete: true,
         })
     }
@@ -44,9 +44,9 @@ impl Commits {
     /// The records of the next acceptance, all that the ledger does not have.
     fn next(&mut self) -> Vec<Record> {
         let records = match self.last {
-            None => (0..OBJECTS).map(|n| Self::object(n, 0).1).collect(),
+            None => (0..self.versions.len()).map(|n| Self::object(n, 0).1).collect(),
             Some(_) => {
-                let n = (self.generation as usize * 7919) % OBJECTS;
+                let n = (self.generation as usize * 7919) % self.versions.len();
                 self.versions[n] += 1;
                 vec![Self::object(n, self.versions[n]).1]
             }
@@ -170,4 +170,21 @@ async fn content_whose_base_is_not_what_it_was_is_told_missing_and_written_whole
         assert_eq!(read(&last, &commits), Some(whole));
         assert_eq!(*last.opened(), Opened::Read);
     }
+}
+
+#[tokio::test]
+async fn a_small_content_is_stored_whole() {
+    let cells = Memory::default();
+    let ledger = open(&cells).await;
+    let mut commits = Commits::new();
+    commits.versions.truncate(2);
+    for _ in 0..2 {
+        ledger.append(commits.next()).await.expect("appends");
+    }
+    let last = commits.last.expect("a commit");
+    assert_eq!(ledger.read(|state| state.depth(&last)), 0);
+    assert_eq!(
+        read(&open(&cells).await, &commits),
+        Some(commits.content().to_bytes())
+    );
 }
