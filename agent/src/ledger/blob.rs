@@ -89,6 +89,14 @@ impl Blob {
         }
     }
 
+    /// Takes a frame that was read, as a whole, to so many bytes. `None` where it is larger than one that is made here may
+    /// be: who sent it decides nothing about room.
+    pub(crate) fn of_frame(kind: BlobKind, size: usize, frame: &[u8]) -> Option<Self> {
+        let fits = frame.len() <= zstd::zstd_safe::compress_bound(size);
+        let size = u32::try_from(size).ok().filter(|_| fits)?;
+        Some(Self::stored(kind, size, frame.into()))
+    }
+
     /// The same with a base, which only a content has.
     pub fn against(self, base: Option<Digest>) -> Self {
         Self {
@@ -123,33 +131,66 @@ impl Blob {
     }
 }
 
-/// Compresses blobs one after another as storage has them: each by itself, without a new context for each.
+/// Reads and compresses blobs one after another as storage has them: each by itself, without a new context for each.
 #[derive(Default)]
-pub(super) struct Storing {
+pub(crate) struct Storing {
     reader: Reader,
     compressor: Option<zstd::bulk::Compressor<'static>>,
 }
 
 impl Storing {
     pub(super) fn stored(&mut self, blob: &Blob) -> Blob {
-        let zstd = self.reader.bytes(blob).and_then(|bytes| {
-            let compressor = match &mut self.compressor {
-                Some(compressor) => compressor,
-                none => none.insert(zstd::bulk::Compressor::new(LEVEL)?),
-            };
-            compressor.compress(bytes)
-        });
+        let bytes = self.reader.bytes(blob);
+        let zstd = bytes.and_then(|bytes| compress(&mut self.compressor, bytes));
         // It was compressed in this memory, from bytes that were compressed so.
         let zstd = zstd.expect("a packed blob reads and compresses");
         Blob::stored(blob.kind, blob.size, zstd.into())
     }
+
+    /// Compresses bytes.
+    pub(crate) fn compressed(&mut self, kind: BlobKind, bytes: &[u8]) -> std::io::Result<Blob> {
+        let size = u32::try_from(bytes.len()).map_err(std::io::Error::other)?;
+        let zstd = compress(&mut self.compressor, bytes)?;
+        Ok(Blob::stored(kind, size, zstd.into()))
+    }
+
+    /// Returns the bytes of a blob.
+    pub(crate) fn bytes(&mut self, blob: &Blob) -> std::io::Result<&[u8]> {
+        self.reader.bytes(blob)
+    }
+
+    /// Decompresses a whole frame, in which there are no more bytes than `size`.
+    pub(crate) fn read(&mut self, frame: &[u8], size: usize) -> std::io::Result<Vec<u8>> {
+        decompress(&mut self.reader.decompressor, frame, size)
+    }
 }
 
-/// Reads blobs one after another: those of one pack are decompressed together.
+fn compress(kept: &mut Option<zstd::bulk::Compressor<'static>>, bytes: &[u8]) -> std::io::Result<Vec<u8>> {
+    let compressor = match kept {
+        Some(compressor) => compressor,
+        none => none.insert(zstd::bulk::Compressor::new(LEVEL)?),
+    };
+    compressor.compress(bytes)
+}
+
+fn decompress(
+    kept: &mut Option<zstd::bulk::Decompressor<'static>>,
+    frame: &[u8],
+    size: usize,
+) -> std::io::Result<Vec<u8>> {
+    let decompressor = match kept {
+        Some(decompressor) => decompressor,
+        none => none.insert(zstd::bulk::Decompressor::new()?),
+    };
+    decompressor.decompress(frame, size)
+}
+
+/// Reads blobs one after another: those of one pack are decompressed together, and none takes a context of its own.
 #[derive(Default)]
 pub struct Reader {
     pack: Option<Arc<Pack>>,
     bytes: Vec<u8>,
+    decompressor: Option<zstd::bulk::Decompressor<'static>>,
 }
 
 impl fmt::Debug for Reader {
@@ -164,7 +205,7 @@ impl Reader {
         match &blob.data {
             Data::Alone(zstd) => {
                 self.pack = None;
-                self.bytes = zstd::bulk::decompress(zstd, blob.size as usize)?;
+                self.bytes = decompress(&mut self.decompressor, zstd, blob.size as usize)?;
                 Ok(&self.bytes)
             }
             Data::Content(table) => {
@@ -175,7 +216,7 @@ impl Reader {
             Data::Packed(pack, start) => {
                 if !self.pack.as_ref().is_some_and(|last| Arc::ptr_eq(last, pack)) {
                     self.pack = None;
-                    self.bytes = zstd::bulk::decompress(&pack.zstd, pack.size)?;
+                    self.bytes = decompress(&mut self.decompressor, &pack.zstd, pack.size)?;
                     self.pack = Some(pack.clone());
                 }
                 let start = *start as usize;

@@ -29,6 +29,7 @@ use live::{Change, References};
 pub use usage::{Place, Usage};
 
 pub use super::{
+pub(crate) use super::blob::Storing;
     blob::{Blob, BlobKind, Parsed, Reader},
     blobs::Blobs,
 };

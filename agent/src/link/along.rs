@@ -7,6 +7,7 @@ use flotilla_core::digest::Digest;
 use flotilla_proto::agent::v1::Chunk;
 
 use super::fetch::{Bases, Fetched, Item, Partial};
+use crate::ledger::state::Storing;
 
 /// What came along, by digest.
 #[derive(Debug, Default)]
@@ -39,11 +40,11 @@ impl Along {
 
 /// Decodes and verifies what came along. What is none is in the hub's answer, once it is asked for.
 pub(super) async fn decoded(taken: Vec<(Item, Chunk)>, bases: &Bases<'_>) -> Vec<Fetched> {
-    let mut fetched = Vec::new();
+    let (mut fetched, mut storing) = (Vec::new(), Storing::default());
     for (item, chunk) in taken {
         let mut whole = Partial::new(item.digest, &chunk);
         whole.add(&chunk);
-        match whole.finished(&item, bases).await {
+        match whole.finished(&item, bases, &mut storing).await {
             Ok(blob) => fetched.push(Fetched::Blob(item.digest, blob)),
             Err(why) => {
                 tracing::debug!(item = %item.digest, why, "what came along is of no use, and is fetched")

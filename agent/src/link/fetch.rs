@@ -17,7 +17,7 @@ use crate::{
     blocking,
     ledger::{
         delta,
-        state::{Blob, BlobKind},
+        state::{Blob, BlobKind, Storing},
     },
 };
 
@@ -98,6 +98,7 @@ pub async fn fetch(
     request.set_timeout(CALL);
     let mut stream = client.fetch(request).await?.into_inner();
     let mut partial: Option<Partial> = None;
+    let mut storing = Storing::default();
     let mut bytes = 0;
     while let Some(chunk) = stream.message().await? {
         let digest = Digest::try_from_slice(&chunk.digest).map_err(|_| FetchError::Protocol("no digest"))?;
@@ -117,7 +118,7 @@ pub async fn fetch(
         partial_item.add(&chunk);
         if last && let Some(whole) = partial.take() {
             wanted.remove(&digest);
-            match whole.finished(item, bases).await {
+            match whole.finished(item, bases, &mut storing).await {
                 Ok(blob) => {
                     bytes += blob.room();
                     fetched.push(Fetched::Blob(digest, blob));
@@ -186,26 +187,35 @@ impl Partial {
     }
 
     /// Decodes and verifies; on another thread where that takes long.
-    pub(super) async fn finished(self, item: &Item, bases: &Bases<'_>) -> Result<Blob, String> {
+    pub(super) async fn finished(
+        self,
+        item: &Item,
+        bases: &Bases<'_>,
+        storing: &mut Storing,
+    ) -> Result<Blob, String> {
         let base = item.base.as_ref().and_then(bases);
         if self.size <= HEAVY && base.as_ref().is_none_or(|base| u64::from(base.size) <= HEAVY) {
-            return self.finish(item, base.as_ref());
+            return self.finish(item, base.as_ref(), storing);
         }
         let item = item.clone();
-        blocking::run(move || self.finish(&item, base.as_ref())).await
+        blocking::run(move || self.finish(&item, base.as_ref(), &mut Storing::default())).await
     }
 
-    fn finish(self, item: &Item, base: Option<&Blob>) -> Result<Blob, String> {
+    fn finish(self, item: &Item, base: Option<&Blob>, storing: &mut Storing) -> Result<Blob, String> {
         if self.size > ITEM_MAX {
             return Err(format!("it is larger than {ITEM_MAX} bytes"));
         }
-        let bytes = match Encoding::try_from(self.encoding) {
-            Ok(Encoding::Identity) => self.data,
-            Ok(Encoding::Zstd) => inflate(&self.data, None, self.size)?,
+        // What came whole is in the very form in which it is kept.
+        let (bytes, frame) = match Encoding::try_from(self.encoding) {
+            Ok(Encoding::Identity) => (self.data, None),
+            Ok(Encoding::Zstd) => match storing.read(&self.data, self.size as usize) {
+                Ok(bytes) => (bytes, Some(self.data)),
+                Err(_) => (inflate(&self.data, None, self.size)?, None),
+            },
             Ok(Encoding::ZstdDelta) => {
-                let base = base.and_then(|base| base.bytes().ok());
+                let base = base.and_then(|base| storing.bytes(base).ok());
                 let base = base.ok_or("the delta's base is not here")?;
-                inflate(&self.data, Some(&base), self.size)?
+                (inflate(&self.data, Some(base), self.size)?, None)
             }
             _ => return Err("unknown encoding".to_owned()),
         };
@@ -213,7 +223,12 @@ impl Partial {
             return Err("its size is not the one announced".to_owned());
         }
         verify(item, &bytes, self.checksum)?;
-        let blob = Blob::new(item.kind, &bytes).map_err(|e| e.to_string())?;
+        // Of a Secret nobody else decides in which bytes it is kept.
+        let frame = frame.filter(|_| !item.secret);
+        let blob = match frame.and_then(|frame| Blob::of_frame(item.kind, bytes.len(), &frame)) {
+            Some(blob) => blob,
+            None => storing.compressed(item.kind, &bytes).map_err(|e| e.to_string())?,
+        };
         Ok(blob.against(item.base))
     }
 }
@@ -283,12 +298,12 @@ mod tests {
         let digest = object_digest(Form::Json, &base, None);
         let stored = Blob::new(BlobKind::Object, &base).expect("compresses");
         let blob = partial(Encoding::ZstdDelta, delta.clone(), new.len())
-            .finish(&item(&new, Some(digest)), Some(&stored))
+            .finish(&item(&new, Some(digest)), Some(&stored), &mut Storing::default())
             .expect("verifies");
         assert_eq!(blob.bytes().expect("reads"), new);
         assert!(
             partial(Encoding::ZstdDelta, delta, new.len())
-                .finish(&item(&new, Some(digest)), None)
+                .finish(&item(&new, Some(digest)), None, &mut Storing::default())
                 .is_err()
         );
     }
@@ -298,7 +313,9 @@ mod tests {
         let large = text(200_000);
         let wanted = item(&large, None);
         let whole = partial(Encoding::Identity, large.clone(), large.len());
-        let blob = flotilla_testkit::done_beside(whole.finished(&wanted, &|_| None)).expect("verifies");
+        let mut storing = Storing::default();
+        let finished = whole.finished(&wanted, &|_| None, &mut storing);
+        let blob = flotilla_testkit::done_beside(finished).expect("verifies");
         assert_eq!(blob.size as usize, large.len());
     }
 
@@ -306,13 +323,47 @@ mod tests {
     fn more_bytes_than_announced_are_not_held() {
         let bomb = zstd::bulk::compress(&vec![0; 4 << 20], 3).expect("compresses");
         assert!(bomb.len() < 1000);
-        let result = partial(Encoding::Zstd, bomb, 100).finish(&item(&[0; 100], None), None);
+        let bomb = partial(Encoding::Zstd, bomb, 100);
+        let result = bomb.finish(&item(&[0; 100], None), None, &mut Storing::default());
         assert_eq!(result.err().as_deref(), Some("its size is not the one announced"));
     }
 
     #[test]
+    fn what_comes_whole_is_kept_as_it_came_and_what_is_padded_or_secret_is_not() {
+        let bytes = text(500);
+        let frame = zstd::bulk::compress(&bytes, 3).expect("compresses");
+        // A frame that is passed over, of more bytes than all of it may take.
+        let mut padded = frame.clone();
+        let padding = 2 * bytes.len();
+        padded.extend_from_slice(&0x184D_2A50_u32.to_le_bytes());
+        padded.extend_from_slice(&u32::try_from(padding).expect("few").to_le_bytes());
+        padded.resize(padded.len() + padding, 0);
+        let open = item(&bytes, None);
+        let secret = Item {
+            secret: true,
+            ..open.clone()
+        };
+        // At another level, so that it is seen whose bytes they are.
+        let other = zstd::bulk::compress(&bytes, 19).expect("compresses");
+        assert_ne!(other, frame);
+        let mut storing = Storing::default();
+        for (item, came, kept) in [
+            (&open, &other, &other),
+            (&open, &padded, &frame),
+            (&secret, &other, &frame),
+        ] {
+            let mut whole = partial(Encoding::Zstd, came.clone(), bytes.len());
+            whole.checksum = CRC32C.checksum(&bytes);
+            let blob = whole.finish(item, None, &mut storing).expect("verifies");
+            assert_eq!(&blob.zstd()[..], &kept[..]);
+            assert_eq!(blob.bytes().expect("reads"), bytes);
+        }
+    }
+
+    #[test]
     fn other_bytes_than_the_digest_names_are_refused() {
-        let result = partial(Encoding::Identity, b"{}".to_vec(), 2).finish(&item(b"[]", None), None);
+        let other = partial(Encoding::Identity, b"{}".to_vec(), 2);
+        let result = other.finish(&item(b"[]", None), None, &mut Storing::default());
         assert_eq!(result.err().as_deref(), Some("its bytes do not give its digest"));
     }
 
@@ -324,10 +375,11 @@ mod tests {
         };
         let mut whole = partial(Encoding::Identity, b"{}".to_vec(), 2);
         whole.checksum = CRC32C.checksum(b"{}");
-        assert!(whole.finish(&secret, None).is_ok());
+        let mut storing = Storing::default();
+        assert!(whole.finish(&secret, None, &mut storing).is_ok());
         assert!(
             partial(Encoding::Identity, b"{}".to_vec(), 2)
-                .finish(&secret, None)
+                .finish(&secret, None, &mut storing)
                 .is_err()
         );
     }
