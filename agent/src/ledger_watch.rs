@@ -145,7 +145,7 @@ mod tests {
         for unit in 1..=3 {
             let offered = Record::Offered {
                 unit: UnitId(Uuid::from_u128(unit)),
-                entry: vec![b'x'; 4 << 10],
+                entry: vec![b'x'; 4 << 10].into(),
                 at: Timestamp(0),
             };
             ledger.append(vec![offered]).await.expect("stored");

@@ -63,7 +63,7 @@ impl World {
 fn offered(n: u128) -> Record {
     Record::Offered {
         unit: UnitId(Uuid::from_u128(n)),
-        entry: b"{}".to_vec(),
+        entry: b"{}".to_vec().into(),
         at: Timestamp(1),
     }
 }

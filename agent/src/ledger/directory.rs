@@ -324,7 +324,7 @@ mod tests {
             blake3::Hasher::new().finalize_xof().fill(&mut entry);
             let record = Record::Offered {
                 unit: UnitId(Uuid::from_u128(n)),
-                entry,
+                entry: entry.into(),
                 at: Timestamp(1),
             };
             ledger.append(vec![record]).await.expect("appends");

@@ -13,6 +13,7 @@ mod blobs;
 mod commit;
 pub(crate) mod delta;
 pub mod directory;
+pub mod entry;
 mod error;
 mod head;
 pub mod health;

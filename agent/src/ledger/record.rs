@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{
     delta::Delta,
+    entry::EntryBytes,
     items,
     state::{Blob, BlobKind},
 };
@@ -25,7 +26,7 @@ pub enum Record {
         /// The unit.
         unit: UnitId,
         /// The entry.
-        entry: Vec<u8>,
+        entry: EntryBytes,
         /// When it was accepted.
         at: Timestamp,
     },
@@ -34,7 +35,7 @@ pub enum Record {
         /// The unit.
         unit: UnitId,
         /// The entry.
-        entry: Vec<u8>,
+        entry: EntryBytes,
     },
     /// The hub has let go of a unit.
     Released {
@@ -233,12 +234,12 @@ fn encode_payload(record: &Record, out: &mut Vec<u8>) -> u8 {
         Record::Offered { unit, entry, at } => {
             out.extend_from_slice(unit.0.as_bytes());
             out.extend_from_slice(&at.0.to_le_bytes());
-            out.extend_from_slice(entry);
+            out.extend_from_slice(entry.bytes());
             OFFERED
         }
         Record::Enforced { unit, entry } => {
             out.extend_from_slice(unit.0.as_bytes());
-            out.extend_from_slice(entry);
+            out.extend_from_slice(entry.bytes());
             ENFORCED
         }
         Record::Released { unit } => {
@@ -338,11 +339,11 @@ fn decode_payload(tag: u8, payload: &[u8], take: &mut impl FnMut(Record)) -> Res
                     .and_then(|b| b.try_into().ok())
                     .ok_or_else(cut)?,
             )),
-            entry: payload[24..].to_vec(),
+            entry: payload[24..].to_vec().into(),
         },
         ENFORCED => Record::Enforced {
             unit: unit()?,
-            entry: payload[16..].to_vec(),
+            entry: payload[16..].to_vec().into(),
         },
         RELEASED => Record::Released { unit: unit()? },
         UNKNOWN => Record::Unknown { unit: unit()? },

@@ -16,6 +16,7 @@ use flotilla_core::{
 };
 
 use super::{
+    entry::EntryBytes,
     items,
     record::{Accepted, Record, UNIT_OVERHEAD},
 };
@@ -28,8 +29,8 @@ mod usage;
 use live::{Change, References};
 pub use usage::{Place, Usage};
 
-pub use super::{
 pub(crate) use super::blob::Storing;
+pub use super::{
     blob::{Blob, BlobKind, Parsed, Reader},
     blobs::Blobs,
 };
@@ -48,14 +49,19 @@ pub struct StoredEntry {
 }
 
 impl StoredEntry {
-    /// Keeps the bytes of an entry.
-    pub fn new(bytes: Vec<u8>, at: Timestamp) -> Self {
+    /// Keeps an entry.
+    fn new(entry: &EntryBytes, at: Timestamp) -> Self {
         Self {
-            digest: Entry::digest_of(&bytes),
-            entry: Entry::from_bytes(&bytes).ok().map(Arc::new),
-            bytes: bytes.into(),
+            bytes: entry.bytes().clone(),
+            digest: entry.digest(),
+            entry: entry.entry().cloned(),
             at,
         }
+    }
+
+    /// The same as it is written.
+    fn to_written(&self) -> EntryBytes {
+        EntryBytes::of(self.bytes.clone(), self.digest, self.entry.clone())
     }
 }
 
@@ -149,7 +155,7 @@ impl State {
         match record {
             Record::Accepted(accepted) => self.accept(accepted),
             Record::Offered { unit, entry, at } => {
-                let stored = StoredEntry::new(entry, at);
+                let stored = StoredEntry::new(&entry, at);
                 self.refer_entry(&stored, Change::More);
                 self.grow_entry(&stored);
                 if let Some(before) = self.units.entry(unit).or_default().offered.replace(stored) {
@@ -160,8 +166,17 @@ impl State {
             }
             Record::Unknown { unit } => self.set_unknown(unit, true),
             Record::Enforced { unit, entry } => {
-                if self.units.contains_key(&unit) {
-                    let stored = StoredEntry::new(entry, Timestamp::default());
+                if let Some(held) = self.units.get(&unit) {
+                    let at = Timestamp::default();
+                    // As a rule it is what was offered: nothing of it is read again, and there is one of it.
+                    let offered = held.offered.as_ref();
+                    let stored = match offered.filter(|offered| offered.bytes == *entry.bytes()) {
+                        Some(offered) => StoredEntry {
+                            at,
+                            ..offered.clone()
+                        },
+                        None => StoredEntry::new(&entry, at),
+                    };
                     self.refer_entry(&stored, Change::More);
                     self.grow_entry(&stored);
                     if let Some(before) = self.units.entry(unit).or_default().enforced.replace(stored) {

@@ -1,6 +1,7 @@
 mod cluster;
 mod damage;
 mod deltas;
+mod entries;
 mod full;
 mod outcome;
 pub(in crate::ledger) mod random;
@@ -40,7 +41,7 @@ fn unit() -> UnitId {
 fn offered() -> Record {
     Record::Offered {
         unit: unit(),
-        entry: b"{}".to_vec(),
+        entry: b"{}".to_vec().into(),
         at: Timestamp(1),
     }
 }
@@ -105,7 +106,7 @@ pub(in crate::ledger) fn accepted(
     let (digest, mut records) = content;
     records.push(Record::Offered {
         unit,
-        entry: entry(unit, digest),
+        entry: entry(unit, digest).into(),
         at: Timestamp(1),
     });
     records.push(Record::Accepted(Accepted {
@@ -339,7 +340,7 @@ async fn a_unit_that_was_never_offered_or_is_let_go_does_not_come_back() {
             item("x"),
             Record::Enforced {
                 unit: unit(),
-                entry: b"{}".to_vec(),
+                entry: b"{}".to_vec().into(),
             },
             Record::Unit {
                 unit: unit(),

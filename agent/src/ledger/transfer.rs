@@ -264,7 +264,7 @@ mod tests {
     fn offered(n: u128, bytes: usize) -> Record {
         Record::Offered {
             unit: UnitId(Uuid::from_u128(n)),
-            entry: vec![b' '; bytes],
+            entry: vec![b' '; bytes].into(),
             at: Timestamp(1),
         }
     }

@@ -12,7 +12,10 @@ mod tests;
 mod turns;
 mod whole;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use flotilla_core::{
     clock::Timestamp,
@@ -36,6 +39,7 @@ pub use self::{
 use super::fetch::{BATCH, FetchError, Fetched, Item};
 use crate::ledger::{
     Ledger, LedgerError,
+    entry::EntryBytes,
     record::{Accepted, Record},
     state::State,
 };
@@ -87,9 +91,9 @@ pub enum Lane {
 /// An entry whose content is not all here.
 #[derive(Debug)]
 struct Pending {
-    bytes: Vec<u8>,
+    bytes: EntryBytes,
     digest: Digest,
-    entry: Entry,
+    entry: Arc<Entry>,
     at: Timestamp,
 }
 
@@ -100,7 +104,7 @@ pub struct Acceptance {
     target: Option<Accepted>,
     pending: BTreeMap<UnitId, Pending>,
     /// Units whose entry is stored and whose content is not all here.
-    lacking: BTreeMap<UnitId, Entry>,
+    lacking: BTreeMap<UnitId, Arc<Entry>>,
     /// What came for either; the ledger may drop what no entry of its own refers to.
     arrived: Arrived,
     /// What the hub could not give at the last try, and why.
@@ -136,7 +140,7 @@ impl Acceptance {
             // Whether its objects may be let go of is said by what is stored.
             let releasable = durable.get(unit).is_none_or(|known| known.releasable);
             let known = Known {
-                digest: Entry::digest_of(&pending.bytes),
+                digest: pending.digest,
                 releasable,
                 is_unknown: false,
             };
@@ -161,7 +165,7 @@ impl Acceptance {
                 if known.is_unknown {
                     records.push(Record::Offered {
                         unit,
-                        entry: offered.bytes.clone(),
+                        entry: offered.bytes.clone().into(),
                         at: accepted_at(ledger, unit).unwrap_or(now),
                     });
                 }
@@ -170,7 +174,8 @@ impl Acceptance {
             }
             match Entry::from_bytes(&offered.bytes) {
                 Ok(entry) => {
-                    let bytes = offered.bytes.clone();
+                    let entry = Arc::new(entry);
+                    let bytes = EntryBytes::of((*offered.bytes).into(), digest, Some(entry.clone()));
                     entries.push((
                         unit,
                         Some(Pending {
@@ -185,7 +190,7 @@ impl Acceptance {
                     units.push(unreadable(unit, Some(digest), &e));
                     records.push(Record::Offered {
                         unit,
-                        entry: offered.bytes.clone(),
+                        entry: offered.bytes.clone().into(),
                         at: now,
                     });
                     entries.push((unit, None));
@@ -419,9 +424,12 @@ impl Acceptance {
     }
 
     fn entries(&self) -> impl Iterator<Item = (UnitId, &Entry)> {
-        let pending = self.pending.iter().map(|(unit, pending)| (*unit, &pending.entry));
+        let pending = self
+            .pending
+            .iter()
+            .map(|(unit, pending)| (*unit, &*pending.entry));
         pending
-            .chain(self.lacking.iter().map(|(unit, entry)| (*unit, entry)))
+            .chain(self.lacking.iter().map(|(unit, entry)| (*unit, &**entry)))
             .filter(|(unit, _)| !self.untaken.contains_key(unit))
     }
 
@@ -442,7 +450,6 @@ impl Acceptance {
         self.lacking = kept
             .into_iter()
             .filter(|(_, entry)| !nothing.is_whole(ledger, entry))
-            .map(|(unit, entry)| (unit, entry.as_ref().clone()))
             .collect();
     }
 }

@@ -15,7 +15,7 @@ use crate::ledger::{LedgerError, record::Record};
 
 /// Notes that an entry is enforced, also when a newer one is offered by now.
 pub(super) fn enforce(context: &Context, unit: UnitId, entry: &[u8]) -> Result<(), LedgerError> {
-    let entry = entry.to_vec();
+    let entry = entry.to_vec().into();
     context.persist_later(vec![Record::Enforced { unit, entry }])
 }
 

@@ -51,13 +51,13 @@ impl Unit {
     fn facts(&self, id: UnitId) -> Vec<Record> {
         let offered = self.offered.iter().map(|stored| Record::Offered {
             unit: id,
-            entry: stored.bytes.to_vec(),
+            entry: stored.to_written(),
             at: stored.at,
         });
         let unknown = self.is_unknown.then_some(Record::Unknown { unit: id });
         let enforced = self.enforced.iter().map(|stored| Record::Enforced {
             unit: id,
-            entry: stored.bytes.to_vec(),
+            entry: stored.to_written(),
         });
         let record = self.record.iter().map(|state| Record::Unit {
             unit: id,

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use flotilla_core::{content::Table, digest::Digest, id::UnitId, unit::Entry};
+use flotilla_core::{content::Table, digest::Digest, id::UnitId};
 
 use super::{Accepted, Blob, BlobKind, Parsed, Record, State, StoredEntry, Unit, Usage};
 use crate::ledger::{
@@ -234,7 +234,7 @@ impl State {
                     named.push(*digest);
                 }
                 Record::Offered { entry, .. } | Record::Enforced { entry, .. } => {
-                    named.extend(Entry::from_bytes(entry).ok().and_then(|entry| entry.content));
+                    named.extend(entry.entry().and_then(|entry| entry.content));
                 }
                 _ => {}
             }

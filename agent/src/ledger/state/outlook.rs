@@ -60,7 +60,7 @@ impl State {
             Record::Offered { unit, entry, .. } => {
                 let offered = self.units.get(unit).and_then(|unit| unit.offered.as_ref());
                 let before = offered.and_then(|stored| stored.entry.as_deref());
-                let (Some(before), Ok(now)) = (before, Entry::from_bytes(entry)) else {
+                let (Some(before), Some(now)) = (before, entry.entry()) else {
                     return true;
                 };
                 now.contents()
@@ -75,9 +75,9 @@ impl State {
         match record {
             Record::Blob(_, blob) => blob_size(blob.room()),
             Record::Offered { entry, .. } => {
-                let content = Entry::from_bytes(entry).ok().and_then(|entry| entry.content);
+                let content = entry.entry().and_then(|entry| entry.content);
                 let table = content.and_then(|content| self.table_of(&content, parsed));
-                UNIT_OVERHEAD + 2 * entry_size_of(entry.len()) + table.map_or(0, Table::len) * ROW
+                UNIT_OVERHEAD + 2 * entry_size_of(entry.bytes().len()) + table.map_or(0, Table::len) * ROW
             }
             _ => 0,
         }
@@ -177,20 +177,20 @@ impl<'a> Outlook<'a> {
                 let before = state.units.get(unit);
                 let offered = before.and_then(|unit| unit.offered.as_ref());
                 let entry_before = offered.and_then(|stored| stored.entry.as_deref());
-                let now = Entry::from_bytes(entry).ok();
-                let content = now.as_ref().and_then(|entry| entry.content);
+                let (now, size) = (entry.entry(), entry.bytes().len());
+                let content = now.and_then(|entry| entry.content);
                 // What both name is named throughout.
-                if let Some(entry) = &now {
+                if let Some(entry) = now {
                     self.refer_entry(entry, 1);
                 }
                 if let Some(entry) = entry_before {
                     self.refer_entry(entry, -1);
                 }
                 self.less(before.map_or(0, mark_size));
-                self.need += entry_size_of(entry.len());
+                self.need += entry_size_of(size);
                 self.need += if before.is_none() { UNIT_OVERHEAD } else { 0 };
                 self.less(offered.map_or(0, |stored| entry_size_of(stored.bytes.len())));
-                self.need += self.owed(before, entry_before, content, entry.len());
+                self.need += self.owed(before, entry_before, content, size);
                 self.less(before.map_or(0, |unit| self.owed_before(unit)));
             }
             Record::Unknown { unit } => {

@@ -147,7 +147,7 @@ async fn contents_that_came_before_their_entry_survive_compaction() {
         let (other, mut records) = content(10 + round, 10, 10_000);
         records.push(Record::Offered {
             unit: nth(2),
-            entry: entry(nth(2), other),
+            entry: entry(nth(2), other).into(),
             at: Timestamp(1),
         });
         ledger.append(records).await.expect("appends");
@@ -175,7 +175,7 @@ async fn a_ledger_full_of_garbage_is_compacted_when_it_is_opened() {
     ledger
         .append(vec![Record::Offered {
             unit: nth(1),
-            entry: b"{}".to_vec(),
+            entry: b"{}".to_vec().into(),
             at: Timestamp(2),
         }])
         .await

@@ -30,7 +30,7 @@ impl Choices {
                 let (digest, _) = content(self.below(4) as u32, 3, 9_000);
                 Record::Offered {
                     unit,
-                    entry: entry(unit, digest),
+                    entry: entry(unit, digest).into(),
                     at: Timestamp(step as i64),
                 }
             }
@@ -38,7 +38,7 @@ impl Choices {
                 let (digest, _) = content(self.below(4) as u32, 3, 9_000);
                 Record::Enforced {
                     unit,
-                    entry: entry(unit, digest),
+                    entry: entry(unit, digest).into(),
                 }
             }
             2 if self.below(3) == 0 => Record::Released { unit },

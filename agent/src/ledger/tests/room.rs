@@ -142,7 +142,7 @@ async fn a_ledger_that_is_over_its_limit_takes_an_entry_that_names_no_other_cont
         let entry = entry.replace("active", "suspended").into_bytes();
         vec![Record::Offered {
             unit: taken[0],
-            entry,
+            entry: entry.into(),
             at: Timestamp(2),
         }]
     };

@@ -7,7 +7,7 @@ async fn small_records_cost_few_bytes_each_and_segments_stay_few() {
     for n in 0..1000 {
         let record = Record::Offered {
             unit: UnitId(Uuid::from_u128(n)),
-            entry: vec![b' '; 300],
+            entry: vec![b' '; 300].into(),
             at: Timestamp(1),
         };
         ledger.append(vec![record]).await.expect("appends");
@@ -78,7 +78,7 @@ async fn append_that_does_not_fit_keeps_none_from_being_written_that_came_with_i
     };
     let large = vec![Record::Offered {
         unit: UnitId(Uuid::from_u128(2)),
-        entry: vec![b' '; 2 << 20],
+        entry: vec![b' '; 2 << 20].into(),
         at: Timestamp(1),
     }];
     let appends = [small(0), large, small(1)].map(|records| ledger.append(records));

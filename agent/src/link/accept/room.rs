@@ -9,7 +9,7 @@ use crate::ledger::{Ledger, LedgerError, record::Record, state::State};
 pub(super) fn room(records: &[Record]) -> usize {
     let sizes = records.iter().map(|record| match record {
         Record::Blob(_, blob) => blob.room(),
-        Record::Offered { entry, .. } => entry.len(),
+        Record::Offered { entry, .. } => entry.bytes().len(),
         _ => 0,
     });
     sizes.sum()

@@ -47,7 +47,7 @@ impl Acceptance {
             match appended {
                 Ok(()) => {
                     let entry = self.lacking.remove(&unit);
-                    units.push(accepted(unit, stored_digest(ledger, unit), entry.as_ref()));
+                    units.push(accepted(unit, stored_digest(ledger, unit), entry.as_deref()));
                 }
                 Err(e) => units.push(self.not_taken(ledger, unit, &e)),
             }
@@ -68,7 +68,10 @@ impl Acceptance {
     /// Lets go of what came for others than those that are waited for: one that is not taken may wait for ever.
     fn let_go(&mut self, ledger: &Ledger) {
         let pending = self.pending.values().map(|pending| &pending.entry);
-        let entries: Vec<&Entry> = pending.chain(self.lacking.values()).collect();
+        let entries: Vec<&Entry> = pending
+            .chain(self.lacking.values())
+            .map(|entry| &**entry)
+            .collect();
         self.arrived.keep_only(ledger, &entries);
         self.unsaved
             .retain(|(digest, _)| self.arrived.blobs.contains_key(digest));
@@ -165,7 +168,7 @@ impl Acceptance {
             }
             Content::Unknown => unknown_content(unit, digest),
             Content::Here | Content::Coming => {
-                accepted(unit, digest, pending.as_ref().map(|pending| &pending.entry))
+                accepted(unit, digest, pending.as_ref().map(|pending| &*pending.entry))
             }
         }
     }

@@ -154,7 +154,7 @@ impl World {
         let unit = self.entry.unit;
         self.state.apply(Record::Offered {
             unit,
-            entry: self.entry.to_bytes(),
+            entry: self.entry.to_bytes().into(),
             at: Timestamp(0),
         });
         self.state.apply(Record::Item {

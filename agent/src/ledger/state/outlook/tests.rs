@@ -16,7 +16,7 @@ fn records(choices: &mut Choices) -> Vec<Record> {
         0 => vec![Record::Released { unit }],
         1 => vec![Record::Offered {
             unit,
-            entry: b"unreadable".to_vec(),
+            entry: b"unreadable".to_vec().into(),
             at: Timestamp(1),
         }],
         2 => {
@@ -26,7 +26,7 @@ fn records(choices: &mut Choices) -> Vec<Record> {
         }
         3 => vec![Record::Offered {
             unit,
-            entry: entry(unit, digest),
+            entry: entry(unit, digest).into(),
             at: Timestamp(1),
         }],
         _ => accepted(unit, 1, (digest, blobs)),
