@@ -1,6 +1,9 @@
 //! The bodies of some objects of an entry, made again for a job that writes them.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::HashSet,
+    sync::{Arc, atomic::Ordering},
+};
 
 use flotilla_core::{apply::inventory::State, object::ObjectKey};
 use serde_json::Value;
@@ -26,9 +29,24 @@ pub(super) struct Bodies {
 #[derive(Debug)]
 pub(super) struct Body(Box<[u8]>);
 
+impl Bodies {
+    /// Those of these objects alone.
+    pub(super) fn only(self, keys: &HashSet<ObjectKey>) -> Self {
+        let all = self.objects.into_iter().zip(self.values);
+        let (objects, values) = all
+            .filter(|(object, _)| keys.contains(&object.desired.key))
+            .unzip();
+        Self { objects, values }
+    }
+}
+
 impl Body {
-    fn new(value: &Value) -> Self {
+    pub(super) fn new(value: &Value) -> Self {
         Self(value.to_string().into_bytes().into())
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
     }
 
     /// Parses the body.
@@ -46,6 +64,10 @@ pub(super) async fn bodies(
     let discovery = unit.context.discovered_for(lacking.iter()).await;
     let discovery = discovery.map_err(BodiesError::Discovery)?;
     let environment = unit.context.environment(discovery);
+    if let Some(made) = unit.context.lately.take(&unit.entry, &environment, &lacking) {
+        return Ok(made);
+    }
+    unit.context.counters.remade.fetch_add(1, Ordering::Relaxed);
     let mut bodies = Bodies::default();
     let keys: Vec<ObjectKey> = lacking.iter().cloned().collect();
     take(

@@ -25,7 +25,8 @@ use flotilla_proto::agent::v1::Event;
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
-    evaluate::Environment, message::wire_key, presence::Presence, sightings::Sightings, window::Windows,
+    evaluate::Environment, lately::Lately, message::wire_key, presence::Presence, sightings::Sightings,
+    window::Windows,
 };
 use crate::{
     causes::with_causes,
@@ -67,6 +68,8 @@ pub struct Counters {
     pub steps: AtomicU64,
     /// Objects evaluated to know what is desired of them.
     pub evaluated: AtomicU64,
+    /// Jobs that had to make the bodies of their objects, which no evaluation had made lately.
+    pub remade: AtomicU64,
     /// How often it was found out what of a unit's objects no watch shows.
     pub notes: AtomicU64,
 }
@@ -115,6 +118,8 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// What lists have shown, as long as jobs go on.
     pub(super) presence: Presence,
+    /// What evaluations have made, as long as jobs go on.
+    pub(super) lately: Lately,
     /// What watches have shown of drifted objects, until they are checked.
     pub(super) sightings: Sightings,
     /// How many writes units whose passes go on have at once.
@@ -149,6 +154,7 @@ impl Context {
             metrics: Arc::default(),
             discovering: tokio::sync::Mutex::default(),
             presence: Presence::default(),
+            lately: Lately::default(),
             sightings: Sightings::default(),
             windows: Windows::default(),
             protected: Protected::new(NAMESPACE, RELEASE),

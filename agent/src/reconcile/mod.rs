@@ -14,6 +14,7 @@ pub mod evaluate;
 mod gauges;
 mod holders;
 mod jobs;
+mod lately;
 pub mod message;
 mod nudge;
 pub mod observe;
@@ -365,7 +366,9 @@ impl Reconciler {
             self.context.counters.jobs.fetch_add(1, Ordering::Relaxed);
             self.jobs.push(jobs::job(&self.context, id, action, cancel));
         }
-        self.context.presence.is_used(!self.queue.is_idle());
+        let is_used = !self.queue.is_idle();
+        self.context.presence.is_used(is_used);
+        self.context.lately.is_used(is_used);
     }
 
     async fn finished(&mut self, finished: Finished) -> Result<(), LedgerError> {

@@ -28,6 +28,7 @@ use super::{
     Reconciler, Unit,
     context::{Context, desired_state},
     evaluate::{EvaluateError, Since, Step, shared_key},
+    lately::Made,
     pace::Pace,
 };
 
@@ -258,14 +259,16 @@ async fn evaluate(
     before: Option<EvaluatedFrom>,
 ) -> Result<Evaluation, EvaluateError> {
     let environment = context.environment(discovery);
+    let mut made = Some(Made::begin(entry, &environment));
     let since = context
         .ledger
         .read(|state| Since::of(state, entry, environment, before))?;
     let mut steps = since.compared(&context.ledger).await;
     let mut objects = BTreeMap::new();
     while let Some(step) = steps.next().await {
-        // The body ends here: what is written is evaluated again.
-        if let Step::Object(object, _) = step? {
+        // The body ends here, but where there are few: what is written is evaluated again.
+        if let Step::Object(object, value) = step? {
+            made = made.and_then(|made| made.with(&object, &value));
             context.counters.evaluated.fetch_add(1, Ordering::Relaxed);
             let desired = Desired {
                 digest: object.desired.digest,
@@ -279,6 +282,7 @@ async fn evaluate(
             );
         }
     }
+    context.lately.keep(entry.unit, made);
     Ok(Evaluation {
         objects,
         unchanged: steps.unchanged(),

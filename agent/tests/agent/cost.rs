@@ -149,6 +149,41 @@ async fn commit_to_a_unit_with_a_kind_that_is_not_served_evaluates_what_it_chang
     world.rests().await;
 }
 
+/// What its evaluation has made is what is written. A Secret is not kept for that, nor is what is many.
+#[tokio::test(start_paused = true)]
+async fn what_a_small_commit_changes_is_made_once() {
+    let mut world = World::new().await;
+    let secret = |text: &str| {
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "namespace": "default"},
+            "data": {"a": text}})
+    };
+    let mut objects = many(40);
+    objects.push(secret("Zm9v"));
+    world.ready(1, &objects).await;
+    let remade = |world: &World| world.agent().counters.remade.load(Ordering::Relaxed);
+    let mut number = 1;
+    let mut commit = async |world: &mut World, objects: &[Value]| {
+        let before = remade(world);
+        number += 1;
+        let next = version(number, entry(1, world.contents.add(objects)));
+        world.offer(std::slice::from_ref(&next)).await;
+        world.until_ready(&next).await;
+        settle().await;
+        remade(world) - before
+    };
+    objects[7] = config_map("c007", "2");
+    assert_eq!(commit(&mut world, &objects).await, 0);
+    assert_eq!(world.value("c007").as_deref(), Some("2"));
+    objects[40] = secret("YmFy");
+    assert!(commit(&mut world, &objects).await >= 1, "a Secret");
+    for (n, object) in objects.iter_mut().take(40).enumerate() {
+        *object = config_map(&format!("c{n:03}"), "3");
+    }
+    assert!(commit(&mut world, &objects).await >= 1, "many");
+    assert_eq!(world.value("c039").as_deref(), Some("3"));
+    world.rests().await;
+}
+
 /// What a commit does not touch is evaluated again only where something else makes another object of it.
 #[tokio::test(start_paused = true)]
 async fn commit_of_one_object_among_a_thousand_evaluates_that_one() {
