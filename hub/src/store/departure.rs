@@ -14,7 +14,7 @@ use super::{
     due::{wake_apps, wake_clusters},
     nudge, nudge_all,
     removal::{self, GOING},
-    rollout,
+    rollout, session,
 };
 
 pub use forget::Deleted;
@@ -152,9 +152,15 @@ impl Store {
     pub async fn forget_units(&self, units: &[Uuid]) -> Result<usize> {
         let mut tx = self.pool().begin().await?;
         // One that was planned since may be wanted again.
-        let released = sqlx::query_scalar!("SELECT id FROM unit WHERE id = ANY($1) AND released", units)
-            .fetch_all(&mut *tx)
-            .await?;
+        let released = sqlx::query!(
+            "SELECT id, cluster_id FROM unit WHERE id = ANY($1) AND released",
+            units
+        )
+        .fetch_all(&mut *tx)
+        .await?;
+        let (released, clusters): (Vec<Uuid>, Vec<Uuid>) =
+            released.into_iter().map(|unit| (unit.id, unit.cluster_id)).unzip();
+        session::lock(&mut tx, &clusters).await?;
         // One that never had an agent has applied nothing of it.
         let turned = rollout::withdraw(&mut tx, &released).await?;
         let gone = removal::forget(&mut tx, &released).await?;

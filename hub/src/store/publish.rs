@@ -296,9 +296,10 @@ async fn lock(
     let superseded = sqlx::query_scalar!(
         r#"WITH added AS (
              INSERT INTO desired (cluster_id, incarnation, root)
-             SELECT DISTINCT u.cluster_id, $2::bigint, $3::bytea FROM unpublished u
-             WHERE u.cluster_id = ANY($1)
-               AND NOT EXISTS (SELECT 1 FROM desired d WHERE d.cluster_id = u.cluster_id)
+             SELECT v.id, $2::bigint, $3::bytea FROM unnest($1::uuid[]) AS v(id)
+             -- One look-up for each, as a rule: whether anything is unpublished is asked where there is no state yet.
+             WHERE CASE WHEN (SELECT true FROM desired WHERE cluster_id = v.id LIMIT 1) THEN false
+                        ELSE (SELECT true FROM unpublished WHERE cluster_id = v.id LIMIT 1) IS NOT NULL END
              ORDER BY 1 ON CONFLICT DO NOTHING)
            SELECT superseded($4) AS "superseded!""#,
         clusters,

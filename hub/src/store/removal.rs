@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{
     Connection, Result, Store, Topic, Wakes, authority::audit, claim, event::tell, leaving, nudge, nudge_all,
-    reference::apps_of, wake, wake_apps,
+    reference::apps_of, session, wake, wake_apps,
 };
 
 /// Units that go in one transaction.
@@ -176,22 +176,22 @@ impl Store {
     /// agents have forgotten are gone, and an app without units is. `true`: more may be to be done in a moment.
     pub async fn end_deletions(&self, apps: &[Uuid]) -> Result<bool> {
         let units = sqlx::query!(
-            "SELECT id, released FROM unit WHERE app_uid = ANY($1) ORDER BY cluster_id",
+            "SELECT id, cluster_id, released FROM unit WHERE app_uid = ANY($1) ORDER BY cluster_id, id",
             apps
         )
         .fetch_all(self.pool())
         .await?;
-        let ids = |is_released: bool| {
-            let units = units.iter().filter(move |unit| unit.released == is_released);
-            units.map(|unit| unit.id)
-        };
-        let held: Vec<Uuid> = ids(false).collect();
-        let released: Vec<Uuid> = ids(true).take(GOING.into()).collect();
+        let held = units.iter().filter(|unit| !unit.released).map(|unit| unit.id);
+        let held: Vec<Uuid> = held.collect();
+        // Those that are let go of just now have to be published first.
+        let going = units.iter().filter(|unit| unit.released).take(GOING.into());
+        let (released, clusters): (Vec<Uuid>, Vec<Uuid>) = going.map(|unit| (unit.id, unit.cluster_id)).unzip();
         let mut moves = self.release(&held).await? > 0;
         if !released.is_empty() {
             moves |= self.forget_released().await? > 0;
         }
         let mut tx = self.pool().begin().await?;
+        session::lock(&mut tx, &clusters).await?;
         let gone = forget(&mut tx, &released).await?;
         let shown: BTreeSet<Uuid> = gone.iter().map(|(app, _)| *app).collect();
         let shown: Vec<Uuid> = shown.into_iter().collect();
@@ -261,8 +261,8 @@ pub(super) async fn keep(tx: &mut Connection, apps: &[Uuid], cluster: Option<Uui
     nudge(tx, Topic::Cluster, &clusters.into_iter().collect::<Vec<_>>()).await
 }
 
-/// Takes away those of these units that are let go of and that their agents have forgotten. Returns of each the app and the
-/// cluster.
+/// Takes away those of these units that are let go of and that their agents have forgotten, for who holds their clusters'
+/// sessions. Returns of each the app and the cluster.
 pub(super) async fn forget(tx: &mut Connection, units: &[Uuid]) -> Result<Vec<(Uuid, Uuid)>> {
     let gone = sqlx::query!(
         "DELETE FROM unit u WHERE u.id = ANY($1) AND u.released

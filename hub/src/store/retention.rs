@@ -145,7 +145,8 @@ impl Store {
                SELECT id, state, finished_at, row_number() OVER (PARTITION BY app_uid ORDER BY id DESC) AS place
                FROM rollout) AS l
              WHERE l.place > $1 AND l.state <> 'Progressing' AND l.finished_at < now() - interval '1 day'
-               AND NOT EXISTS (SELECT 1 FROM unit u WHERE u.rollout_id = l.id)",
+               -- Those that units name are gone through once: no index has them.
+               AND l.id NOT IN (SELECT DISTINCT u.rollout_id FROM unit u WHERE u.rollout_id IS NOT NULL)",
             KEPT
         )
         .fetch_all(self.pool())
@@ -154,7 +155,7 @@ impl Store {
         for rollouts in passed.chunks(ROWS) {
             let gone = sqlx::query!(
                 "DELETE FROM rollout r WHERE r.id = ANY ($1) AND r.state <> 'Progressing'
-                   AND NOT EXISTS (SELECT 1 FROM unit u WHERE u.rollout_id = r.id)",
+                   AND r.id NOT IN (SELECT DISTINCT u.rollout_id FROM unit u WHERE u.rollout_id IS NOT NULL)",
                 rollouts
             );
             removed += gone.execute(self.pool()).await?.rows_affected();
@@ -244,7 +245,7 @@ impl Store {
             unused: "NOT EXISTS (SELECT 1 FROM source_state s WHERE s.revision_id = t.id)
                      AND NOT EXISTS (SELECT 1 FROM input_at i WHERE i.revision_id = t.id)
                      AND NOT EXISTS (SELECT 1 FROM input_at i WHERE i.until_id = t.id)
-                     AND NOT EXISTS (SELECT 1 FROM unit u WHERE u.revision_id = t.id)
+                     AND t.id NOT IN (SELECT DISTINCT u.revision_id FROM unit u WHERE u.revision_id IS NOT NULL)
                      AND NOT EXISTS (SELECT 1 FROM rollout r WHERE r.revision_id = t.id)"
         )
     }

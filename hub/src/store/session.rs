@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    Result, Store, Topic, nudge,
+    Connection, Result, Store, Topic, nudge,
     report::{ConditionRow, write_conditions},
 };
 
@@ -143,6 +143,21 @@ impl Store {
         .await?;
         Ok(())
     }
+}
+
+/// Keeps agents of these clusters from reporting until this transaction has ended, for who deletes units: a report is written
+/// by who holds the cluster's session, and what it tells of a unit is tied to it by nothing else.
+pub(super) async fn lock(tx: &mut Connection, clusters: &[Uuid]) -> Result<()> {
+    if clusters.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!(
+        "SELECT FROM session WHERE cluster_id = ANY($1) ORDER BY cluster_id FOR UPDATE",
+        clusters
+    )
+    .fetch_all(tx)
+    .await?;
+    Ok(())
 }
 
 /// Numbers of the wire are unsigned, Postgres' are not; none of ours comes near the difference.

@@ -6,6 +6,7 @@ use flotilla_core::{
     rollout::removal::{nothing, plan_removal},
     unit::{Entry, UnitState},
 };
+use flotilla_hub::store::report::Report;
 use flotilla_proto::fleet::v1::{
     Cluster, ClusterDeparture, DepartClusterRequest, DepartClusterResponse, ListClustersRequest,
 };
@@ -17,8 +18,9 @@ use crate::{
     deploys::{Fleet, PLACEMENT, config_map},
     hub::PATIENCE,
     puppet::Puppet,
+    reports::{object, open, report},
     store::{config, one_unit},
-    world::World,
+    world::{World, applied},
 };
 
 impl Fleet {
@@ -329,4 +331,70 @@ async fn a_cluster_that_never_had_an_agent_is_drained_and_no_rollout_waits_for_i
     .await
     .expect("ended");
     fleet.hub.world.is_quiet().await;
+}
+
+/// No key ties what is reported to its unit: who deletes units holds the session that reports are written under.
+#[tokio::test]
+async fn a_report_that_comes_while_its_unit_is_deleted_leaves_no_row_of_it() {
+    let world = World::new().await;
+    let app = world.app("a").await;
+    let (cluster, unit, target) = one_unit(&world, "c1", app).await;
+    let epoch = open(&world, cluster).await;
+    let said = Report {
+        objects: vec![object(unit, "x")],
+        ..report(cluster, epoch, vec![applied(unit, 1, target)])
+    };
+    world
+        .store
+        .ingest(std::slice::from_ref(&said))
+        .await
+        .expect("ingested");
+    let rows = "SELECT (SELECT count(*) FROM unit_status) + (SELECT count(*) FROM unit_object)";
+    assert_eq!(world.count(rows).await, 2);
+    // Its deletion waits for what the test holds, and the report for its deletion.
+    world
+        .execute(
+            "UPDATE unit SET released = true, state = 'Detached'; DELETE FROM unpublished; DELETE FROM desired_entry;
+             CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+               PERFORM pg_advisory_xact_lock(4711); RETURN OLD; END $$;
+             CREATE TRIGGER wait BEFORE DELETE ON unit FOR EACH ROW EXECUTE FUNCTION wait()",
+        )
+        .await;
+    let mut held = world.pool.begin().await.expect("begun");
+    sqlx::query("SELECT pg_advisory_xact_lock(4711)")
+        .execute(&mut *held)
+        .await
+        .expect("held");
+    let waiting = async |count: i64| {
+        let query = format!(
+            "SELECT count(*) = {count} FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        );
+        wait_until("they wait", PATIENCE, async || {
+            let wait: bool = sqlx::query_scalar(sqlx::AssertSqlSafe(query.as_str()))
+                .fetch_one(&world.pool)
+                .await?;
+            Ok::<_, sqlx::Error>(wait.then_some(()))
+        })
+        .await
+        .expect("they wait");
+    };
+    let reports = [said];
+    let reported = async {
+        waiting(1).await;
+        let (ingested, ()) = tokio::join!(world.store.ingest(&reports), async {
+            waiting(2).await;
+            held.rollback().await.expect("let go");
+        });
+        ingested.expect("ingested")
+    };
+    let (forgotten, ingested) = tokio::join!(world.store.forget_units(&[unit]), reported);
+    assert_eq!(forgotten.expect("forgotten"), 1);
+    assert_eq!(
+        ingested.counted,
+        [true],
+        "it is taken, and what it says of no unit passed over"
+    );
+    assert_eq!(world.count(rows).await, 0);
+    let left_out = "SELECT count(*) FROM session WHERE rows_left_out";
+    assert_eq!(world.count(left_out).await, 1);
 }

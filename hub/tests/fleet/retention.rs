@@ -88,7 +88,13 @@ async fn renderings_contents_parts_and_objects_are_removed_by_statements_of_boun
     let statements = tables.map(str::to_owned).into_iter();
     let statements = statements.zip([many.clone(), few.clone(), few, many]);
     assert_eq!(deletions(&world).await, statements.collect());
-    assert_eq!(world.count("SELECT count(*) FROM part_object").await, 0);
+    for held in ["part_object", "content_part"] {
+        assert_eq!(
+            world.count(&format!("SELECT count(*) FROM {held}")).await,
+            0,
+            "{held}"
+        );
+    }
     assert_eq!(world.remove_unused().await, Removed::default());
 }
 
@@ -314,6 +320,59 @@ async fn admissions_go_with_their_rollout() {
     assert_eq!(world.count("SELECT count(*) FROM admission").await, 0);
 }
 
+#[tokio::test]
+async fn the_keys_of_a_set_go_with_it_and_those_of_others_stay() {
+    let world = World::new().await;
+    let (app, cluster) = (world.app("a").await, world.cluster("c").await);
+    let content = world.render(app, "r1", &[config("x", "a: 1")]).await;
+    world.roll_out(app, &[cluster], &content).await;
+    world
+        .execute(
+            "INSERT INTO keyset SELECT sha256(n::text::bytea), now() - interval '2 days' FROM generate_series(1, 700) n;
+             INSERT INTO keyset_key SELECT digest, '', 'ConfigMap', 'apps', 'x' FROM keyset
+               WHERE referenced_at < now() - interval '1 day'",
+        )
+        .await;
+    assert_eq!(world.count("SELECT count(*) FROM keyset_key").await, 701);
+    world.remove_unused().await;
+    assert_eq!(world.count("SELECT count(*) FROM keyset").await, 1);
+    assert_eq!(world.count("SELECT count(*) FROM keyset_key").await, 1);
+}
+
+/// No key holds them: they are asked for.
+#[tokio::test]
+async fn the_revision_and_the_rollout_that_a_unit_names_stay_for_as_long_as_it_does() {
+    let world = World::new().await;
+    let (app, cluster) = (world.app("a").await, world.cluster("c").await);
+    let first = world.render(app, "r1", &[config("x", "a: 1")]).await;
+    world.roll_out(app, &[cluster], &first).await;
+    // Twenty-five more rollouts of nothing, and revisions that are the source's present ones in their turn.
+    world
+        .execute(
+            "INSERT INTO rollout (app_uid, state, cause, clusters, clusters_applied, finished_at)
+               SELECT app_uid, 'Complete', 'Revision', 0, 0, now() FROM rollout, generate_series(1, 25);
+             UPDATE rollout SET state = 'Complete', finished_at = now() - interval '2 days'",
+        )
+        .await;
+    world.revision("r2").await;
+    let age = "UPDATE revision SET created_at = now() - interval '2 days';
+               DELETE FROM input_at; UPDATE rollout SET revision_id = NULL";
+    world.execute(age).await;
+    world.remove_unused().await;
+    let named = "SELECT count(*) FROM unit u JOIN revision v ON v.id = u.revision_id JOIN rollout r ON r.id = u.rollout_id";
+    assert_eq!(world.count(named).await, 1);
+    assert_eq!(world.count("SELECT count(*) FROM rollout").await, 21);
+    world
+        .execute("UPDATE unit SET revision_id = NULL, rollout_id = NULL")
+        .await;
+    let removed = world.remove_unused().await;
+    assert_eq!(
+        removed.rollouts, 1,
+        "the unit's alone was kept beside the last twenty"
+    );
+    assert_eq!(removed.revisions, 1);
+}
+
 /// What is written for each cluster of a commit asks for nothing that all of them name.
 #[tokio::test]
 async fn rows_of_a_commit_name_by_foreign_keys_their_own_cluster_app_and_unit_alone() {
@@ -332,11 +391,8 @@ async fn rows_of_a_commit_name_by_foreign_keys_their_own_cluster_app_and_unit_al
         "desired_entry unit",
         "unit cluster",
         "unit resource",
-        // Which the source of an app may not lose.
-        "unit revision",
         "unit_accepted cluster",
         "unit_accepted unit",
-        "unit_status unit",
     ];
     assert_eq!(keys, expected);
 }

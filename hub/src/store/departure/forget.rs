@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::apps_of;
 use crate::store::{
-    Connection, Result, Store, StoreError, Topic, authority::audit, due::wake_apps, nudge_all, rollout,
+    Connection, Result, Store, StoreError, Topic, authority::audit, due::wake_apps, nudge_all, rollout, session,
 };
 
 /// So often a deletion is tried that others lock each other out of.
@@ -84,9 +84,7 @@ pub(super) async fn forget(
     reason: &str,
     said: &str,
 ) -> Result<Vec<rollout::Turned>> {
-    sqlx::query!("SELECT FROM session WHERE cluster_id = $1 FOR UPDATE", cluster)
-        .fetch_optional(&mut *tx)
-        .await?;
+    session::lock(tx, &[cluster]).await?;
     sqlx::query!("SELECT FROM desired WHERE cluster_id = $1 FOR UPDATE", cluster)
         .fetch_optional(&mut *tx)
         .await?;
