@@ -1,13 +1,16 @@
 //! Storing configured objects: all documents of a request in one transaction, or none.
 
+mod rows;
+
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use self::rows::{Row, Stored};
 use super::{
     Connection, Result, Store, StoreError, Topic,
-    authority::{audit, new_uuid},
+    authority::audit,
     cluster,
     due::{wake_apps, wake_clusters},
     event, nudge,
@@ -100,7 +103,7 @@ impl Store {
     }
 }
 
-/// Stores objects in the caller's transaction, wakes who uses them, and tells what was done.
+/// Stores objects in the caller's transaction, each once, wakes who uses them, and tells what was done.
 pub(super) async fn put_all(
     tx: &mut Connection,
     resources: &[NewResource],
@@ -111,12 +114,20 @@ pub(super) async fn put_all(
     // One order for all writers: two requests that name the same objects wait for each other and never deadlock.
     let mut order: Vec<usize> = (0..resources.len()).collect();
     order.sort_by_key(|index| resources[*index].identity());
+    let ordered: Vec<&NewResource> = order.iter().map(|index| &resources[*index]).collect();
+    let clusters = ordered.iter().filter(|new| new.kind == "Cluster");
+    let clusters: BTreeSet<&str> = clusters.map(|new| new.name.as_str()).collect();
+    cluster::ensure_all(&mut *tx, &clusters.into_iter().collect::<Vec<_>>()).await?;
+    let rows = rows::taken(&mut *tx, &ordered, seal, &origin).await?;
     let mut actions = vec![Action::Unchanged; resources.len()];
     let mut changed: Vec<(Uuid, &NewResource)> = Vec::new();
-    for index in order {
-        let (action, uid) = put(&mut *tx, &resources[index], seal, &origin).await?;
+    for ((index, new), row) in order.into_iter().zip(ordered).zip(rows) {
+        let (action, uid) = match row {
+            Row::Added(uid) => (Action::Created, uid),
+            Row::Locked(old) => (replace(&mut *tx, &old, new, seal, &origin).await?, old.uid),
+        };
         if action != Action::Unchanged {
-            changed.push((uid, &resources[index]));
+            changed.push((uid, new));
         }
         actions[index] = action;
     }
@@ -199,81 +210,21 @@ fn summary(resources: &[NewResource], actions: &[Action]) -> String {
     }
 }
 
-/// What is stored of an object.
-struct Stored {
-    uid: Uuid,
-    spec: Value,
-    labels: Value,
-    annotations: Value,
-    api_version: String,
-    payload_digest: Option<Vec<u8>>,
-    not_supported: Vec<String>,
-    suspended: Option<bool>,
-    deleting: bool,
-}
-
-async fn stored(tx: &mut Connection, new: &NewResource) -> Result<Option<Stored>> {
-    Ok(sqlx::query_as!(
-        Stored,
-        r#"SELECT uid, spec, labels, annotations, api_version, payload_digest, not_supported, suspended,
-                  deleting_at IS NOT NULL AS "deleting!"
-         FROM resource WHERE scope = $1 AND api_group = $2 AND kind = $3 AND namespace = $4 AND name = $5
-         -- Its key stays: whoever refers to it, as each commit does, waits for none of a long apply.
-         FOR NO KEY UPDATE"#,
-        new.scope,
-        new.group,
-        new.kind,
-        new.namespace,
-        new.name
-    )
-    .fetch_optional(tx)
-    .await?)
-}
-
-async fn put(tx: &mut Connection, new: &NewResource, seal: &Seal, origin: &str) -> Result<(Action, Uuid)> {
-    if new.kind == "Cluster" {
-        cluster::ensure(tx, &new.name).await?;
-    }
+/// Replaces what is stored of an object by what is applied, where that differs.
+async fn replace(
+    tx: &mut Connection,
+    old: &Stored,
+    new: &NewResource,
+    seal: &Seal,
+    origin: &str,
+) -> Result<Action> {
     let digest = new.payload.as_ref().map(|payload| payload.digest.to_vec());
-    let mut old = stored(&mut *tx, new).await?;
-    if old.is_none() {
-        let uid = new_uuid();
-        let sealed = sealed_payload(new, uid, seal)?;
-        let added = sqlx::query!(
-            "INSERT INTO resource (uid, scope, api_group, kind, namespace, name, api_version, labels, annotations,
-                                   spec, sealed_payload, payload_digest, not_supported, origin)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
-             ON CONFLICT DO NOTHING",
-            uid,
-            new.scope,
-            new.group,
-            new.kind,
-            new.namespace,
-            new.name,
-            new.api_version,
-            new.labels,
-            new.annotations,
-            new.spec,
-            sealed,
-            digest,
-            &new.not_supported,
-            origin
-        )
-        .execute(&mut *tx)
-        .await?;
-        if added.rows_affected() > 0 {
-            return Ok((Action::Created, uid));
-        }
-        // Another request has made it meanwhile, and has ended.
-        old = stored(&mut *tx, new).await?;
-    }
-    let old = old.ok_or(StoreError::Conflict("what is applied"))?;
     let spec_changed = old.spec != new.spec || old.payload_digest != digest;
     let meta_changed = old.labels != new.labels || old.annotations != new.annotations;
     let other_changed = old.api_version != new.api_version || old.not_supported != new.not_supported;
     // Whoever applies it wants it: what was not deleted of it yet stays.
     if !spec_changed && !meta_changed && !other_changed && !old.deleting {
-        return Ok((Action::Unchanged, old.uid));
+        return Ok(Action::Unchanged);
     }
     // What a person set by a command stays until an apply changes that very field.
     let suspended = if old.spec.get("suspend") == new.spec.get("suspend") {
@@ -307,7 +258,7 @@ async fn put(tx: &mut Connection, new: &NewResource, seal: &Seal, origin: &str) 
     if old.deleting {
         removal::keep(tx, &[old.uid], None).await?;
     }
-    Ok((Action::Configured, old.uid))
+    Ok(Action::Configured)
 }
 
 /// Names whose values are not the same in both objects.

@@ -144,3 +144,21 @@ pub(crate) async fn ensure(tx: &mut Connection, name: &str) -> Result<(ClusterRo
     .await?;
     Ok((row, false))
 }
+
+/// Makes `Pending` clusters of those names that have none. Names in order.
+pub(super) async fn ensure_all(tx: &mut Connection, names: &[&str]) -> Result<()> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<Uuid> = names.iter().map(|_| new_uuid()).collect();
+    let made = sqlx::query_scalar!(
+        "INSERT INTO cluster (id, name, state)
+         SELECT v.id, v.name, 'Pending' FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS v(id, name, n) ORDER BY v.n
+         ON CONFLICT (name) DO NOTHING RETURNING id",
+        &ids,
+        names as &[&str]
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    wake_clusters(tx, &made).await
+}

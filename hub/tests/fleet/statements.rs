@@ -16,6 +16,7 @@ use flotilla_hub::{
     grpc::{fetch::Fetcher, fleet::counts::Counts},
     index::Index,
     store::{
+        apply::Action,
         report::{ConditionRow, FullPart, ObjectRow, Report, RowKey, StatusRow},
         session::{Opened, Opening, Told},
     },
@@ -909,4 +910,31 @@ async fn what_is_said_of_an_app_on_1200_clusters_is_two_statements_over_all_of_t
             "Applied revision: c1 on 1200 clusters; on z1199; no longer desired and not removed: ConfigMap/a/b"
         )
     );
+}
+
+#[tokio::test]
+async fn seven_hundred_objects_are_applied_in_as_many_statements_as_one() {
+    let world = World::new().await;
+    let statements = Statements::listen();
+    hears(&world, &statements).await;
+    let mut asked = Vec::new();
+    for (prefix, count) in [("one", 1), ("many", 700)] {
+        let mut applied: Vec<_> = (0..count)
+            .map(|n| crate::budgets::app(&format!("{prefix}{n}")))
+            .collect();
+        applied.push(resource("Cluster", &format!("{prefix}-cluster"), json!({})));
+        let actions = world.apply(&applied).await;
+        assert!(actions.iter().all(|action| *action == Action::Created));
+        let created = statements.take();
+        let actions = world.apply(&applied).await;
+        assert!(actions.iter().all(|action| *action == Action::Unchanged));
+        asked.push((created, statements.take()));
+    }
+    let [(created, unchanged), (more, still)] = &asked[..] else {
+        panic!("two")
+    };
+    assert_eq!(created.len(), more.len(), "{more:#?}");
+    assert_eq!(unchanged.len(), still.len(), "{still:#?}");
+    // The clusters, which there are, those, and the commit.
+    assert!(unchanged.len() <= 6, "{unchanged:#?}");
 }
