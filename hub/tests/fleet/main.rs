@@ -25,6 +25,7 @@ mod partitions;
 mod places;
 mod presence;
 mod puppet;
+mod reachable;
 mod reconcile;
 mod recover;
 mod releases;
