@@ -40,6 +40,7 @@ pub mod sibling;
 mod silence;
 pub mod source;
 pub mod status;
+mod target;
 mod telling;
 pub mod together;
 pub mod trace;

@@ -12,7 +12,7 @@ use flotilla_core::{
         plan::{Cause, Current, Next, Planned},
         waiting::Waiting,
     },
-    unit::{UnitState, VariableLayer},
+    unit::{UnitState, VariableLayer, Withheld},
 };
 use serde_json::Value;
 use sqlx::types::Json;
@@ -24,6 +24,7 @@ use super::{
     leaving,
     rollout::{self, Turned},
     session::signed,
+    target::Targets,
     wake,
     work::{HELD, Lease},
 };
@@ -228,32 +229,34 @@ impl Store {
             return Ok(Vec::new());
         }
         let rows = sqlx::query!(
-            r#"SELECT u.app_uid, u.id, u.cluster_id, t.content, t.keyset, u.revision_id, u.target, t.settings, t.variables, u.withheld,
-                      u.state, u.removal,
-                      u.requested, u.waiting AS "waiting: Json<Vec<Waiting>>"
-               FROM unit u JOIN target t ON t.digest = u.target WHERE u.app_uid = ANY ($1) ORDER BY u.cluster_id"#,
+            r#"SELECT app_uid, id, cluster_id, revision_id, target, withheld AS "withheld: Json<Vec<Withheld>>", state, removal,
+                      requested, waiting AS "waiting: Json<Vec<Waiting>>"
+               FROM unit WHERE app_uid = ANY ($1) ORDER BY cluster_id"#,
             &apps
         )
         .fetch_all(self.pool())
         .await?;
+        let target = |id: Uuid, bytes: &[u8]| {
+            Digest::try_from_slice(bytes).map_err(|e| StoreError::corrupt(format!("unit {id}"), e))
+        };
+        let named: Result<BTreeSet<Digest>> = rows.iter().map(|row| target(row.id, &row.target)).collect();
+        let targets = Targets::named(self.pool(), named?).await?;
         let mut units: HashMap<Uuid, Vec<Current>> = HashMap::new();
         for row in rows {
-            let corrupt = |e: serde_json::Error| StoreError::corrupt(format!("unit {}", row.id), e);
-            let digest = |bytes: &[u8]| {
-                Digest::try_from_slice(bytes).map_err(|e| StoreError::corrupt(format!("unit {}", row.id), e))
-            };
+            let digest = target(row.id, &row.target)?;
+            let target = targets.get(digest)?;
             units.entry(row.app_uid).or_default().push(Current {
                 id: UnitId(row.id),
                 cluster: ClusterId(row.cluster_id),
-                content: row.content.as_deref().map(digest).transpose()?,
+                content: target.content,
                 revision: row.revision_id,
-                target: digest(&row.target)?,
-                keyset: row.keyset.as_deref().map(digest).transpose()?,
-                settings: serde_json::from_value(row.settings.clone()).map_err(corrupt)?,
-                variables: serde_json::from_value(row.variables.clone()).map_err(corrupt)?,
-                withheld: serde_json::from_value(row.withheld.clone()).map_err(corrupt)?,
-                state: parse_state(&row.state, row.removal.clone()),
-                requested: row.requested.clone(),
+                target: digest,
+                keyset: target.keyset,
+                settings: target.settings.clone(),
+                variables: target.variables.clone(),
+                withheld: row.withheld.0,
+                state: parse_state(&row.state, row.removal),
+                requested: row.requested,
                 waiting: row.waiting.0,
             });
         }
@@ -508,7 +511,7 @@ async fn write_units(tx: &mut Connection, rows: &[Row<'_>]) -> Result<()> {
     let rollouts = rows.iter().map(|row| row.rollout.filter(|_| row.unit.retargeted));
     let rollouts: Vec<Option<i64>> = rollouts.collect();
     let published: Vec<bool> = rows.iter().map(|row| is_published(row.unit)).collect();
-    let shared = Targets::of(rows)?;
+    let shared = Columns::of(rows)?;
     sqlx::query!(
         // A target that is used again is touched, in one order for all writers: what removes the unused leaves it.
         "WITH named AS (
@@ -575,9 +578,9 @@ async fn write_units(tx: &mut Connection, rows: &[Row<'_>]) -> Result<()> {
     Ok(())
 }
 
-/// The targets of units, each once.
+/// The targets of units, each once, as columns.
 #[derive(Default)]
-struct Targets {
+struct Columns {
     digests: Vec<Vec<u8>>,
     contents: Vec<Option<Vec<u8>>>,
     settings: Vec<Value>,
@@ -587,7 +590,7 @@ struct Targets {
     keysets: Vec<Option<Vec<u8>>>,
 }
 
-impl Targets {
+impl Columns {
     fn of(rows: &[Row<'_>]) -> Result<Self> {
         let mut distinct: BTreeMap<Digest, &Row<'_>> = BTreeMap::new();
         for row in rows {

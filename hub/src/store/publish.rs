@@ -20,6 +20,7 @@ use uuid::Uuid;
 use self::known::Entries;
 use super::{
     Connection, Result, Store, StoreError, Topic, nudge, plan::parse_state, replica::WRITER, session::signed,
+    target::Targets,
 };
 
 /// Clusters that one transaction publishes.
@@ -355,26 +356,29 @@ async fn entries_of(tx: &mut Connection, units: &[Uuid], writer: i64) -> Result<
         return Ok(Vec::new());
     }
     let rows = sqlx::query!(
-        r#"SELECT u.id, u.cluster_id, u.version, t.content, u.target, u.state, t.settings, t.variables, u.withheld,
-                  u.requested, u.released, u.removal, u.app_uid, r.kind, r.namespace, r.name, l.except_for AS "except_for?",
+        r#"SELECT u.id, u.cluster_id, u.version, u.target, u.state, u.withheld, u.requested, u.released, u.removal,
+                  u.app_uid, r.kind, r.namespace, r.name, l.except_for AS "except_for?",
                   EXISTS (SELECT FROM approval a WHERE (a.unit_id, a.target) = (u.id, u.target) AND a.version = u.version)
                     AS "approved!",
                   coalesce((SELECT v.revision FROM revision v WHERE v.id = u.revision_id), '') AS "revision!"
-           FROM unit u JOIN resource r ON r.uid = u.app_uid JOIN target t ON t.digest = u.target
+           FROM unit u JOIN resource r ON r.uid = u.app_uid
              -- What was decided for another version of the unit is void.
              LEFT JOIN LATERAL (SELECT version, state, except_for FROM leaving WHERE unit_id = u.id OFFSET 0) AS l
                ON l.version = u.version AND l.state = 'Cleared'
            WHERE u.id = ANY($1)"#,
         units
     )
-    .fetch_all(tx)
+    .fetch_all(&mut *tx)
     .await?;
+    let digest = |unit: Uuid, bytes: &[u8]| {
+        Digest::try_from_slice(bytes).map_err(|e| StoreError::corrupt(format!("unit {unit}"), e))
+    };
+    let kept = rows.iter().filter(|row| !row.released);
+    let named: Result<BTreeSet<Digest>> = kept.map(|row| digest(row.id, &row.target)).collect();
+    let targets = Targets::named(&mut *tx, named?).await?;
     let mut changed = Vec::with_capacity(rows.len());
     for row in rows {
         let corrupt = |e: serde_json::Error| StoreError::corrupt(format!("unit {}", row.id), e);
-        let digest = |bytes: &[u8]| {
-            Digest::try_from_slice(bytes).map_err(|e| StoreError::corrupt(format!("unit {}", row.id), e))
-        };
         if row.released {
             changed.push(Changed {
                 cluster: row.cluster_id,
@@ -386,7 +390,11 @@ async fn entries_of(tx: &mut Connection, units: &[Uuid], writer: i64) -> Result<
             });
             continue;
         }
-        let (target, state) = (digest(&row.target)?, parse_state(&row.state, row.removal.clone()));
+        let (target, state) = (
+            digest(row.id, &row.target)?,
+            parse_state(&row.state, row.removal.clone()),
+        );
+        let shared = targets.get(target)?;
         // Whoever deletes an app, and says so, allows it.
         let is_removed = matches!(&state, UnitState::Removing(removal) if removal.is_approved(target));
         let is_approved = row.approved || is_removed;
@@ -404,14 +412,14 @@ async fn entries_of(tx: &mut Connection, units: &[Uuid], writer: i64) -> Result<
                 namespace: row.namespace.clone(),
                 name: row.name.clone(),
             },
-            content: row.content.as_deref().map(digest).transpose()?,
+            content: shared.content,
             target,
             revision: row.revision.clone(),
             state,
             prune_cleared: cleared,
             prune_approved: is_approved.then_some(target),
-            settings: serde_json::from_value(row.settings.clone()).map_err(corrupt)?,
-            variables: serde_json::from_value(row.variables.clone()).map_err(corrupt)?,
+            settings: shared.settings.clone(),
+            variables: shared.variables.clone(),
             depends_on: Vec::new(),
             withheld: serde_json::from_value(row.withheld.clone()).map_err(corrupt)?,
             requested: row.requested.clone(),

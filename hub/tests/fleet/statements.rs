@@ -493,8 +493,8 @@ async fn publishing_a_unit_on_a_hundred_clusters_is_as_many_statements_as_on_one
         counted.push((planned, statements.take().len()));
     }
     // The locks of the claims, plan, rollout, keys, units, proof of the claims, clearings of what is claimed, wake-ups, commit; those that lack a state, the lock and what is unpublished,
-    // units, entries twice, heads, wake-up, commit. And telling others, of both.
-    assert_eq!(counted, [(10, 9), (10, 9)]);
+    // units, what they are to be, entries twice, heads, wake-up, commit. And telling others, of both.
+    assert_eq!(counted, [(10, 10), (10, 10)]);
     assert!(
         world
             .store
