@@ -1,13 +1,16 @@
 //! What agents report. Written in batches, one transaction for many agents; an unchanged row writes nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use flotilla_core::{digest::Digest, object::ObjectKey};
 
-use super::{Connection, Result, Store, Topic, nudge_all, session::signed};
+use super::{
+    Connection, Result, Store, Topic, nudge_all,
+    session::{Heard, Told, refuse_rest, signed, tell},
+};
 
 /// A target at the version of the entry that asked for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -228,8 +231,15 @@ pub struct Ingested {
 impl Store {
     /// Ingests reports in one transaction.
     pub async fn ingest(&self, reports: &[Report]) -> Result<Ingested> {
+        self.ingest_told(&[], reports).await
+    }
+
+    /// The same with what these agents told before, of each cluster at most once: its session is locked and written once.
+    pub async fn ingest_told(&self, told: &[Told], reports: &[Report]) -> Result<Ingested> {
         let mut tx = self.pool().begin().await?;
-        let clusters: Vec<Uuid> = reports.iter().map(|report| report.cluster).collect();
+        let clusters = reports.iter().map(|report| report.cluster);
+        let clusters: BTreeSet<Uuid> = clusters.chain(told.iter().map(|one| one.cluster)).collect();
+        let clusters: Vec<Uuid> = clusters.into_iter().collect();
         // Locked in one order, so that two replicas that ingest at once never deadlock.
         let live = sqlx::query!(
             "SELECT cluster_id, epoch, objects FROM session WHERE cluster_id = ANY($1) ORDER BY cluster_id FOR UPDATE",
@@ -237,12 +247,11 @@ impl Store {
         )
         .fetch_all(&mut *tx)
         .await?;
+        let epochs: HashMap<Uuid, i64> = live.iter().map(|row| (row.cluster_id, row.epoch)).collect();
+        let is_live = |cluster: Uuid, epoch: u64| epochs.get(&cluster) == Some(&signed(epoch));
         let counts: Vec<bool> = reports
             .iter()
-            .map(|report| {
-                live.iter()
-                    .any(|row| row.cluster_id == report.cluster && row.epoch == signed(report.epoch))
-            })
+            .map(|report| is_live(report.cluster, report.epoch))
             .collect();
         let counted: Vec<&Report> = reports
             .iter()
@@ -250,6 +259,11 @@ impl Store {
             .filter(|(_, counts)| **counts)
             .map(|(report, _)| report)
             .collect();
+        let reporting: HashSet<Uuid> = counted.iter().map(|report| report.cluster).collect();
+        let mut heard = Heard::default();
+        if !told.is_empty() {
+            heard = tell(&mut tx, told, &reporting).await?;
+        }
         let mut changed = BTreeSet::new();
         let mut wrote = Wrote::default();
         let mut objects: BTreeMap<Uuid, i64> = live.iter().map(|row| (row.cluster_id, row.objects)).collect();
@@ -279,7 +293,6 @@ impl Store {
             let rows: Vec<(Uuid, &ConditionRow)> = beyond.iter().map(|cluster| (*cluster, &row)).collect();
             changed.extend(write_conditions(&mut tx, &rows).await?);
         }
-        let changed: Vec<Uuid> = changed.into_iter().collect();
         // Of several reports of one cluster the last one's root counts.
         let roots: BTreeMap<Uuid, Vec<u8>> = counted
             .iter()
@@ -304,6 +317,16 @@ impl Store {
             .map(|id| objects.get(id).copied().unwrap_or_default())
             .collect();
         let (of, units) = named_units(&counted);
+        let answers = told.iter().filter(|one| is_live(one.cluster, one.epoch));
+        let answers: HashMap<Uuid, &Told> = answers.map(|one| (one.cluster, one)).collect();
+        let accepted = |number: fn((u64, u64)) -> u64| -> Vec<Option<i64>> {
+            let of = |id| answers.get(id).and_then(|one| one.accepted);
+            ids.iter()
+                .map(|id| of(id).map(|state| signed(number(state))))
+                .collect()
+        };
+        let messages = ids.iter().map(|id| answers.get(id).map(|one| &*one.message));
+        let messages: Vec<Option<&str>> = messages.collect();
         sqlx::query!(
             // Rows of a unit that is not this cluster's, or not there, were passed over.
             "UPDATE session s SET observed_root = v.root, last_seen = now(),
@@ -314,9 +337,12 @@ impl Store {
                  objects = CASE WHEN v.ended
                    THEN (SELECT count(*) FROM unit_object o JOIN unit u ON u.id = o.unit_id
                          WHERE u.cluster_id = s.cluster_id)
-                   ELSE v.objects END
-             FROM unnest($1::uuid[], $2::bytea[], $3::boolean[], $4::boolean[], $7::bigint[], $8::boolean[])
-               AS v(id, root, begun, left_out, objects, ended) WHERE s.cluster_id = v.id",
+                   ELSE v.objects END,
+                 accepted_incarnation = coalesce(v.incarnation, s.accepted_incarnation),
+                 accepted_generation = coalesce(v.generation, s.accepted_generation), message = coalesce(v.message, s.message)
+             FROM unnest($1::uuid[], $2::bytea[], $3::boolean[], $4::boolean[], $7::bigint[], $8::boolean[], $9::bigint[],
+                         $10::bigint[], $11::text[])
+               AS v(id, root, begun, left_out, objects, ended, incarnation, generation, message) WHERE s.cluster_id = v.id",
             &ids,
             &roots,
             &begun,
@@ -324,13 +350,27 @@ impl Store {
             &of,
             &units,
             &added,
-            &ended
+            &ended,
+            &accepted(|state| state.0) as &[Option<i64>],
+            &accepted(|state| state.1) as &[Option<i64>],
+            &messages as &[Option<&str>]
         )
         .execute(&mut *tx)
         .await?;
+        changed.extend(heard.apps);
+        changed.extend(refuse_rest(&mut tx, told).await?);
         // An unchanged report wakes nobody.
+        let changed: Vec<Uuid> = changed.into_iter().collect();
         let leaving: Vec<Uuid> = wrote.leaving.into_iter().collect();
-        nudge_all(&mut tx, &[(Topic::Shown, &changed), (Topic::Leaving, &leaving)]).await?;
+        nudge_all(
+            &mut tx,
+            &[
+                (Topic::Session, &heard.clusters),
+                (Topic::Shown, &changed),
+                (Topic::Leaving, &leaving),
+            ],
+        )
+        .await?;
         tx.commit().await?;
         Ok(Ingested {
             counted: counts,

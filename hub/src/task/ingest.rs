@@ -117,22 +117,28 @@ async fn run(store: Store, mut waiting_rx: mpsc::Receiver<Waiting>, told: Arc<La
             allowances.apply(report, Instant::now());
         }
         // What was told before a report is kept before that is acknowledged.
-        told.commit(&store).await;
+        let (along, rest) = told.take(&batch.iter().map(|(report, _)| report.cluster).collect());
+        let mut left = told::commit(&store, rest).await;
         if !batch.is_empty() {
-            commit(&store, batch).await;
+            left.extend(commit(&store, along, batch).await);
         }
+        told.end(left);
     }
 }
 
-/// Commits a batch. One that the database will not have is halved until the report that it is about stands alone:
-/// one agent's nonsense costs the others a few transactions, once, and is refused.
-async fn commit(store: &Store, batch: Vec<Waiting>) {
-    let mut batches = vec![batch];
-    while let Some(mut batch) = batches.pop() {
-        let reports: Vec<Report> = batch.iter().map(|(report, _)| report.clone()).collect();
-        match tokio::time::timeout(COMMIT_TIMEOUT, store.ingest(&reports)).await {
+/// Commits a batch, with what its agents told before; returns what of that the store does not take now. A batch that the
+/// database will not have is halved until the report that it is about stands alone: one agent's nonsense costs the others a few
+/// transactions, once, and is refused. What was told is committed by itself then, and before.
+async fn commit(store: &Store, along: Vec<Told>, batch: Vec<Waiting>) -> Vec<Told> {
+    let mut left = Vec::new();
+    let mut batches = vec![(along, batch)];
+    while let Some((along, batch)) = batches.pop() {
+        let (reports, done): (Vec<Report>, Vec<oneshot::Sender<Outcome>>) = batch.into_iter().unzip();
+        let again =
+            |reports: Vec<Report>, done: Vec<_>| -> Vec<Waiting> { reports.into_iter().zip(done).collect() };
+        match tokio::time::timeout(COMMIT_TIMEOUT, store.ingest_told(&along, &reports)).await {
             Ok(Ok(ingested)) => {
-                for ((_, done), counted) in batch.into_iter().zip(ingested.counted) {
+                for (done, counted) in done.into_iter().zip(ingested.counted) {
                     let _ = done.send(match counted {
                         true => Outcome::Committed,
                         false => Outcome::Replaced,
@@ -141,13 +147,18 @@ async fn commit(store: &Store, batch: Vec<Waiting>) {
                 finish(store, &ingested.applied).await;
                 trace_applied(store, ingested.applied);
             }
-            Ok(Err(error)) if is_about_the_rows(&error) && batch.len() > 1 => {
+            Ok(Err(error)) if is_about_the_rows(&error) && !along.is_empty() => {
+                left.extend(told::commit(store, vec![along]).await);
+                batches.push((Vec::new(), again(reports, done)));
+            }
+            Ok(Err(error)) if is_about_the_rows(&error) && reports.len() > 1 => {
                 // Taken from the end: the order of one cluster's reports is kept.
-                batches.push(batch.split_off(batch.len() / 2));
-                batches.push(batch);
+                let mut batch = again(reports, done);
+                batches.push((Vec::new(), batch.split_off(batch.len() / 2)));
+                batches.push((Vec::new(), batch));
             }
             Ok(Err(error)) if is_about_the_rows(&error) => {
-                for (report, done) in batch {
+                for (report, done) in again(reports, done) {
                     error!(cluster.id = %report.cluster, error = &error as &dyn std::error::Error,
                         "a report is refused: the database does not take its rows");
                     // Its agent will take it for acknowledged.
@@ -161,15 +172,17 @@ async fn commit(store: &Store, batch: Vec<Waiting>) {
             failed => {
                 let why = failed.err().map_or_else(String::new, |e| e.to_string());
                 warn!(
-                    reports = batch.len(),
+                    reports = done.len(),
                     why, "reports are not committed: the database does not answer"
                 );
-                for (_, done) in batch {
+                left.extend(along);
+                for done in done {
                     let _ = done.send(Outcome::Unavailable);
                 }
             }
         }
     }
+    left
 }
 
 /// Tells whether the database refused values, which it will again, and not the moment.

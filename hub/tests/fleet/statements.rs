@@ -355,12 +355,66 @@ async fn reports_of_fifty_agents_are_as_many_statements_as_one_and_so_are_acknow
     world.store.told(&acks).await.expect("accepted");
     let asked = statements.take();
     assert_eq!(asked.len(), 4, "{asked:#?}");
-    assert_eq!(
-        world
-            .count("SELECT count(*) FROM session WHERE accepted_generation = 1")
-            .await,
-        50
-    );
+    let accepted = async |generation: u64| {
+        let query =
+            format!("SELECT count(*) FROM session WHERE accepted_generation = {generation} AND message = ''");
+        world.count(&query).await
+    };
+    assert_eq!(accepted(1).await, 50);
+    // Both together lock and write each session once.
+    let reports: Vec<Report> = reports.into_iter().map(again).collect();
+    let acks: Vec<Told> = acks.into_iter().map(next).collect();
+    statements.take();
+    let ingested = world.store.ingest_told(&acks, &reports).await.expect("ingested");
+    assert_eq!(ingested.counted, vec![true; 50]);
+    let asked = statements.take();
+    // The lock, what was told, units, objects, conditions, sessions, wake-up, commit.
+    assert_eq!(asked.len(), 9, "{asked:#?}");
+    assert_eq!(accepted(2).await, 50);
+    let roots = "SELECT count(*) FROM session WHERE substr(observed_root, 2) = '\\x02'";
+    assert_eq!(world.count(roots).await, 50);
+    // What is told of a stream that was replaced counts for nothing, beside a report of the one that has it.
+    let epoch = open(&world, acks[0].cluster).await;
+    let report = Report {
+        epoch,
+        ..again(reports[0].clone())
+    };
+    let stale = Told {
+        message: "stale".into(),
+        ..next(acks[0].clone())
+    };
+    let ingested = world
+        .store
+        .ingest_told(&[stale], &[report])
+        .await
+        .expect("ingested");
+    assert_eq!(ingested.counted, [true]);
+    assert_eq!(accepted(3).await, 0);
+    let stale = "SELECT count(*) FROM session WHERE message = 'stale'";
+    assert_eq!(world.count(stale).await, 0);
+}
+
+/// The next report, of which all differs.
+fn again(mut report: Report) -> Report {
+    report.observed_root = vec![2];
+    for row in &mut report.units {
+        row.message.push('2');
+    }
+    for row in &mut report.objects {
+        row.message.push('2');
+    }
+    for row in &mut report.conditions {
+        row.message.push('2');
+    }
+    report
+}
+
+/// What is told of the next state.
+fn next(told: Told) -> Told {
+    let accepted = told
+        .accepted
+        .map(|(incarnation, generation)| (incarnation, generation + 1));
+    Told { accepted, ..told }
 }
 
 #[tokio::test]

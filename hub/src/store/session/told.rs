@@ -1,12 +1,12 @@
 //! What agents tell of the desired states that they are offered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use flotilla_core::digest::Digest;
 use uuid::Uuid;
 
 use super::signed;
-use crate::store::{Connection, Result, Store, StoreError, Topic, nudge, report::Attained};
+use crate::store::{Connection, Result, Store, StoreError, Topic, nudge_all, report::Attained};
 
 /// What an agent tells of the desired states that it is offered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,91 +143,14 @@ fn answers(told: &[Told]) -> impl Iterator<Item = (Uuid, Uuid, &Answer)> {
 impl Store {
     /// Records what agents told, of streams that hold their clusters.
     pub async fn told(&self, told: &[Told]) -> Result<()> {
-        let clusters: Vec<Uuid> = told.iter().map(|one| one.cluster).collect();
-        let epochs: Vec<i64> = told.iter().map(|one| signed(one.epoch)).collect();
-        let accepted = |number: fn((u64, u64)) -> u64| -> Vec<Option<i64>> {
-            told.iter()
-                .map(|one| one.accepted.map(|state| signed(number(state))))
-                .collect()
-        };
-        let (incarnations, generations) = (accepted(|state| state.0), accepted(|state| state.1));
-        let messages: Vec<&str> = told.iter().map(|one| one.message.as_str()).collect();
-        let accepted = Accepted::of(told);
-        let refused = Refused::of(told);
         let mut tx = self.pool().begin().await?;
-        let changed = sqlx::query!(
-            // Locked in one order, as reports lock them. A unit of another cluster is not for this agent to tell of.
-            r#"WITH held AS (
-               SELECT s.cluster_id, v.incarnation, v.generation, v.message
-               FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[])
-                 AS v(id, epoch, incarnation, generation, message)
-               JOIN session s ON s.cluster_id = v.id AND s.epoch = v.epoch
-               ORDER BY s.cluster_id FOR UPDATE OF s),
-             taken AS (
-               SELECT v.cluster, v.unit, v.version, v.target, v.entry, u.app_uid
-               FROM unnest($6::uuid[], $7::uuid[], $8::bigint[], $9::bytea[], $10::bytea[])
-                 AS v(cluster, unit, version, target, entry)
-               JOIN held ON held.cluster_id = v.cluster
-               JOIN LATERAL (
-                 SELECT cluster_id, app_uid FROM unit WHERE id = v.unit OFFSET 0) AS u ON u.cluster_id = v.cluster),
-             accepted AS (
-               INSERT INTO unit_accepted AS a (cluster_id, unit_id, version, target, entry)
-               SELECT cluster, unit, version, target, entry FROM taken
-               ON CONFLICT (cluster_id, unit_id)
-                 DO UPDATE SET version = excluded.version, target = excluded.target, entry = excluded.entry, at = now()
-               WHERE (a.version, a.target, a.entry) IS DISTINCT FROM (excluded.version, excluded.target, excluded.entry)),
-             refused AS (
-               INSERT INTO unit_refused AS r (cluster_id, unit_id, entry, reason, message)
-               SELECT v.cluster, v.unit, v.entry, v.reason, v.message
-               FROM unnest($11::uuid[], $12::uuid[], $13::bytea[], $14::text[], $15::text[])
-                 AS v(cluster, unit, entry, reason, message)
-               JOIN held ON held.cluster_id = v.cluster
-               JOIN LATERAL (
-                 SELECT cluster_id, app_uid FROM unit WHERE id = v.unit OFFSET 0) AS u ON u.cluster_id = v.cluster
-               ON CONFLICT (cluster_id, unit_id)
-                 DO UPDATE SET entry = excluded.entry, reason = excluded.reason, message = excluded.message, at = now()
-               WHERE (r.entry, r.reason, r.message) IS DISTINCT FROM (excluded.entry, excluded.reason, excluded.message)
-               RETURNING r.unit_id),
-             ended AS (
-               DELETE FROM unit_refused r USING taken WHERE r.cluster_id = taken.cluster AND r.unit_id = taken.unit
-               RETURNING r.unit_id),
-             told AS (
-               UPDATE session s SET
-                 accepted_incarnation = coalesce(held.incarnation, s.accepted_incarnation),
-                 accepted_generation = coalesce(held.generation, s.accepted_generation), message = held.message,
-                 last_seen = now()
-               FROM held WHERE s.cluster_id = held.cluster_id RETURNING s.cluster_id)
-             SELECT cluster_id AS "id!", false AS "is_app!" FROM told
-             UNION ALL
-             SELECT app_uid, true FROM unit
-             WHERE id IN (SELECT unit_id FROM refused UNION ALL SELECT unit_id FROM ended)"#,
-            &clusters,
-            &epochs,
-            &incarnations as &[Option<i64>],
-            &generations as &[Option<i64>],
-            &messages as &[&str],
-            &accepted.clusters,
-            &accepted.units,
-            &accepted.versions,
-            &accepted.targets,
-            &accepted.entries as &[Option<Vec<u8>>],
-            &refused.clusters,
-            &refused.units,
-            &refused.entries,
-            &refused.reasons as &[&str],
-            &refused.messages as &[&str]
+        let mut heard = tell(&mut tx, told, &HashSet::new()).await?;
+        heard.apps.extend(refuse_rest(&mut tx, told).await?);
+        nudge_all(
+            &mut tx,
+            &[(Topic::Session, &heard.clusters), (Topic::Shown, &heard.apps)],
         )
-        .fetch_all(&mut *tx)
         .await?;
-        let ids = |is_app: bool| -> Vec<Uuid> {
-            let rows = changed.iter().filter(|row| row.is_app == is_app);
-            rows.map(|row| row.id).collect()
-        };
-        nudge(&mut tx, Topic::Session, &ids(false)).await?;
-        let mut apps = ids(true);
-        apps.extend(refuse_rest(&mut tx, told).await?);
-        // What is shown of them has changed.
-        nudge(&mut tx, Topic::Shown, &apps).await?;
         tx.commit().await?;
         Ok(())
     }
@@ -251,8 +174,112 @@ impl Store {
     }
 }
 
-/// Records of all entries that an agent does not hold why it takes none of them. Returns the apps of which that is new.
-async fn refuse_rest(tx: &mut Connection, told: &[Told]) -> Result<Vec<Uuid>> {
+/// Who is concerned by what agents told.
+#[derive(Default)]
+pub(in crate::store) struct Heard {
+    /// Clusters whose agents were heard.
+    pub(in crate::store) clusters: Vec<Uuid>,
+    /// Apps of which what is shown has changed.
+    pub(in crate::store) apps: Vec<Uuid>,
+}
+
+/// Records what agents told, of streams that hold their clusters, but why they take no entry at all. The sessions of those that
+/// are `reporting` are left to be written with their reports.
+pub(in crate::store) async fn tell(
+    tx: &mut Connection,
+    told: &[Told],
+    reporting: &HashSet<Uuid>,
+) -> Result<Heard> {
+    let reporting: Vec<bool> = told.iter().map(|one| reporting.contains(&one.cluster)).collect();
+    let clusters: Vec<Uuid> = told.iter().map(|one| one.cluster).collect();
+    let epochs: Vec<i64> = told.iter().map(|one| signed(one.epoch)).collect();
+    let accepted = |number: fn((u64, u64)) -> u64| -> Vec<Option<i64>> {
+        told.iter()
+            .map(|one| one.accepted.map(|state| signed(number(state))))
+            .collect()
+    };
+    let (incarnations, generations) = (accepted(|state| state.0), accepted(|state| state.1));
+    let messages: Vec<&str> = told.iter().map(|one| one.message.as_str()).collect();
+    let accepted = Accepted::of(told);
+    let refused = Refused::of(told);
+    let changed = sqlx::query!(
+        // Locked in one order, as reports lock them. A unit of another cluster is not for this agent to tell of.
+        r#"WITH held AS (
+           SELECT s.cluster_id, v.incarnation, v.generation, v.message, v.reporting
+           FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[], $16::boolean[])
+             AS v(id, epoch, incarnation, generation, message, reporting)
+           JOIN session s ON s.cluster_id = v.id AND s.epoch = v.epoch
+           ORDER BY s.cluster_id FOR UPDATE OF s),
+         taken AS (
+           SELECT v.cluster, v.unit, v.version, v.target, v.entry, u.app_uid
+           FROM unnest($6::uuid[], $7::uuid[], $8::bigint[], $9::bytea[], $10::bytea[])
+             AS v(cluster, unit, version, target, entry)
+           JOIN held ON held.cluster_id = v.cluster
+           JOIN LATERAL (
+             SELECT cluster_id, app_uid FROM unit WHERE id = v.unit OFFSET 0) AS u ON u.cluster_id = v.cluster),
+         accepted AS (
+           INSERT INTO unit_accepted AS a (cluster_id, unit_id, version, target, entry)
+           SELECT cluster, unit, version, target, entry FROM taken
+           ON CONFLICT (cluster_id, unit_id)
+             DO UPDATE SET version = excluded.version, target = excluded.target, entry = excluded.entry, at = now()
+           WHERE (a.version, a.target, a.entry) IS DISTINCT FROM (excluded.version, excluded.target, excluded.entry)),
+         refused AS (
+           INSERT INTO unit_refused AS r (cluster_id, unit_id, entry, reason, message)
+           SELECT v.cluster, v.unit, v.entry, v.reason, v.message
+           FROM unnest($11::uuid[], $12::uuid[], $13::bytea[], $14::text[], $15::text[])
+             AS v(cluster, unit, entry, reason, message)
+           JOIN held ON held.cluster_id = v.cluster
+           JOIN LATERAL (
+             SELECT cluster_id, app_uid FROM unit WHERE id = v.unit OFFSET 0) AS u ON u.cluster_id = v.cluster
+           ON CONFLICT (cluster_id, unit_id)
+             DO UPDATE SET entry = excluded.entry, reason = excluded.reason, message = excluded.message, at = now()
+           WHERE (r.entry, r.reason, r.message) IS DISTINCT FROM (excluded.entry, excluded.reason, excluded.message)
+           RETURNING r.unit_id),
+         ended AS (
+           DELETE FROM unit_refused r USING taken WHERE r.cluster_id = taken.cluster AND r.unit_id = taken.unit
+           RETURNING r.unit_id),
+         told AS (
+           UPDATE session s SET
+             accepted_incarnation = coalesce(held.incarnation, s.accepted_incarnation),
+             accepted_generation = coalesce(held.generation, s.accepted_generation), message = held.message,
+             last_seen = now()
+           FROM held WHERE s.cluster_id = held.cluster_id AND NOT held.reporting)
+         SELECT cluster_id AS "id!", false AS "is_app!" FROM held
+         UNION ALL
+         SELECT app_uid, true FROM unit
+         WHERE id IN (SELECT unit_id FROM refused UNION ALL SELECT unit_id FROM ended)"#,
+        &clusters,
+        &epochs,
+        &incarnations as &[Option<i64>],
+        &generations as &[Option<i64>],
+        &messages as &[&str],
+        &accepted.clusters,
+        &accepted.units,
+        &accepted.versions,
+        &accepted.targets,
+        &accepted.entries as &[Option<Vec<u8>>],
+        &refused.clusters,
+        &refused.units,
+        &refused.entries,
+        &refused.reasons as &[&str],
+        &refused.messages as &[&str],
+        &reporting
+    )
+    .fetch_all(tx)
+    .await?;
+    let ids = |is_app: bool| -> Vec<Uuid> {
+        let rows = changed.iter().filter(|row| row.is_app == is_app);
+        rows.map(|row| row.id).collect()
+    };
+    Ok(Heard {
+        clusters: ids(false),
+        apps: ids(true),
+    })
+}
+
+/// Records of all entries that an agent does not hold why it takes none of them, once its session says what it
+/// has accepted. Returns the apps of which that is new.
+pub(in crate::store) async fn refuse_rest(tx: &mut Connection, told: &[Told]) -> Result<Vec<Uuid>> {
     let refusing: Vec<(&Told, &Refusal)> = told
         .iter()
         .filter_map(|one| Some((one, one.refusal.as_ref()?)))

@@ -2,7 +2,7 @@
 //! before it hears more while the store has yet to take what came before.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -85,39 +85,29 @@ impl Latest {
         }
     }
 
-    /// Commits what there is. What the store does not take now waits for the next time, behind what has come later.
-    pub(super) async fn commit(&self, store: &Store) {
+    /// Takes what there is, until [`Self::end`] is told what of it is to be committed later: what goes along with reports of
+    /// these clusters, in the transaction of these, and batches of all else.
+    pub(super) fn take(&self, reporting: &HashSet<Uuid>) -> (Vec<Told>, Vec<Vec<Told>>) {
         let taken = {
             let mut all = self.lock();
             let taken = std::mem::take(&mut all.last);
             all.taken = taken.iter().map(|(id, told)| (*id, told.units.len())).collect();
             taken
         };
-        let mut batches = batches(taken.into_values());
-        batches.reverse();
-        let mut left = Vec::new();
-        while let Some(mut batch) = batches.pop() {
-            match timeout(COMMIT_TIMEOUT, store.told(&batch)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) if is_about_the_rows(&error) && batch.len() > 1 => {
-                    batches.push(batch.split_off(batch.len() / 2));
-                    batches.push(batch);
-                }
-                // It would be refused again, and stand before what comes after it.
-                Ok(Err(error)) if is_about_the_rows(&error) => {
-                    let cluster = batch.first().map(|told| told.cluster);
-                    error!(cluster.id = ?cluster, error = &error as &dyn std::error::Error,
-                        "what an agent accepted is lost: the database does not take its rows");
-                }
-                _ => {
-                    warn!(
-                        clusters = batch.len(),
-                        "what agents accepted is not committed; it is tried again"
-                    );
-                    left.append(&mut batch);
-                }
+        let (mut along, mut rest, mut units) = (Vec::new(), Vec::new(), 0);
+        for told in taken.into_values() {
+            if reporting.contains(&told.cluster) && units + told.units.len() <= UNITS {
+                units += told.units.len();
+                along.push(told);
+            } else {
+                rest.push(told);
             }
         }
+        (along, batches(rest.into_iter()))
+    }
+
+    /// Has what the store did not take wait for the next time, behind what has come later.
+    pub(super) fn end(&self, left: Vec<Told>) {
         let mut all = self.lock();
         all.taken.clear();
         for told in left {
@@ -132,6 +122,35 @@ impl Latest {
         drop(all);
         self.committed.notify_waiters();
     }
+}
+
+/// Commits batches; returns what the store does not take now.
+pub(super) async fn commit(store: &Store, mut batches: Vec<Vec<Told>>) -> Vec<Told> {
+    batches.reverse();
+    let mut left = Vec::new();
+    while let Some(mut batch) = batches.pop() {
+        match timeout(COMMIT_TIMEOUT, store.told(&batch)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) if is_about_the_rows(&error) && batch.len() > 1 => {
+                batches.push(batch.split_off(batch.len() / 2));
+                batches.push(batch);
+            }
+            // It would be refused again, and stand before what comes after it.
+            Ok(Err(error)) if is_about_the_rows(&error) => {
+                let cluster = batch.first().map(|told| told.cluster);
+                error!(cluster.id = ?cluster, error = &error as &dyn std::error::Error,
+                    "what an agent accepted is lost: the database does not take its rows");
+            }
+            _ => {
+                warn!(
+                    clusters = batch.len(),
+                    "what agents accepted is not committed; it is tried again"
+                );
+                left.append(&mut batch);
+            }
+        }
+    }
+    left
 }
 
 /// What is committed together: not of too many clusters or units, and each cluster at most once. What one cluster told of
@@ -232,6 +251,25 @@ mod tests {
         assert_eq!(again, Some(many));
         let clusters = batches((0..2 * BATCH as u128).map(|id| told(id, 0..1)));
         assert_eq!(clusters.len(), 2);
+    }
+
+    #[test]
+    fn what_was_told_goes_with_the_reports_of_the_same_clusters_unless_it_is_too_much() {
+        let latest = Latest::default();
+        for (cluster, units) in [(1, 10), (2, 10), (3, 3000)] {
+            latest.add(told(cluster, 0..units));
+        }
+        let (one, other, large) = (Uuid::from_u128(1), Uuid::from_u128(2), Uuid::from_u128(3));
+        let (along, rest) = latest.take(&[one, large].into());
+        assert_eq!(along.iter().map(|one| one.cluster).collect::<Vec<_>>(), [one]);
+        let rest: BTreeMap<Uuid, usize> = rest.iter().flatten().fold(BTreeMap::new(), |mut rest, one| {
+            *rest.entry(one.cluster).or_default() += one.units.len();
+            rest
+        });
+        assert_eq!(rest, BTreeMap::from([(other, 10), (large, 3000)]));
+        // What was not taken is there again.
+        latest.end(along);
+        assert_eq!(latest.take(&HashSet::new()).1, [vec![told(1, 0..10)]]);
     }
 
     #[test]
