@@ -129,14 +129,23 @@ impl Renderer {
     /// Builds a Kustomization once there is a place.
     pub async fn kustomize(&self, input: KustomizeInput) -> Result<Rendered, RenderFailure> {
         let place = self.place().await?;
-        self.at_place(place, input).await
+        self.at_place(place, input, |rendered| rendered).await
     }
 
-    /// Builds a Kustomization at a place of this engine.
-    pub async fn at_place(&self, place: Place, input: KustomizeInput) -> Result<Rendered, RenderFailure> {
+    /// Builds a Kustomization at a place of this engine, and does with it what is to be done, on a thread that may block.
+    pub async fn at_place<T: Send + 'static>(
+        &self,
+        place: Place,
+        input: KustomizeInput,
+        then: impl FnOnce(Rendered) -> T + Send + 'static,
+    ) -> Result<T, RenderFailure> {
         match self {
-            Self::Native(renderer) => renderer.at_place(place, input).await,
-            Self::Reference(renderer) => Box::pin(renderer.at_place(place, input)).await,
+            Self::Native(renderer) => renderer.at_place(place, input, then).await,
+            Self::Reference(renderer) => {
+                let rendered = Box::pin(renderer.at_place(place, input)).await?;
+                let done = tokio::task::spawn_blocking(move || then(rendered)).await;
+                done.map_err(|error| RenderFailure::Build(format!("what came out was not taken: {error}")))
+            }
         }
     }
 }

@@ -78,23 +78,29 @@ impl NativeRenderer {
         }
     }
 
-    /// Builds a Kustomization at a place.
-    pub async fn at_place(&self, place: Place, input: KustomizeInput) -> Result<Rendered, RenderFailure> {
-        self.at(place, input, build).await
+    /// Builds a Kustomization at a place, and does with it on the same thread what is to be done.
+    pub async fn at_place<T: Send + 'static>(
+        &self,
+        place: Place,
+        input: KustomizeInput,
+        then: impl FnOnce(Rendered) -> T + Send + 'static,
+    ) -> Result<T, RenderFailure> {
+        let work = |input: &KustomizeInput, stopping: &CancellationToken| build(input, stopping).map(then);
+        self.at(place, input, work).await
     }
 
     /// Builds a Kustomization once there is a place.
     pub async fn kustomize(&self, input: KustomizeInput) -> Result<Rendered, RenderFailure> {
-        self.at_place(self.place().await?, input).await
+        self.at(self.place().await?, input, build).await
     }
 
     /// Does the work of a rendering that has a place. It is asked to stop once nobody waits for it any more.
-    async fn at(
+    async fn at<T: Send + 'static>(
         &self,
         place: Place,
         input: KustomizeInput,
-        work: impl FnOnce(&KustomizeInput, &CancellationToken) -> Result<Rendered, RenderFailure> + Send + 'static,
-    ) -> Result<Rendered, RenderFailure> {
+        work: impl FnOnce(&KustomizeInput, &CancellationToken) -> Result<T, RenderFailure> + Send + 'static,
+    ) -> Result<T, RenderFailure> {
         let stopping = self.stopping.child_token();
         let _waited_for = stopping.clone().drop_guard();
         let (path, longest) = (input.path.clone(), input.timeout + GRACE);
@@ -110,13 +116,13 @@ impl NativeRenderer {
 
 /// Does the work on a thread of its own, and waits for it no longer than that. A thread that does not end keeps what it
 /// holds: its source is not rendered again, and its place is given to another.
-async fn ended_within(
+async fn ended_within<T: Send + 'static>(
     places: Places,
     place: Place,
     path: String,
     longest: Duration,
-    work: impl FnOnce() -> Result<Rendered, RenderFailure> + Send + 'static,
-) -> Result<Rendered, RenderFailure> {
+    work: impl FnOnce() -> Result<T, RenderFailure> + Send + 'static,
+) -> Result<T, RenderFailure> {
     let of_thread = place.clone();
     let thread = tokio::task::spawn_blocking(move || {
         let _place = of_thread;

@@ -253,8 +253,19 @@ fn size(bytes: &[u8]) -> Result<i32> {
     i32::try_from(bytes.len()).map_err(|e| StoreError::corrupt("blob size", e))
 }
 
-fn zstd(bytes: &[u8]) -> Result<Vec<u8>> {
-    zstd::bulk::compress(bytes, ZSTD_LEVEL).map_err(|e| StoreError::corrupt("zstd frame", e))
+/// Compresses one after the other: to make what that needs takes longer than to compress a small object.
+#[derive(Default)]
+struct Compressing(Option<zstd::bulk::Compressor<'static>>);
+
+impl Compressing {
+    fn frame(&mut self, bytes: &[u8]) -> Result<Vec<u8>> {
+        let corrupt = |e| StoreError::corrupt("zstd frame", e);
+        let compressor = match &mut self.0 {
+            Some(compressor) => compressor,
+            none => none.insert(zstd::bulk::Compressor::new(ZSTD_LEVEL).map_err(corrupt)?),
+        };
+        compressor.compress(bytes).map_err(corrupt)
+    }
 }
 
 fn unzstd(frame: &[u8], decoded_size: u64) -> Result<Vec<u8>> {

@@ -480,13 +480,11 @@ impl Work<'_> {
             substitutes: self.substitutes,
             timeout: TIMEOUT,
         };
-        Ok(match self.renderer.at_place(place.clone(), input).await {
-            Ok(rendered) => {
-                let key = self.context.digest_key;
-                // All objects are written and hashed once: not on a thread that has streams to serve.
-                let ended = tokio::task::spawn_blocking(move || ended(&key, rendered)).await?;
-                (Attempted::Ended(ended), Some(place))
-            }
+        let key = self.context.digest_key;
+        // All objects are written and hashed once, where they were made: not on a thread that has streams to serve.
+        let ended = move |rendered: Rendered| ended(&key, rendered);
+        Ok(match self.renderer.at_place(place.clone(), input, ended).await {
+            Ok(ended) => (Attempted::Ended(ended), Some(place)),
             Err(failure) => (self.not_rendered(failure, again), None),
         })
     }

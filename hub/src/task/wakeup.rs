@@ -19,8 +19,10 @@ pub(super) struct Wakeups {
 }
 
 impl Wakeups {
+    /// Adds those of which something is to be done: what is for who watches and for streams is told to these, and a commit on
+    /// a fleet tells it of each cluster.
     pub(super) fn add(&mut self, nudges: &[Nudge]) {
-        for nudge in nudges {
+        for nudge in nudges.iter().filter(|nudge| is_acted_on(nudge.topic)) {
             self.keep(nudge.topic, [nudge.key]);
         }
     }
@@ -56,6 +58,19 @@ impl Wakeups {
     }
 }
 
+fn is_acted_on(topic: Topic) -> bool {
+    match topic {
+        Topic::Resource
+        | Topic::App
+        | Topic::Cluster
+        | Topic::Desired
+        | Topic::Identity
+        | Topic::Leaving
+        | Topic::Departure => true,
+        Topic::Source | Topic::Shown | Topic::Session | Topic::Takeover | Topic::Credential => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,14 +89,16 @@ mod tests {
         };
         wakeups.add(&[
             nudge(Topic::App, 2),
+            nudge(Topic::Cluster, 1),
             nudge(Topic::Shown, 1),
+            nudge(Topic::Session, 3),
             nudge(Topic::App, 1),
             nudge(Topic::App, 2),
         ]);
         assert_eq!(wakeups.take(Topic::App), [uid(1), uid(2)]);
         assert!(wakeups.take(Topic::App).is_empty());
-        assert_eq!(wakeups.take(Topic::Shown), [uid(1)]);
-        assert!(wakeups.is_empty());
+        assert_eq!(wakeups.take(Topic::Cluster), [uid(1)]);
+        assert!(wakeups.is_empty(), "what nothing is done about is not kept");
     }
 
     #[test]

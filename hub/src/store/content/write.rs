@@ -10,9 +10,9 @@ use flotilla_core::content::Content;
 use uuid::Uuid;
 
 use super::{
-    Blob, aad,
+    Blob, Compressing, aad,
     part::{Part, parts},
-    size, zstd,
+    size,
 };
 use crate::{
     auth::seal::Seal,
@@ -23,6 +23,8 @@ use crate::{
 const BATCH_BYTES: usize = 4 << 20;
 /// Less than this is sent without asking whether it is there.
 const ASKED_BYTES: usize = 64 << 10;
+/// Fewer objects are put in order in less time than another thread takes to begin.
+const FEW: usize = 1000;
 /// What a row takes beside its bytes, about.
 const ROW_BYTES: usize = 64;
 
@@ -39,7 +41,7 @@ impl Prepared {
         blobs: impl IntoIterator<Item = &'b Blob>,
         seal: &Seal,
     ) -> Result<Self> {
-        Self::of("config_value", in_order(blobs), seal)
+        Self::of("config_value", in_order(blobs), seal, &mut Compressing::default())
     }
 
     /// What is in any of these, in one order, each once.
@@ -64,11 +66,16 @@ impl Prepared {
         all
     }
 
-    fn of<'b>(table: &str, blobs: impl IntoIterator<Item = &'b Blob>, seal: &Seal) -> Result<Self> {
+    fn of<'b>(
+        table: &str,
+        blobs: impl IntoIterator<Item = &'b Blob>,
+        seal: &Seal,
+        compressing: &mut Compressing,
+    ) -> Result<Self> {
         let mut prepared = Self::default();
         let mut bound = 0;
         for blob in blobs {
-            let bytes = at_rest(table, blob, seal)?;
+            let bytes = at_rest(table, blob, seal, compressing)?;
             let size = size(&blob.bytes)?;
             prepared.push(&mut bound, (blob.digest.to_vec(), bytes, size, blob.secret));
         }
@@ -100,9 +107,9 @@ struct Rows {
     secrets: Vec<bool>,
 }
 
-fn at_rest(table: &str, blob: &Blob, seal: &Seal) -> Result<Vec<u8>> {
+fn at_rest(table: &str, blob: &Blob, seal: &Seal, compressing: &mut Compressing) -> Result<Vec<u8>> {
     if !blob.secret {
-        return zstd(&blob.bytes);
+        return compressing.frame(&blob.bytes);
     }
     let aad = aad(table, &blob.digest);
     seal.seal(&aad, &blob.bytes)
@@ -188,12 +195,13 @@ impl Store {
     /// name. The answers are in the order of the apps.
     pub(in crate::store) async fn known(&self, asked: &[(Uuid, Arc<[Blob]>)]) -> Result<Vec<Known>> {
         let of: Vec<Arc<[Blob]>> = asked.iter().map(|(_, objects)| objects.clone()).collect();
-        let names = tokio::task::spawn_blocking(move || -> Vec<Vec<[u8; 32]>> {
-            of.iter().map(|objects| names(objects)).collect()
-        });
-        let names = names
-            .await
-            .map_err(|e| StoreError::corrupt("content to be stored", e))?;
+        let names = move || -> Vec<Vec<[u8; 32]>> { of.iter().map(|objects| names(objects)).collect() };
+        let names = match asked.iter().map(|(_, objects)| objects.len()).sum::<usize>() < FEW {
+            true => names(),
+            false => tokio::task::spawn_blocking(names)
+                .await
+                .map_err(|e| StoreError::corrupt("content to be stored", e))?,
+        };
         let parts: Vec<Vec<Part<'_>>> = names.iter().map(|names| parts(names)).collect();
         let digests: Vec<&[u8]> = parts.iter().flatten().map(|part| &part.digest[..]).collect();
         let apps: Vec<Uuid> = asked.iter().map(|(app, _)| *app).collect();
@@ -282,16 +290,18 @@ impl PreparedContent {
     pub(in crate::store) async fn of(made: Vec<Made>, seal: &Arc<Seal>) -> Result<Vec<Self>> {
         let seal = seal.clone();
         let prepared = tokio::task::spawn_blocking(move || -> Result<Vec<Self>> {
+            let mut compressing = Compressing::default();
             let made = made.into_iter();
-            made.map(|one| Self::made(one.digest, &one.manifest, &one.objects, one.known, &seal))
-                .collect()
+            made.map(|one| Self::made(one, &seal, &mut compressing)).collect()
         });
         prepared
             .await
             .map_err(|e| StoreError::corrupt("content to be stored", e))?
     }
 
-    fn made(digest: [u8; 32], manifest: &[u8], objects: &[Blob], known: Known, seal: &Seal) -> Result<Self> {
+    fn made(made: Made, seal: &Seal, compressing: &mut Compressing) -> Result<Self> {
+        let (digest, known) = (made.digest, made.known);
+        let (manifest, objects) = (&*made.manifest, &*made.objects);
         let names = names(objects);
         let others: HashSet<&[u8]> = known.others.iter().map(Vec::as_slice).collect();
         let (mut all, mut fresh, mut held_by, mut held) = (vec![], vec![], vec![], vec![]);
@@ -312,13 +322,13 @@ impl PreparedContent {
         let missing = in_order(objects)
             .into_iter()
             .filter(|blob| missing.contains(&blob.digest));
-        let missing = Prepared::of("object", missing, seal)?;
+        let missing = Prepared::of("object", missing, seal, compressing)?;
         let keys = Content::from_bytes(manifest)
             .map_err(|e| StoreError::corrupt(format!("content {}", hex::encode(digest)), e))?
             .keys_digest();
         Ok(Self {
             digest,
-            frame: zstd(manifest)?,
+            frame: compressing.frame(manifest)?,
             size: size(manifest)?,
             keys: keys.map(|digest| digest.as_bytes().to_vec()),
             count: i32::try_from(objects.len()).map_err(|e| StoreError::corrupt("content count", e))?,
@@ -497,7 +507,7 @@ mod tests {
         let seal = Seal::new([1; 32]);
         let sizes = [3 << 20, 1 << 19, 5 << 20, 1 << 20, 1 << 20, 1 << 20, 1 << 20, 10];
         let blobs: Vec<Blob> = sizes.iter().enumerate().map(|(n, size)| blob(n, *size)).collect();
-        let prepared = Prepared::of("object", &blobs, &seal).expect("prepared");
+        let prepared = Prepared::of("object", &blobs, &seal, &mut Compressing::default()).expect("prepared");
         let bytes = |rows: &Rows| rows.bytes.iter().map(Vec::len).sum::<usize>();
         let batches: Vec<usize> = prepared.batches.iter().map(|rows| rows.digests.len()).collect();
         assert_eq!(batches, [2, 1, 3, 2]);
@@ -510,7 +520,7 @@ mod tests {
         }
         // Small ones are many: it is their bytes that count.
         let small: Vec<Blob> = (0..10_000).map(|n| blob(n, 100)).collect();
-        let prepared = Prepared::of("object", &small, &seal).expect("prepared");
+        let prepared = Prepared::of("object", &small, &seal, &mut Compressing::default()).expect("prepared");
         assert_eq!(prepared.batches.len(), 1);
     }
 }
