@@ -448,14 +448,12 @@ async fn write_status(
         let wrote = sqlx::query!(
             // A unit of another cluster is not for this agent to report on.
             // Clocks and networks make `healthy_since` a little different each time: only a jump is a change.
-            // The rows that it replaces are looked up one by one, as they were before it; joined with those written, each
-            // of a batch would be compared with all.
-            r#"WITH wrote AS (INSERT INTO unit_status (unit_id, version, attempted_version, attempted, applied_version,
-                   applied, healthy_version, healthy, healthy_since, ready, reason, message, health, objects,
-                   objects_failed, objects_pending_removal, apply_ms, observed_at, notes)
-               SELECT v.unit_id, v.version, v.attempted_version, v.attempted, v.applied_version, v.applied,
-                   v.healthy_version, v.healthy, v.healthy_since, v.ready, v.reason, v.message, v.health, v.objects,
-                   v.failed, v.pending, v.apply_ms, v.observed_at, v.notes
+            // Units, and the rows as they were before, are looked up once, one by one. Which rows are written is asked of a
+            // hash: joined with those, each of a batch would be compared with all.
+            r#"WITH v AS MATERIALIZED (
+               SELECT v.*, u.app_uid, u.version AS of_unit, u.target, old.version AS old_version, old.ready AS old_ready,
+                   old.applied_version AS old_applied_version, old.applied AS old_applied,
+                   old.objects_pending_removal AS old_pending
                FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[], $5::bytea[], $6::bigint[], $7::bytea[],
                    $8::bigint[], $9::bytea[], $10::timestamptz[], $11::text[], $12::text[], $13::text[], $14::text[],
                    $15::int[], $16::int[], $17::int[], $18::bigint[], $19::timestamptz[], $20::text[])
@@ -463,7 +461,20 @@ async fn write_status(
                    healthy_version, healthy, healthy_since, ready, reason, message, health, objects, failed, pending,
                    apply_ms, observed_at, notes)
                -- Looked up by itself: by its cluster each would go through all of that.
-               JOIN LATERAL (SELECT cluster_id FROM unit WHERE id = v.unit_id OFFSET 0) AS u ON u.cluster_id = v.cluster
+               JOIN LATERAL (
+                   SELECT app_uid, cluster_id, version, target FROM unit WHERE id = v.unit_id OFFSET 0) AS u
+                   ON u.cluster_id = v.cluster
+               LEFT JOIN LATERAL (
+                   SELECT version, ready, applied_version, applied, objects_pending_removal FROM unit_status
+                   WHERE unit_id = v.unit_id OFFSET 0) AS old ON true
+               ), wrote AS (
+               INSERT INTO unit_status (unit_id, version, attempted_version, attempted, applied_version,
+                   applied, healthy_version, healthy, healthy_since, ready, reason, message, health, objects,
+                   objects_failed, objects_pending_removal, apply_ms, observed_at, notes)
+               SELECT v.unit_id, v.version, v.attempted_version, v.attempted, v.applied_version, v.applied,
+                   v.healthy_version, v.healthy, v.healthy_since, v.ready, v.reason, v.message, v.health, v.objects,
+                   v.failed, v.pending, v.apply_ms, v.observed_at, v.notes
+               FROM v
                ON CONFLICT (unit_id) DO UPDATE SET version = excluded.version,
                  attempted_version = excluded.attempted_version, attempted = excluded.attempted,
                  applied_version = excluded.applied_version, applied = excluded.applied,
@@ -486,15 +497,16 @@ async fn write_status(
                       excluded.objects_failed, excluded.objects_pending_removal, excluded.apply_ms)
                  OR (unit_status.healthy_since IS NULL) <> (excluded.healthy_since IS NULL)
                  OR abs(extract(epoch FROM unit_status.healthy_since - excluded.healthy_since)) > 5
-               RETURNING unit_id, version, ready, applied_version, applied, objects_pending_removal AS leaving
+               RETURNING unit_id
+               ), written AS MATERIALIZED (
+               SELECT * FROM v WHERE (unit_id IN (SELECT unit_id FROM wrote)) IS TRUE
                ), left_over AS (
                INSERT INTO leaving AS l (unit_id, cluster_id, app_uid, version, objects, state)
-               SELECT u.id, u.cluster_id, u.app_uid, u.version, wrote.leaving,
+               SELECT w.unit_id, w.cluster, w.app_uid, w.version, w.pending,
                    CASE WHEN t.settings->'prune' = 'true' THEN 'Open' ELSE 'Off' END
-               FROM wrote JOIN LATERAL (SELECT * FROM unit WHERE id = wrote.unit_id OFFSET 0) AS u
-                   ON u.version = wrote.version
-                 JOIN LATERAL (SELECT settings FROM target WHERE digest = u.target OFFSET 0) AS t ON true
-               WHERE wrote.leaving > 0
+               FROM written w
+                 JOIN LATERAL (SELECT settings FROM target WHERE digest = w.target OFFSET 0) AS t ON true
+               WHERE w.pending > 0 AND w.version = w.of_unit
                -- What was decided stands for less of the same. Of more it is decided anew.
                ON CONFLICT (unit_id) DO UPDATE SET version = excluded.version, objects = excluded.objects,
                  state = CASE WHEN l.version = excluded.version AND l.state = 'Cleared' AND excluded.objects <= l.objects
@@ -512,24 +524,19 @@ async fn write_status(
                WHERE l.state <> 'Cleared' ORDER BY 1, 2
                ON CONFLICT (cluster_id, unit_id) DO UPDATE SET at = now()
                ), gone AS (
-               DELETE FROM leaving WHERE unit_id IN (SELECT unit_id FROM wrote WHERE leaving = 0)
+               -- Of a unit that had nothing pending there is no row.
+               DELETE FROM leaving WHERE unit_id = ANY (ARRAY(
+                   SELECT unit_id FROM written WHERE pending = 0 AND (old_version IS NULL OR old_pending > 0)))
                ), turned AS (
                INSERT INTO history (cluster_id, unit_id, version, target, ready)
-               SELECT u.cluster_id, u.id, u.version, u.target, wrote.ready
-               FROM wrote JOIN unit u ON u.id = wrote.unit_id AND u.version = wrote.version
-                 LEFT JOIN LATERAL (SELECT version, ready FROM unit_status WHERE unit_id = u.id OFFSET 0) AS old
-                   ON old.version = u.version
+               SELECT cluster, unit_id, of_unit, target, ready FROM written
                -- With its plan the history has a row that says so.
-               WHERE wrote.ready <> coalesce(old.ready, 'Unknown'))
-               SELECT wrote.unit_id, u.app_uid, wrote.leaving > 0
+               WHERE version = of_unit AND ready <> CASE WHEN old_version = of_unit THEN old_ready ELSE 'Unknown' END)
+               SELECT unit_id AS "unit_id!", app_uid AS "app_uid!", pending > 0
                    -- With what left last an app may be gone.
-                   OR coalesce(old.objects_pending_removal, 0) > 0 AS "leaving!", wrote.applied IS NOT NULL
-                   AND (old.applied_version, old.applied) IS DISTINCT FROM (wrote.applied_version, wrote.applied)
-                     AS "applied!"
-               FROM wrote JOIN unit u ON u.id = wrote.unit_id
-                 LEFT JOIN LATERAL (
-                   SELECT applied_version, applied, objects_pending_removal FROM unit_status
-                   WHERE unit_id = wrote.unit_id OFFSET 0) AS old ON true"#,
+                   OR coalesce(old_pending, 0) > 0 AS "leaving!", applied IS NOT NULL
+                   AND (old_applied_version, old_applied) IS DISTINCT FROM (applied_version, applied) AS "applied!"
+               FROM written"#,
             &clusters,
             &units,
             &versions,
