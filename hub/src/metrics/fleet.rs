@@ -1,4 +1,5 @@
-//! The fleet as the store has it: read before a scrape, at most every 15 s, and told with its age.
+//! The fleet as the store has it: read before a scrape, at most every 15 s, and seldom enough that counting takes the
+//! database a fiftieth of its time at most, up to a minute; and told with its age.
 
 use std::{
     fmt,
@@ -21,6 +22,10 @@ use crate::store::{
 
 /// Scrapes within this long are told the same.
 const FRESH: Duration = Duration::from_secs(15);
+/// And within so many times as long as it took to count, where that is longer,
+const SHARE: u32 = 50;
+/// but no longer than this.
+const STALE: Duration = Duration::from_secs(60);
 /// A scrape does not wait for longer: it is told what was counted last, and its age.
 const WITHIN: Duration = Duration::from_secs(5);
 
@@ -28,9 +33,16 @@ const WITHIN: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct Fleet {
     store: Store,
-    counted: Arc<Mutex<Option<(Instant, Figures)>>>,
+    counted: Arc<Mutex<Option<Counted>>>,
     /// One count at a time.
     counting: Arc<tokio::sync::Mutex<()>>,
+}
+
+struct Counted {
+    at: Instant,
+    /// For so long it is told.
+    fresh: Duration,
+    figures: Figures,
 }
 
 impl fmt::Debug for Fleet {
@@ -53,18 +65,24 @@ impl Fleet {
     pub async fn measure(&self) {
         let counting = async {
             let _one = self.counting.lock().await;
-            if self.lock().as_ref().is_some_and(|(at, _)| at.elapsed() < FRESH) {
+            let is_fresh = |counted: &Counted| counted.at.elapsed() < counted.fresh;
+            if self.lock().as_ref().is_some_and(is_fresh) {
                 return;
             }
+            let began = Instant::now();
             match self.store.figures().await {
-                Ok(figures) => *self.lock() = Some((Instant::now(), figures)),
+                Ok(figures) => {
+                    let fresh = (began.elapsed() * SHARE).clamp(FRESH, STALE);
+                    let at = Instant::now();
+                    *self.lock() = Some(Counted { at, fresh, figures });
+                }
                 Err(error) => tracing::warn!(%error, "the fleet could not be counted for monitoring"),
             }
         };
         let _ = tokio::time::timeout(WITHIN, counting).await;
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<(Instant, Figures)>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Counted>> {
         self.counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -72,7 +90,7 @@ impl Fleet {
 impl Collector for Fleet {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let counted = self.lock();
-        let Some((at, figures)) = counted.as_ref() else {
+        let Some(Counted { at, figures, .. }) = counted.as_ref() else {
             return Ok(());
         };
         let mut families = Families(&mut encoder);

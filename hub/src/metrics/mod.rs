@@ -1,5 +1,5 @@
 //! What `/metrics` shows of the hub, under Flux's names where the meaning is equal: this process's own structures are
-//! read when asked ([`live`]), the fleet is counted in the store ([`fleet`]), statements are timed as they end
+//! read when asked ([`live`]), the fleet is counted in the store ([`fleet`]), statements are timed where they are asked
 //! ([`statements`]).
 
 mod fleet;

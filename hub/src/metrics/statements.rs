@@ -1,18 +1,14 @@
-//! How long statements take, as the database's driver tells of each.
+//! How long statements take, as whoever asks the database finds. The driver tells of each as well, with the whole text of it:
+//! to hear of that costs more than to count.
 
-use std::{fmt, sync::LazyLock};
+use std::{sync::LazyLock, time::Instant};
 
 use prometheus_client::{
     metrics::histogram::{Histogram, exponential_buckets},
     registry::Registry,
 };
-use tracing::{
-    Event, Level, Metadata, Subscriber,
-    field::{Field, Visit},
-};
-use tracing_subscriber::{Layer, filter, layer::Context, registry::LookupSpan};
 
-/// One histogram a process, as there is one subscriber: statements are told to it without a way to hand it over.
+/// One histogram a process: whoever asks has no way to another.
 static TIMES: LazyLock<Histogram> = LazyLock::new(|| Histogram::new(exponential_buckets(0.000_5, 2.0, 16)));
 
 /// Shows the times.
@@ -24,31 +20,17 @@ pub(super) fn register(registry: &mut Registry) {
     );
 }
 
-/// Hears of statements.
-pub fn layer<S: Subscriber + for<'a> LookupSpan<'a>>() -> impl Layer<S> {
-    Times.with_filter(filter::filter_fn(is_statement).with_max_level_hint(Level::DEBUG))
-}
+/// A statement that is under way, counted when this is dropped: however it ends.
+pub(crate) struct Asked(Instant);
 
-fn is_statement(metadata: &Metadata<'_>) -> bool {
-    metadata.target() == "sqlx::query" && *metadata.level() <= Level::DEBUG
-}
-
-struct Times;
-
-impl<S: Subscriber> Layer<S> for Times {
-    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        event.record(&mut Elapsed);
+impl Asked {
+    pub(crate) fn now() -> Self {
+        Self(Instant::now())
     }
 }
 
-struct Elapsed;
-
-impl Visit for Elapsed {
-    fn record_f64(&mut self, field: &Field, value: f64) {
-        if field.name() == "elapsed_secs" {
-            TIMES.observe(value);
-        }
+impl Drop for Asked {
+    fn drop(&mut self) {
+        TIMES.observe(self.0.elapsed().as_secs_f64());
     }
-
-    fn record_debug(&mut self, _: &Field, _: &dyn fmt::Debug) {}
 }

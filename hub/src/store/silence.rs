@@ -23,6 +23,7 @@ use super::{
     telling::Telling,
     warm::{Taken, Warm},
 };
+use crate::metrics::statements::Asked;
 
 /// Above the bounds that the server keeps: one that is alive ends a statement itself before.
 pub(super) const SILENT: Duration = Duration::from_secs(45);
@@ -175,14 +176,14 @@ fn rows<'e, T: Send + 'e>(
     answer: BoxStream<'e, sqlx::Result<T>>,
     silent: Duration,
 ) -> BoxStream<'e, sqlx::Result<T>> {
-    let next = move |rest: Option<BoxStream<'e, sqlx::Result<T>>>| async move {
-        let mut rest = rest?;
+    let next = move |rest: Option<(BoxStream<'e, sqlx::Result<T>>, Asked)>| async move {
+        let (mut rest, asked) = rest?;
         match timeout(silent, rest.next()).await {
-            Ok(row) => Some((row?, Some(rest))),
+            Ok(row) => Some((row?, Some((rest, asked)))),
             Err(_) => Some((Err(silence(silent)), None)),
         }
     };
-    stream::unfold(Some(answer), next).boxed()
+    stream::unfold(Some((answer, Asked::now())), next).boxed()
 }
 
 fn silence(after: Duration) -> sqlx::Error {
@@ -217,7 +218,10 @@ impl<'c> Executor<'c> for Pool<'c> {
         E: 'q + Execute<'q, Postgres>,
     {
         let silent = self.silent;
-        Box::pin(self.ask(async move |connection| answered(connection.fetch_optional(query), silent).await))
+        Box::pin(self.ask(async move |connection| {
+            let _asked = Asked::now();
+            answered(connection.fetch_optional(query), silent).await
+        }))
     }
 
     fn prepare_with<'e>(
@@ -274,7 +278,10 @@ impl<'c> Executor<'c> for &'c mut Connection {
         E: 'q + Execute<'q, Postgres>,
     {
         let (connection, silent) = self.parts();
-        Box::pin(answered(connection.fetch_optional(query), silent))
+        Box::pin(async move {
+            let _asked = Asked::now();
+            answered(connection.fetch_optional(query), silent).await
+        })
     }
 
     fn prepare_with<'e>(
