@@ -297,6 +297,7 @@ impl Store {
         if !apps.is_empty() {
             claim::lock(&mut tx, &apps, &keys).await?;
         }
+        hold_marks(&mut tx, commits).await?;
         let bumped = bump(&mut tx, commits, self.writer).await?;
         let turned = if bumped.is_empty() {
             tx.rollback().await?;
@@ -393,13 +394,7 @@ async fn write(tx: &mut Connection, commits: &[&Commit<'_>]) -> Result<Vec<Turne
         .iter()
         .filter(|commit| commit.is_shown() || !commit.planned.units.is_empty());
     let shown: Vec<Uuid> = shown.map(|commit| commit.app_uid).collect();
-    // Whoever has claimed nothing before lets go of nothing.
-    let claims = claiming.iter().filter(|commit| !commit.recorded.units.is_empty());
-    let claims = claims.flat_map(|commit| {
-        let units = commit.units_anew().into_iter();
-        units.map(move |unit| (commit.app_uid, unit.cluster.0))
-    });
-    let claims: Vec<(Uuid, Uuid)> = claims.collect();
+    let claims = let_go(commits);
     let published: Vec<Uuid> = published.into_iter().collect();
     let wakes = Wakes {
         claims: &claims,
@@ -408,6 +403,51 @@ async fn write(tx: &mut Connection, commits: &[&Commit<'_>]) -> Result<Vec<Turne
     };
     wake(tx, &wakes).await?;
     Ok(turned)
+}
+
+/// The clusters in which plans may let go of what others leave to them, each with the app. Whoever has claimed nothing before lets
+/// go of nothing.
+fn let_go(commits: &[&Commit<'_>]) -> Vec<(Uuid, Uuid)> {
+    let commits = commits.iter().filter(|commit| !commit.recorded.units.is_empty());
+    let clusters = commits.flat_map(|commit| {
+        let units = commit.units_anew().into_iter();
+        units.map(move |unit| (commit.app_uid, unit.cluster.0))
+    });
+    clusters.collect()
+}
+
+/// Takes the marks of these apps, and of those that they wake by what they let go of, in the order in which all take marks. One
+/// after the other, the first to take them away and the last to wake others, they were taken in no order, and whoever marks many
+/// apps at once held one of them and waited for another. After the plans, which others hold when they mark an app.
+async fn hold_marks(tx: &mut Connection, commits: &[&Commit<'_>]) -> Result<()> {
+    let clusters: BTreeSet<Uuid> = let_go(commits).into_iter().map(|(_, cluster)| cluster).collect();
+    let clusters: Vec<Uuid> = clusters.into_iter().collect();
+    if clusters.is_empty() {
+        return Ok(());
+    }
+    let apps: Vec<Uuid> = commits.iter().map(|commit| commit.app_uid).collect();
+    sqlx::query!(
+        "WITH planned AS MATERIALIZED (
+           SELECT app_uid FROM app_plan WHERE app_uid = ANY ($1) ORDER BY app_uid FOR NO KEY UPDATE),
+         marks AS (
+           SELECT u.app_uid AS key FROM unnest($2::uuid[]) AS c(cluster)
+           CROSS JOIN LATERAL (
+             SELECT app_uid FROM unit WHERE cluster_id = c.cluster AND withheld <> '[]' OFFSET 0) AS u
+           WHERE u.app_uid <> ALL ($1)
+           UNION
+           -- With a limit it is looked up, and not read whole for all.
+           SELECT app FROM unnest($1::uuid[]) AS app
+           WHERE (SELECT true FROM due WHERE topic = 'app' AND key = app LIMIT 1) IS NOT NULL)
+         INSERT INTO due AS d (topic, key)
+         SELECT 'app', key FROM marks WHERE (SELECT count(*) FROM planned) >= 0 ORDER BY key
+         -- What it says stays: they are woken once all is written.
+         ON CONFLICT (topic, key) DO UPDATE SET at = d.at",
+        &apps,
+        &clusters
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
 }
 
 /// Units in one statement.

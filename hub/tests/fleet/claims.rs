@@ -1,9 +1,10 @@
 //! What units claim: sets of keys that are stored once, asked for by pairs of sets, and let go with the unit's target.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use flotilla_core::{claim::Keyset, digest::Digest, object::ObjectKey, unit::Withheld};
 use flotilla_hub::store::{StoreError, claim::Claim, session::Told};
+use flotilla_testkit::wait_until;
 use uuid::Uuid;
 
 use crate::{
@@ -37,6 +38,52 @@ async fn due(world: &World) -> Vec<Uuid> {
         .fetch_all(&world.pool)
         .await
         .expect("read")
+}
+
+/// Whoever marks many apps takes their marks in order, and holds one while it waits for the next.
+#[tokio::test]
+async fn marks_of_a_plan_and_of_those_that_it_wakes_are_taken_in_the_order_in_which_others_take_them() {
+    let world = World::new().await;
+    let cluster = world.cluster("c1").await;
+    let (before, app) = (world.app("before").await, world.app("a").await);
+    assert!(before < app, "they are numbered as they come");
+    let waits = render(&world, before, "r1", &["x"]).await;
+    world.roll_out(before, &[cluster], &waits).await;
+    let first = render(&world, app, "r1", &["y"]).await;
+    world.roll_out(app, &[cluster], &first).await;
+    let next = render(&world, app, "r2", &["y", "z"]).await;
+    // It leaves something to another: it is planned again with whatever is claimed anew there.
+    world
+        .execute(&format!(
+            "UPDATE unit SET withheld = '[{{}}]' WHERE app_uid = '{before}'; DELETE FROM due;
+             INSERT INTO due (topic, key) VALUES ('app', '{app}')"
+        ))
+        .await;
+    let gathered = world.gather(app, &[cluster], &next).await;
+    let mut many = world.pool.begin().await.expect("begun");
+    let mark = async |many: &mut sqlx::PgConnection, app: Uuid| {
+        sqlx::query("INSERT INTO due (topic, key) VALUES ('app', $1) ON CONFLICT (topic, key) DO UPDATE SET at = now()")
+            .bind(app)
+            .execute(many)
+            .await
+            .expect("marked");
+    };
+    mark(&mut many, before).await;
+    let waiting = "SELECT count(*) = 1 FROM pg_stat_activity
+                   WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let marked = async {
+        wait_until("the plan waits", Duration::from_secs(30), async || {
+            let waits: bool = sqlx::query_scalar(waiting).fetch_one(&world.pool).await?;
+            Ok::<_, sqlx::Error>(waits.then_some(()))
+        })
+        .await
+        .expect("it waits");
+        mark(&mut many, app).await;
+        many.commit().await.expect("committed");
+    };
+    let (committed, ()) = tokio::join!(world.commit(&gathered), marked);
+    committed.expect("neither is taken back");
+    assert_eq!(due(&world).await, [before]);
 }
 
 #[tokio::test]
