@@ -1,7 +1,8 @@
 //! What is kept, and what goes: by roots. Roots are the present state of sources and units, what is published, what
 //! agents hold, have applied and had healthy, the history, and of each app the last [`KEPT`] rollouts and renderings.
 //! What no root reaches goes when it was not touched for a day: whoever begins to use a row touches it first, and a
-//! foreign key holds what is used all the same.
+//! foreign key holds what is used all the same. Of what units name none does: a plan gives them its source's present
+//! revision, the rollout that it opens, and a target that it touches.
 
 use super::{Result, Store, StoreError};
 
