@@ -20,7 +20,7 @@ pub(super) fn publishing(facts: &Facts) -> Step {
             .next(format!("flotilla cluster join {cluster}"));
         }
         "Suspended" => {
-            let message = format!("{cluster} is suspended: {}", agent.message);
+            let message = format!("{cluster} is suspended: {}", agent.said());
             return Step::blocked(PUBLISHING, "ClusterSuspended", message).next(format!(
                 "flotilla cluster admit {cluster}, or flotilla cluster revoke {cluster}"
             ));
@@ -91,9 +91,14 @@ pub(super) fn acceptance(facts: &Facts) -> Step {
     if !agent.connected && agent.silent {
         return Step::new(ACCEPTANCE, State::Unknown, "ClusterOffline", behind);
     }
-    if !agent.message.is_empty() && agent.accepted < agent.desired {
-        let message = format!("{behind}; {}", agent.message);
+    if !agent.refusal.is_empty() && agent.accepted < agent.desired {
+        let message = format!("{behind}; {}", agent.refusal);
         return Step::blocked(ACCEPTANCE, "Refused", message).next("see the agent's log");
     }
-    Step::waiting(ACCEPTANCE, "NotAccepted", behind)
+    // What is wrong with the cluster may be so for weeks, and keeps nothing from being taken.
+    let message = match agent.conditions.is_empty() {
+        true => behind,
+        false => format!("{behind}; of the cluster: {}", agent.conditions),
+    };
+    Step::waiting(ACCEPTANCE, "NotAccepted", message)
 }

@@ -194,8 +194,18 @@ pub struct Agent {
     pub published: Option<Timestamp>,
     /// What its agent has acknowledged as a whole.
     pub accepted: u64,
-    /// Why it takes nothing that it does not hold, or what is wrong with the cluster.
-    pub message: String,
+    /// Why it takes nothing that it does not hold, and what it does not take of other apps.
+    pub refusal: String,
+    /// What is wrong with the cluster.
+    pub conditions: String,
+}
+
+impl Agent {
+    /// All that is said of it.
+    pub(super) fn said(&self) -> String {
+        let said = [&*self.refusal, &*self.conditions].into_iter();
+        said.filter(|one| !one.is_empty()).collect::<Vec<_>>().join("; ")
+    }
 }
 
 /// What an agent refuses.

@@ -265,6 +265,16 @@ fn the_first_step_that_somebody_has_to_mend_is_the_cause_and_what_merely_waits_i
             (NotApplied, "acceptance", "LedgerFull"),
         ),
         (
+            "an agent that refuses a generation",
+            Box::new(|facts| {
+                newer(facts);
+                unit(facts).accepted = false;
+                agent(facts).accepted = 6;
+                agent(facts).refusal = "refused generation 7: its root differs".into();
+            }),
+            (NotApplied, "acceptance", "Refused"),
+        ),
+        (
             "what is on its way",
             Box::new(newer),
             (NotApplied, "apply", "Progressing"),
@@ -299,6 +309,31 @@ fn a_suspended_app_that_has_everything_says_that_it_has_and_that_it_is_suspended
     let cause = &explained.steps[explained.cause.expect("a cause")];
     assert_eq!((explained.verdict, cause.name), (Verdict::NotReady, "plan"));
     assert_eq!(cause.next, "flotilla resume kustomization web -n apps");
+}
+
+/// A clock that is apart, or a namespace that cannot be watched, may be so for weeks.
+#[test]
+fn what_is_wrong_with_a_cluster_is_noted_and_refuses_nothing() {
+    let mut facts = well();
+    newer(&mut facts);
+    unit(&mut facts).accepted = false;
+    agent(&mut facts).accepted = 6;
+    agent(&mut facts).conditions = "the clock is 3 minutes behind".into();
+    let explained = explain(&facts);
+    let step = &explained.steps[explained.cause.expect("a cause")];
+    assert_eq!(
+        (step.name, step.state, step.reason.as_str()),
+        ("acceptance", State::Waiting, "NotAccepted")
+    );
+    assert_eq!(
+        step.message,
+        "the agent has acknowledged generation 6 of 7; of the cluster: the clock is 3 minutes behind"
+    );
+    // Of a cluster that was suspended they say why.
+    agent(&mut facts).state = "Suspended".into();
+    let explained = explain(&facts);
+    let step = &explained.steps[explained.cause.expect("a cause")];
+    assert_eq!(step.message, "c1 is suspended: the clock is 3 minutes behind");
 }
 
 #[test]

@@ -139,7 +139,9 @@ impl Store {
             r#"SELECT c.state, coalesce(p.connected, false) AS "connected!", p.last_seen AS "last_seen?",
                       is_alive(p.last_seen) IS NOT TRUE AS "silent!", coalesce(d.generation, 0) AS "desired!",
                       d.published_at AS "published_at?", coalesce(s.accepted_generation, 0) AS "accepted!",
-                      coalesce(s.message, '') AS "message!"
+                      coalesce(s.message, '') AS "refusal!",
+                      coalesce((SELECT string_agg(k.message, '; ' ORDER BY k.kind) FROM cluster_condition k
+                                WHERE k.cluster_id = c.id AND NOT k.ok), '') AS "conditions!"
                FROM cluster c LEFT JOIN session s ON s.cluster_id = c.id LEFT JOIN presence p ON p.cluster_id = c.id
                LEFT JOIN desired d ON d.cluster_id = c.id WHERE c.id = $1"#,
             cluster
@@ -154,7 +156,8 @@ impl Store {
             desired: row.desired.unsigned_abs(),
             published: row.published_at.map(timestamp),
             accepted: row.accepted.unsigned_abs(),
-            message: row.message,
+            refusal: row.refusal,
+            conditions: row.conditions,
         }))
     }
 }

@@ -50,9 +50,9 @@ impl Store {
                       s.healthy_version AS "healthy_version?", s.healthy_since AS "healthy_since?",
                       c.state AS "cluster_state!", coalesce(d.generation, 0) AS "desired!", d.published_at AS "published_at?",
                       coalesce(n.accepted_generation, 0) AS "accepted_generation!",
-                      concat_ws('; ', nullif(n.message, ''),
-                        (SELECT string_agg(k.message, '; ' ORDER BY k.kind) FROM cluster_condition k
-                         WHERE k.cluster_id = u.cluster_id AND NOT k.ok)) AS "agent_message!",
+                      coalesce(n.message, '') AS "refusal!",
+                      coalesce((SELECT string_agg(k.message, '; ' ORDER BY k.kind) FROM cluster_condition k
+                                WHERE k.cluster_id = u.cluster_id AND NOT k.ok), '') AS "conditions!",
                       EXISTS (SELECT FROM unpublished x WHERE (x.cluster_id, x.unit_id) = (u.cluster_id, u.id)) AS "unpublished!",
                       coalesce(NOT e.released, false) AS "published!", coalesce(a.accepted, false) AS "accepted!",
                       a.at AS "refused_at?", o.id AS "rollout?", o.cause AS "rollout_cause?", ov.revision AS "rollout_revision?",
@@ -116,7 +116,8 @@ impl Store {
                     desired: row.desired.unsigned_abs(),
                     published: row.published_at.map(timestamp),
                     accepted: row.accepted_generation.unsigned_abs(),
-                    message: row.agent_message,
+                    refusal: row.refusal,
+                    conditions: row.conditions,
                 },
                 unit: Unit {
                     state: row.state,
