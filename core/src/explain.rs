@@ -206,7 +206,7 @@ fn verdict(facts: &Facts, steps: &[Step]) -> Verdict {
 
 /// Tells whether a unit is to have what the source has now.
 fn is_newest(facts: &Facts, unit: &Unit) -> bool {
-    facts.is_planned() && unit.has_rendered == Some(true)
+    facts.is_planned() && !facts.is_held() && unit.has_rendered == Some(true)
 }
 
 fn answer(facts: &Facts, verdict: Verdict) -> String {

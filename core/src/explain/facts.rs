@@ -78,6 +78,18 @@ impl Facts {
     pub(super) fn is_planned(&self) -> bool {
         self.observed && !self.due
     }
+
+    /// Whether the app is held as a whole: it may be held before it is rendered, and what it renders to is of an earlier spec
+    /// then. Where it has no cluster nothing is held; that the hub was restored is told by the source.
+    pub(super) fn is_held(&self) -> bool {
+        let holds = |why: &Waiting| {
+            !matches!(
+                why,
+                Waiting::NoTarget | Waiting::NoClusterMatches | Waiting::Restored
+            )
+        };
+        self.waiting.iter().any(holds)
+    }
 }
 
 /// A deletion that was asked for.

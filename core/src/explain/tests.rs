@@ -182,7 +182,10 @@ fn the_first_step_that_somebody_has_to_mend_is_the_cause_and_what_merely_waits_i
         ),
         (
             "a source of a backup",
-            Box::new(|facts| source(facts).unconfirmed = true),
+            Box::new(|facts| {
+                source(facts).unconfirmed = true;
+                facts.waiting = vec![Waiting::Restored];
+            }),
             (Unknown, "source", "Restored"),
         ),
         (
@@ -200,6 +203,27 @@ fn the_first_step_that_somebody_has_to_mend_is_the_cause_and_what_merely_waits_i
             "a held unit",
             Box::new(|facts| unit(facts).waiting = vec![Waiting::NoArtifact]),
             (NotApplied, "plan", "ArtifactFailed"),
+        ),
+        (
+            "an app that is held before it is rendered: its units have what its former spec said",
+            Box::new(|facts| {
+                let why = Waiting::NotSupported {
+                    object: Some("Placement/all".into()),
+                    what: "spec.rollout".into(),
+                };
+                facts.placing.unknown = Some(why.clone());
+                facts.waiting = vec![why];
+            }),
+            (NotApplied, "placement", "NotSupported"),
+        ),
+        (
+            "an app that the hub could not work out",
+            Box::new(|facts| {
+                facts.waiting = vec![Waiting::Failed {
+                    message: "the store holds an unreadable unit".into(),
+                }];
+            }),
+            (NotApplied, "plan", "ReconciliationFailed"),
         ),
         (
             "an app that is not planned",
