@@ -1,5 +1,6 @@
 //! What is known of an app and of its units, for whoever asks why they are as they are: a statement for the app, one for its
-//! source, and three for all units asked for, however many objects these have.
+//! source, and three for all units asked for, however many objects these have. All of them see one moment: a commit that
+//! comes meanwhile is seen by all or by none.
 
 mod objects;
 mod units;
@@ -12,7 +13,7 @@ use flotilla_core::{
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::{Result, Store, StoreError, reference::Reference, resource::Condition};
+use super::{Result, Store, StoreError, reference::Reference, resource::Condition, silence::Transaction};
 use crate::clock::timestamp;
 
 pub use objects::{MovedExplained, NAMED, ObjectsExplained};
@@ -39,12 +40,32 @@ pub struct AppExplained {
     pub content: Option<Vec<u8>>,
 }
 
+/// What is stored, as it is at one moment.
+#[derive(Debug)]
+pub struct Moment {
+    tx: Transaction,
+}
+
 impl Store {
-    /// What is known of an app; `None`: it is gone.
-    pub async fn explain_app(&self, app: Uuid) -> Result<Option<AppExplained>> {
+    /// This moment. It is kept on a connection until it has ended: nothing else is to be asked of the store meanwhile.
+    pub async fn moment(&self) -> Result<Moment> {
+        Ok(Moment {
+            tx: self.pool().begin_reading().await?,
+        })
+    }
+}
+
+impl Moment {
+    /// Gives the connection back.
+    pub async fn end(self) -> Result<()> {
+        Ok(self.tx.rollback().await?)
+    }
+
+    /// What is known of an app, whose spec of this generation is explained; `None`: it is gone.
+    pub async fn app(&mut self, app: Uuid, generation: i64) -> Result<Option<AppExplained>> {
         let row = sqlx::query!(
             r#"SELECT r.deleting_at AS "deleting_at?", coalesce(r.deletion_policy, '') AS "policy!", d.key IS NOT NULL AS "due!",
-                      coalesce(p.observed_generation = r.generation, false) AS "observed!",
+                      coalesce(p.observed_generation = $2 AND r.generation = $2, false) AS "observed!",
                       coalesce(p.waiting, '[]') AS "waiting!: Json<Vec<Waiting>>", p.held_at AS "held_at?",
                       n.uid IS NOT NULL AS "unconfirmed!", v.revision AS "revision?", x.state AS "state?", x.content AS "content?",
                       x.reason AS "reason?", x.message AS "message?", x.attempts AS "attempts?",
@@ -59,9 +80,10 @@ impl Store {
                LEFT JOIN revision v ON v.id = s.revision_id
                LEFT JOIN rendering x ON x.digest = t.rendering
                WHERE r.uid = $1"#,
-            app
+            app,
+            generation
         )
-        .fetch_optional(self.pool())
+        .fetch_optional(&mut *self.tx)
         .await?;
         Ok(row.map(|row| AppExplained {
             deleting: row.deleting_at.map(|at| Deleting {
@@ -88,7 +110,7 @@ impl Store {
     }
 
     /// What is known of a source; `None`: it is not there.
-    pub async fn explain_source(&self, named: &Reference) -> Result<Option<SourceState>> {
+    pub async fn source(&mut self, named: &Reference) -> Result<Option<SourceState>> {
         let row = sqlx::query!(
             r#"SELECT r.uid, coalesce(r.suspended, r.spec->'suspend' = 'true', false) AS "suspended!", r.not_supported AS "not_supported!",
                       c.observed_generation = r.generation AS "is_said?", c.conditions AS "conditions?",
@@ -105,7 +127,7 @@ impl Store {
             named.namespace,
             named.name
         )
-        .fetch_optional(self.pool())
+        .fetch_optional(&mut *self.tx)
         .await?;
         let Some(row) = row else { return Ok(None) };
         let conditions: Vec<Condition> = match row.conditions {
@@ -132,7 +154,9 @@ impl Store {
             unconfirmed: row.unconfirmed,
         }))
     }
+}
 
+impl Store {
     /// The agent of a cluster that an app has no unit in.
     pub async fn explain_agent(&self, cluster: Uuid) -> Result<Option<Agent>> {
         let row = sqlx::query!(

@@ -61,6 +61,15 @@ const OPEN: &str = "a transaction that has ended is gone";
 impl<'p> Pool<'p> {
     /// Begins a transaction.
     pub(crate) async fn begin(self) -> sqlx::Result<Transaction> {
+        self.begin_as("BEGIN").await
+    }
+
+    /// Begins one that writes nothing, and each of whose statements sees what was so at the first.
+    pub(crate) async fn begin_reading(self) -> sqlx::Result<Transaction> {
+        self.begin_as("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await
+    }
+
+    async fn begin_as(self, word: &'static str) -> sqlx::Result<Transaction> {
         let inner = self.warm.take().await?;
         let mut tx = Transaction {
             open: Some(Connection {
@@ -73,7 +82,7 @@ impl<'p> Pool<'p> {
             telling: self.telling.clone(),
         };
         // Whatever becomes of it: a transaction that may have begun is rolled back.
-        tx.say("BEGIN").await?;
+        tx.say(word).await?;
         Ok(tx)
     }
 

@@ -1,5 +1,7 @@
 //! Gathers what is stored of an app and its units, for whoever asks why they are as they are: in as many statements for
-//! twenty clusters as for one, and for ten thousand objects as for none.
+//! twenty clusters as for one, and for ten thousand objects as for none. What is compared with each other is of one moment.
+
+use std::collections::HashMap;
 
 use flotilla_core::{
     explain::{Facts, Name, Placing, Source},
@@ -11,7 +13,7 @@ use uuid::Uuid;
 use super::gather::{self, Judged};
 use crate::store::{
     Result, Store,
-    explain::{AppExplained, UnitExplained},
+    explain::{AppExplained, MovedExplained, ObjectsExplained, UnitExplained},
     reference::source_named,
     resource::ResourceRow,
 };
@@ -34,41 +36,26 @@ pub async fn facts(
     app: &ResourceRow,
     asked: &Asked,
 ) -> Result<Option<Vec<(Option<Uuid>, Facts)>>> {
-    let Some(known) = store.explain_app(app.uid).await? else {
+    let Some(stored) = read(store, app, asked).await? else {
         return Ok(None);
     };
-    let source = match source_named(app.scope, &app.namespace, &app.spec) {
-        Some(named) => Some(Source {
-            known: store.explain_source(&named).await?,
-            name: Name {
-                kind: named.kind,
-                namespace: named.namespace,
-                name: named.name,
-            },
-        }),
-        None => None,
-    };
     let cluster = asked.cluster.as_ref();
-    let name = cluster.map_or("", |(_, name)| name);
-    let content = known.content.as_deref();
-    let units = store
-        .explain_units(app.uid, content, name, &asked.after, asked.limit)
-        .await?;
-    let places: Vec<Uuid> = match units.as_slice() {
+    let places: Vec<Uuid> = match stored.units.as_slice() {
         [] => cluster.map(|(id, _)| *id).into_iter().collect(),
         units => units.iter().map(|unit| unit.cluster_id).collect(),
     };
     let judged = gather::judge(store, app, &places).await?;
-    let common = common(app, known, source);
-    if !units.is_empty() {
-        return with_units(store, units, &judged, &common).await.map(Some);
+    let common = common(app, stored.app, stored.source);
+    if !stored.units.is_empty() {
+        let (objects, moved) = (stored.objects, stored.moved);
+        return Ok(Some(with_units(stored.units, objects, moved, &judged, &common)));
     }
     // What came before the page were all.
     if !asked.after.is_empty() {
         return Ok(Some(Vec::new()));
     }
     let facts = Facts {
-        cluster: name.to_owned(),
+        cluster: cluster.map(|(_, name)| name.clone()).unwrap_or_default(),
         placing: placing(&judged, cluster.map(|(id, _)| *id)),
         agent: match cluster {
             Some((id, _)) => store.explain_agent(*id).await?,
@@ -79,15 +66,59 @@ pub async fn facts(
     Ok(Some(vec![(None, facts)]))
 }
 
-async fn with_units(
-    store: &Store,
+/// What is stored of an app, all of one moment: a commit that comes meanwhile would have its revision taken for the one whose
+/// content was compared.
+struct Stored {
+    app: AppExplained,
+    source: Option<Source>,
     units: Vec<UnitExplained>,
+    objects: HashMap<Uuid, ObjectsExplained>,
+    moved: HashMap<Uuid, MovedExplained>,
+}
+
+async fn read(store: &Store, app: &ResourceRow, asked: &Asked) -> Result<Option<Stored>> {
+    let mut moment = store.moment().await?;
+    let Some(known) = moment.app(app.uid, app.generation).await? else {
+        return Ok(None);
+    };
+    let source = match source_named(app.scope, &app.namespace, &app.spec) {
+        Some(named) => Some(Source {
+            known: moment.source(&named).await?,
+            name: Name {
+                kind: named.kind,
+                namespace: named.namespace,
+                name: named.name,
+            },
+        }),
+        None => None,
+    };
+    let cluster = asked.cluster.as_ref().map_or("", |(_, name)| name);
+    let content = known.content.as_deref();
+    let units = moment
+        .units(app.uid, content, cluster, &asked.after, asked.limit)
+        .await?;
+    let ids: Vec<Uuid> = units.iter().map(|unit| unit.id).collect();
+    let (objects, moved) = match ids.is_empty() {
+        true => Default::default(),
+        false => (moment.objects(&ids).await?, moment.moved(&ids).await?),
+    };
+    moment.end().await?;
+    Ok(Some(Stored {
+        app: known,
+        source,
+        units,
+        objects,
+        moved,
+    }))
+}
+
+fn with_units(
+    units: Vec<UnitExplained>,
+    mut objects: HashMap<Uuid, ObjectsExplained>,
+    mut moved: HashMap<Uuid, MovedExplained>,
     judged: &Judged,
     common: &Facts,
-) -> Result<Vec<(Option<Uuid>, Facts)>> {
-    let ids: Vec<Uuid> = units.iter().map(|unit| unit.id).collect();
-    let mut objects = store.explain_objects(&ids).await?;
-    let mut moved = store.explain_moved(&ids).await?;
+) -> Vec<(Option<Uuid>, Facts)> {
     let facts = units.into_iter().map(|one| {
         let mut unit = one.unit;
         let objects = objects.remove(&one.id).unwrap_or_default();
@@ -104,7 +135,7 @@ async fn with_units(
         };
         (Some(one.id), facts)
     });
-    Ok(facts.collect())
+    facts.collect()
 }
 
 /// What is the same in all clusters.

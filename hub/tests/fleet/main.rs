@@ -11,6 +11,7 @@ mod deploys;
 mod divided;
 mod enrol;
 mod explain;
+mod explained;
 mod fleet_api;
 mod flood;
 mod history;

@@ -66,7 +66,8 @@ impl Statement {
     fn is_of_the_hub(&self) -> bool {
         !self.words.starts_with("SELECT set_config")
             && !self.words.starts_with(OWN)
-            && !matches!(&*self.words, "BEGIN" | "ROLLBACK")
+            && !self.words.starts_with("BEGIN")
+            && self.words != "ROLLBACK"
     }
 }
 

@@ -8,7 +8,8 @@ use flotilla_core::{
 };
 use uuid::Uuid;
 
-use crate::store::{Result, Store};
+use super::Moment;
+use crate::store::Result;
 
 /// Objects of a unit that are named, of each sort.
 pub const NAMED: i64 = 10;
@@ -37,9 +38,9 @@ pub struct MovedExplained {
     pub total: u64,
 }
 
-impl Store {
+impl Moment {
     /// Objects of units that are not as they should be, and those that have left, by unit: of each sort the first.
-    pub async fn explain_objects(&self, units: &[Uuid]) -> Result<HashMap<Uuid, ObjectsExplained>> {
+    pub async fn objects(&mut self, units: &[Uuid]) -> Result<HashMap<Uuid, ObjectsExplained>> {
         let rows = sqlx::query!(
             r#"SELECT v.unit AS "unit!", o.api_group AS "api_group!", o.kind AS "kind!", o.namespace AS "namespace!", o.name AS "name!",
                       o.state AS "state!", o.health AS "health!", o.message AS "message!",
@@ -67,7 +68,7 @@ impl Store {
             units,
             NAMED
         )
-        .fetch_all(self.pool())
+        .fetch_all(&mut *self.tx)
         .await?;
         let mut found: HashMap<Uuid, ObjectsExplained> = HashMap::new();
         for row in rows {
@@ -96,7 +97,7 @@ impl Store {
 
     /// What the last change of units' targets has handed over to other units of their clusters, by unit. What has left is
     /// looked for as far as its first thousand.
-    pub async fn explain_moved(&self, units: &[Uuid]) -> Result<HashMap<Uuid, MovedExplained>> {
+    pub async fn moved(&mut self, units: &[Uuid]) -> Result<HashMap<Uuid, MovedExplained>> {
         let rows = sqlx::query!(
             r#"SELECT v.unit AS "unit!", m.api_group AS "group!", m.kind AS "kind!", m.namespace AS "namespace!",
                       m.name AS "name!", m.to_app AS "to!", m.done AS "done!", m.total AS "total!"
@@ -132,7 +133,7 @@ impl Store {
             LEFT,
             NAMED
         )
-        .fetch_all(self.pool())
+        .fetch_all(&mut *self.tx)
         .await?;
         let mut found: HashMap<Uuid, MovedExplained> = HashMap::new();
         for row in rows {

@@ -7,11 +7,8 @@ use flotilla_core::{
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::count;
-use crate::{
-    clock::timestamp,
-    store::{Result, Store},
-};
+use super::{Moment, count};
+use crate::{clock::timestamp, store::Result};
 
 /// A unit, with its cluster.
 #[derive(Debug, Clone)]
@@ -28,10 +25,10 @@ pub struct UnitExplained {
     pub unit: Unit,
 }
 
-impl Store {
+impl Moment {
     /// Units of an app by the names of their clusters, after one of these; `content` is what the app renders to now.
-    pub async fn explain_units(
-        &self,
+    pub async fn units(
+        &mut self,
         app: Uuid,
         content: Option<&[u8]>,
         cluster: &str,
@@ -82,7 +79,7 @@ impl Store {
             after,
             limit
         )
-        .fetch_all(self.pool())
+        .fetch_all(&mut *self.tx)
         .await?;
         let units = rows.into_iter().map(|row| {
             let refused = row.refused.then(|| Refused {
