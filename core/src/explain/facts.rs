@@ -88,7 +88,17 @@ impl Facts {
                 Waiting::NoTarget | Waiting::NoClusterMatches | Waiting::Restored
             )
         };
-        self.waiting.iter().any(holds)
+        self.waiting_here().into_iter().any(holds)
+    }
+
+    /// Why nothing, or not everything, of the app moves in this cluster: that placements disagree on another one is no reason
+    /// here. Of no cluster, all reasons.
+    pub(super) fn waiting_here(&self) -> Vec<&Waiting> {
+        let is_elsewhere = |why: &Waiting| match why {
+            Waiting::OverridesDiffer { cluster, .. } => !self.cluster.is_empty() && *cluster != self.cluster,
+            _ => false,
+        };
+        self.waiting.iter().filter(|why| !is_elsewhere(why)).collect()
     }
 }
 

@@ -87,11 +87,13 @@ pub(super) fn plan(facts: &Facts) -> Step {
         .next(format!("flotilla resume {}", app.argument()));
     }
     if let Some(unit) = facts.unit.as_ref().filter(|unit| !unit.waiting.is_empty()) {
-        return held(facts, &unit.waiting, &target(unit)).since(unit.held);
+        let waiting: Vec<&Waiting> = unit.waiting.iter().collect();
+        return held(facts, &waiting, &target(unit)).since(unit.held);
     }
-    if !facts.waiting.is_empty() {
+    let waiting = facts.waiting_here();
+    if !waiting.is_empty() {
         let target = facts.unit.as_ref().map(target).unwrap_or_default();
-        return held(facts, &facts.waiting, &target).since(facts.held_since);
+        return held(facts, &waiting, &target).since(facts.held_since);
     }
     if !facts.not_supported.is_empty() {
         let message = format!(
@@ -128,8 +130,8 @@ fn target(unit: &Unit) -> String {
     }
 }
 
-fn held(facts: &Facts, waiting: &[Waiting], target: &str) -> Step {
-    let mut message: Vec<String> = waiting.iter().take(NAMED).map(Waiting::message).collect();
+fn held(facts: &Facts, waiting: &[&Waiting], target: &str) -> Step {
+    let mut message: Vec<String> = waiting.iter().take(NAMED).map(|why| why.message()).collect();
     if waiting.len() > NAMED {
         message.push(format!("and {} more", waiting.len() - NAMED));
     }
@@ -142,7 +144,7 @@ fn held(facts: &Facts, waiting: &[Waiting], target: &str) -> Step {
             false => format!("{message}; it is held at {target}"),
         };
     }
-    let first = &waiting[0];
+    let first = waiting[0];
     let step = match first.is_passing() {
         true => Step::waiting(PLAN, first.reason(), message),
         false => Step::blocked(PLAN, first.reason(), message),

@@ -361,6 +361,31 @@ fn what_is_wrong_with_a_cluster_is_noted_and_refuses_nothing() {
 }
 
 #[test]
+fn what_placements_disagree_on_is_a_reason_in_that_cluster_alone() {
+    let mut facts = well();
+    facts.waiting = vec![Waiting::OverridesDiffer {
+        cluster: "c4".into(),
+        first: "Placement/all".into(),
+        second: "Placement/other".into(),
+    }];
+    let explained = explain(&facts);
+    assert_eq!((explained.verdict, explained.cause), (Verdict::Applied, None));
+    let plan = |facts: &Facts| explain(facts).steps.swap_remove(3);
+    assert_eq!(plan(&facts).state, State::Ok);
+    (facts.cluster, facts.unit) = ("c4".into(), None);
+    let step = plan(&facts);
+    assert_eq!(
+        (step.state, step.reason.as_str(), step.next.as_str()),
+        (
+            State::Blocked,
+            "Conflict",
+            "make Placement/all and Placement/other agree"
+        )
+    );
+    assert_eq!(explain(&facts).cause, Some(3));
+}
+
+#[test]
 fn what_comes_later_is_told_beside_the_cause() {
     let mut facts = well();
     source(&mut facts).suspended = true;

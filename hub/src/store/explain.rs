@@ -3,11 +3,12 @@
 //! comes meanwhile is seen by all or by none.
 
 mod objects;
+mod places;
 mod units;
 
 use flotilla_core::{
     clock::Timestamp,
-    explain::{Agent, Deleting, RenderState, Rendering, SourceState, Stated},
+    explain::{Deleting, RenderState, Rendering, SourceState, Stated},
     rollout::waiting::Waiting,
 };
 use sqlx::types::Json;
@@ -152,36 +153,6 @@ impl Moment {
             next: row.next_probe.map(timestamp),
             failures: count(row.failures),
             unconfirmed: row.unconfirmed,
-        }))
-    }
-}
-
-impl Store {
-    /// The agent of a cluster that an app has no unit in.
-    pub async fn explain_agent(&self, cluster: Uuid) -> Result<Option<Agent>> {
-        let row = sqlx::query!(
-            r#"SELECT c.state, coalesce(p.connected, false) AS "connected!", p.last_seen AS "last_seen?",
-                      is_alive(p.last_seen) IS NOT TRUE AS "silent!", coalesce(d.generation, 0) AS "desired!",
-                      d.published_at AS "published_at?", coalesce(s.accepted_generation, 0) AS "accepted!",
-                      coalesce(s.message, '') AS "refusal!",
-                      coalesce((SELECT string_agg(k.message, '; ' ORDER BY k.kind) FROM cluster_condition k
-                                WHERE k.cluster_id = c.id AND NOT k.ok), '') AS "conditions!"
-               FROM cluster c LEFT JOIN session s ON s.cluster_id = c.id LEFT JOIN presence p ON p.cluster_id = c.id
-               LEFT JOIN desired d ON d.cluster_id = c.id WHERE c.id = $1"#,
-            cluster
-        )
-        .fetch_optional(self.pool())
-        .await?;
-        Ok(row.map(|row| Agent {
-            state: row.state,
-            connected: row.connected,
-            silent: row.silent,
-            seen: row.last_seen.map(timestamp),
-            desired: row.desired.unsigned_abs(),
-            published: row.published_at.map(timestamp),
-            accepted: row.accepted.unsigned_abs(),
-            refusal: row.refusal,
-            conditions: row.conditions,
         }))
     }
 }

@@ -1,6 +1,8 @@
 //! Gathers what is stored of an app and its units, for whoever asks why they are as they are: in as many statements for
 //! twenty clusters as for one, and for ten thousand objects as for none. What is compared with each other is of one moment.
 
+mod places;
+
 use std::collections::HashMap;
 
 use flotilla_core::{
@@ -10,7 +12,7 @@ use flotilla_core::{
 };
 use uuid::Uuid;
 
-use super::gather::{self, Judged};
+use self::places::{Judged, Part, judge};
 use crate::store::{
     Result, Store,
     explain::{AppExplained, MovedExplained, ObjectsExplained, UnitExplained},
@@ -29,8 +31,8 @@ pub struct Asked {
     pub limit: i64,
 }
 
-/// The facts of each unit that is asked for; of an app without any, or of a cluster that it is not in, those that there are.
-/// `None`: the app is gone.
+/// The facts of each cluster that is asked for, by name: of all that have the app, and of those that are to have it. Of an app
+/// without any, or of a cluster that it is not in, those that there are. `None`: the app is gone.
 pub async fn facts(
     store: &Store,
     app: &ResourceRow,
@@ -39,31 +41,45 @@ pub async fn facts(
     let Some(stored) = read(store, app, asked).await? else {
         return Ok(None);
     };
-    let cluster = asked.cluster.as_ref();
-    let places: Vec<Uuid> = match stored.units.as_slice() {
-        [] => cluster.map(|(id, _)| *id).into_iter().collect(),
-        units => units.iter().map(|unit| unit.cluster_id).collect(),
-    };
-    let judged = gather::judge(store, app, &places).await?;
+    let named = asked.cluster.as_ref();
+    let units = stored.units.iter().map(|unit| unit.cluster_id);
+    let known: Vec<Uuid> = units.chain(named.map(|(id, _)| *id)).collect();
+    let judged = judge(store, app, &known, part(asked, &stored)).await?;
+    let mut without = judged.chosen.clone();
+    without.extend(named.filter(|_| stored.units.is_empty()).cloned());
     let common = common(app, stored.app, stored.source);
-    if !stored.units.is_empty() {
-        let (objects, moved) = (stored.objects, stored.moved);
-        return Ok(Some(with_units(stored.units, objects, moved, &judged, &common)));
-    }
+    let mut facts = with_units(stored.units, stored.objects, stored.moved, &judged, &common);
+    facts.extend(without_units(store, without, &judged, &common).await?);
+    facts.sort_by(|(_, one), (_, other)| one.cluster.cmp(&other.cluster));
+    facts.truncate(limit(asked));
     // What came before the page were all.
-    if !asked.after.is_empty() {
-        return Ok(Some(Vec::new()));
+    if facts.is_empty() && asked.after.is_empty() {
+        let nowhere = Facts {
+            placing: placing(&judged, None),
+            ..common
+        };
+        facts.push((None, nowhere));
     }
-    let facts = Facts {
-        cluster: cluster.map(|(_, name)| name.clone()).unwrap_or_default(),
-        placing: placing(&judged, cluster.map(|(id, _)| *id)),
-        agent: match cluster {
-            Some((id, _)) => store.explain_agent(*id).await?,
-            None => None,
-        },
-        ..common
-    };
-    Ok(Some(vec![(None, facts)]))
+    Ok(Some(facts))
+}
+
+fn limit(asked: &Asked) -> usize {
+    usize::try_from(asked.limit).unwrap_or(0)
+}
+
+/// Where clusters are looked for that are to have the app and do not: as far as the units go. One that is to be deleted comes
+/// to none.
+fn part<'a>(asked: &'a Asked, stored: &'a Stored) -> Option<Part<'a>> {
+    if asked.cluster.is_some() || stored.app.deleting.is_some() {
+        return None;
+    }
+    let is_full = stored.units.len() >= limit(asked);
+    let last = stored.units.last().filter(|_| is_full);
+    Some(Part {
+        after: &asked.after,
+        before: last.map_or("", |unit| &unit.cluster),
+        limit: limit(asked),
+    })
 }
 
 /// What is stored of an app, all of one moment: a commit that comes meanwhile would have its revision taken for the one whose
@@ -138,6 +154,29 @@ fn with_units(
     facts.collect()
 }
 
+async fn without_units(
+    store: &Store,
+    clusters: Vec<(Uuid, String)>,
+    judged: &Judged,
+    common: &Facts,
+) -> Result<Vec<(Option<Uuid>, Facts)>> {
+    if clusters.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids: Vec<Uuid> = clusters.iter().map(|(id, _)| *id).collect();
+    let mut agents = store.explain_agents(&ids).await?;
+    let facts = clusters.into_iter().map(|(id, cluster)| {
+        let facts = Facts {
+            cluster,
+            placing: placing(judged, Some(id)),
+            agent: agents.remove(&id),
+            ..common.clone()
+        };
+        (None, facts)
+    });
+    Ok(facts.collect())
+}
+
 /// What is the same in all clusters.
 fn common(app: &ResourceRow, known: AppExplained, source: Option<Source>) -> Facts {
     Facts {
@@ -160,10 +199,12 @@ fn common(app: &ResourceRow, known: AppExplained, source: Option<Source>) -> Fac
     }
 }
 
+/// What placements say of a cluster; `None`: of all, of which they choose none.
 fn placing(judged: &Judged, cluster: Option<Uuid>) -> Placing {
-    let cluster = cluster.map(ClusterId);
-    let unreadable = cluster.and_then(|id| judged.unreadable.get(&id));
-    let matches = cluster.and_then(|id| judged.clusters.get(&id)).cloned();
+    let (unreadable, matches) = match cluster.map(ClusterId) {
+        Some(id) => (judged.unreadable.get(&id), judged.clusters.get(&id).cloned()),
+        None => (judged.unreadable.values().next(), None),
+    };
     Placing {
         unknown: judged.unknown.clone().or_else(|| unreadable.cloned()),
         matches: matches.unwrap_or_else(|| {

@@ -16,7 +16,7 @@ use flotilla_core::{
     digest::{Digest, canonical_json},
     fleet::{
         departure::Departure,
-        placement::{Candidate, Chosen, Match, Override, Placement, Search, choose},
+        placement::{Candidate, Chosen, Override, Placement, Search, choose},
         selector::{Expression, Selector},
     },
     id::ClusterId,
@@ -156,40 +156,6 @@ pub async fn apps_choosing(context: &Context, clusters: &[Uuid]) -> anyhow::Resu
     Ok(apps.map(|(_, app)| app).collect())
 }
 
-/// What the placements that name an app say of a few clusters.
-pub struct Judged {
-    /// The first of them that leaves it open, and how.
-    pub unknown: Option<Waiting>,
-    /// Of each cluster that can be read: each placement, and why it chooses the cluster or does not.
-    pub clusters: BTreeMap<ClusterId, Vec<(String, Match)>>,
-    /// Why it is not known of the others.
-    pub unreadable: BTreeMap<ClusterId, Waiting>,
-    /// The placements.
-    pub placements: Vec<String>,
-}
-
-/// Asks the placements that name `app` why they choose these clusters, or do not.
-pub async fn judge(store: &Store, app: &ResourceRow, clusters: &[Uuid]) -> Result<Judged, StoreError> {
-    let rows = store.placements_of(&[Arc::new(app.clone())]).await?.concat();
-    let (read, open): (Vec<_>, Vec<_>) = resolved(store, &rows).await?.into_iter().partition(Result::is_ok);
-    let read: Vec<Placement> = read.into_iter().flatten().collect();
-    let (candidates, unreadable) = match read.is_empty() || clusters.is_empty() {
-        true => Default::default(),
-        false => candidates(&store.cluster_candidates(clusters).await?),
-    };
-    let judged = |cluster: &Candidate| {
-        let said = read.iter();
-        said.map(|one| (one.name.clone(), one.judge(cluster).in_words()))
-            .collect()
-    };
-    Ok(Judged {
-        unknown: open.into_iter().find_map(Result::err),
-        clusters: candidates.iter().map(|one| (one.id, judged(one))).collect(),
-        unreadable,
-        placements: read.iter().map(|one| one.name.clone()).collect(),
-    })
-}
-
 fn unreadable(row: &ResourceRow, error: &dyn std::fmt::Display) -> Waiting {
     Waiting::Unreadable {
         object: row.display(),
@@ -198,7 +164,7 @@ fn unreadable(row: &ResourceRow, error: &dyn std::fmt::Display) -> Waiting {
 }
 
 /// Those of the rows that can be read, and why each other cannot: it is no reason to have none.
-fn candidates(rows: &[CandidateRow]) -> (Vec<Candidate>, BTreeMap<ClusterId, Waiting>) {
+pub(super) fn candidates(rows: &[CandidateRow]) -> (Vec<Candidate>, BTreeMap<ClusterId, Waiting>) {
     let mut candidates = Vec::new();
     let mut unreadable = BTreeMap::new();
     for row in rows {
@@ -233,7 +199,7 @@ fn candidates(rows: &[CandidateRow]) -> (Vec<Candidate>, BTreeMap<ClusterId, Wai
 }
 
 /// Placements with their groups, each alone.
-async fn resolved(
+pub(super) async fn resolved(
     store: &Store,
     rows: &[Arc<ResourceRow>],
 ) -> Result<Vec<Result<Placement, Waiting>>, StoreError> {

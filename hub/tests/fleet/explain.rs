@@ -2,8 +2,11 @@
 
 use flotilla_hub::store::report::{ObjectRow, StatusRow};
 use flotilla_hub::task::explain::{Asked, facts};
-use flotilla_proto::fleet::v1::{ExplainRequest, ExplainedStep, Explanation, ResourceRef, SuspendRequest};
+use flotilla_proto::fleet::v1::{
+    ExplainRequest, ExplainResponse, ExplainedStep, Explanation, ResourceRef, SuspendRequest,
+};
 use flotilla_testkit::{GitFault, wait_until};
+use serde_json::json;
 use tonic::Code;
 use uuid::Uuid;
 
@@ -15,19 +18,23 @@ use crate::{
     reports::{object, open, report},
     statements::Statements,
     store::{config, one_unit},
-    world::{World, applied},
+    world::{World, applied, resource},
 };
 
 impl Hub {
     /// Explains an app in one cluster, or in all.
-    async fn explain(&self, kind: &str, name: &str, cluster: &str) -> Vec<Explanation> {
+    pub(crate) async fn explain(&self, kind: &str, name: &str, cluster: &str) -> Vec<Explanation> {
         let request = ExplainRequest {
             app: Some(named(kind, name)),
             cluster: cluster.into(),
             ..ExplainRequest::default()
         };
+        self.explain_page(request).await.explanations
+    }
+
+    pub(crate) async fn explain_page(&self, request: ExplainRequest) -> ExplainResponse {
         let answer = self.fleet().await.explain(self.authorized(request)).await;
-        answer.expect("explained").into_inner().explanations
+        answer.expect("explained").into_inner()
     }
 
     /// Waits until this step stands in the way of `app` first, for this reason.
@@ -45,7 +52,7 @@ impl Hub {
     }
 }
 
-fn named(kind: &str, name: &str) -> ResourceRef {
+pub(crate) fn named(kind: &str, name: &str) -> ResourceRef {
     ResourceRef {
         kind: kind.into(),
         namespace: "apps".into(),
@@ -54,12 +61,12 @@ fn named(kind: &str, name: &str) -> ResourceRef {
     }
 }
 
-fn step<'a>(explained: &'a Explanation, name: &str) -> &'a ExplainedStep {
+pub(crate) fn step<'a>(explained: &'a Explanation, name: &str) -> &'a ExplainedStep {
     let found = explained.steps.iter().find(|step| step.name == name);
     found.expect(name)
 }
 
-fn cause(explained: &Explanation) -> &ExplainedStep {
+pub(crate) fn cause(explained: &Explanation) -> &ExplainedStep {
     explained.cause.as_ref().expect("a cause")
 }
 
@@ -77,7 +84,7 @@ impl Fleet {
             .expect("applied")
     }
 
-    async fn suspend(&self, kind: &str, name: &str, suspend: bool) {
+    pub(crate) async fn suspend(&self, kind: &str, name: &str, suspend: bool) {
         let request = SuspendRequest {
             resource: Some(named(kind, name)),
             suspend,
@@ -218,10 +225,9 @@ async fn explain_says_of_a_cluster_without_the_app_why_it_has_none() {
     );
     let on = async || {
         let all = fleet.hub.explain("Kustomization", "app", "").await;
-        let on: Vec<String> = all.into_iter().map(|one| one.cluster).collect();
-        match on == ["c1"] {
-            true => Ok(Some(())),
-            false => Err(format!("{on:?}")),
+        match &all[..] {
+            [one] if one.cluster == "c1" && !one.unit_id.is_empty() => Ok(Some(())),
+            _ => Err(format!("{all:?}")),
         }
     };
     wait_until("it is planned", PATIENCE, on).await.expect("on c1");
@@ -430,4 +436,19 @@ async fn an_explanation_costs_the_same_statements_for_ten_thousand_objects_and_t
     let content = world.render(app, "c1", &[config("x", "a: 1")]).await;
     world.roll_out(app, &clusters, &content).await;
     assert_eq!(cost(&world, app, &statements).await, (empty, 20));
+    // Those that are to have it and have not are looked for, and their agents: which placements name it and what they say, the
+    // clusters that have it, those that they choose beside them.
+    let mut names = Vec::new();
+    for count in [1, 8] {
+        while names.len() < count {
+            names.push(format!("a{}", names.len()));
+            world.cluster(&names[names.len() - 1]).await;
+        }
+        let spec = json!({
+            "apps": [{"kind": "HelmRelease", "namespace": "apps", "name": "a"}],
+            "clusters": {"names": &names},
+        });
+        world.apply(&[resource("Placement", "p", spec)]).await;
+        assert_eq!(cost(&world, app, &statements).await, (empty + 4, 20), "{count}");
+    }
 }

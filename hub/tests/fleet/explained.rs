@@ -1,8 +1,16 @@
 //! What the store gives for an explanation, and where an app belongs: of one moment, and of every cluster that is to have it.
 
 use flotilla_hub::store::{reference::Reference, resource::FLEET};
+use flotilla_proto::fleet::v1::ExplainRequest;
+use flotilla_testkit::wait_until;
 
-use crate::{store::one_unit, world::World};
+use crate::{
+    deploys::{Fleet, PLACEMENT, app, config_map},
+    explain::{cause, named, step},
+    hub::PATIENCE,
+    store::one_unit,
+    world::World,
+};
 
 fn source() -> Reference {
     Reference {
@@ -38,4 +46,109 @@ async fn what_is_explained_is_of_one_moment_and_of_the_spec_that_is_asked_about(
     let known = moment.app(app, 0).await.expect("read").expect("there");
     assert!(!known.observed);
     moment.end().await.expect("ended");
+}
+
+#[tokio::test]
+async fn an_app_that_has_no_unit_yet_is_explained_where_it_is_to_have_one() {
+    let fleet = Fleet::empty().await;
+    fleet.hub.world.cluster("c1").await;
+    fleet.hub.world.cluster("c2").await;
+    let _repository = fleet
+        .repository("a", &[("app/x.yaml", &config_map("x", "1"))])
+        .await;
+    let wants = "  postBuild: {substituteFrom: [{kind: ConfigMap, name: sizes}]}\n";
+    let elsewhere = PLACEMENT.replace("[c1]", "[c9]");
+    fleet
+        .apply(&[&fleet.source("a"), &app("a", "./app", wants), &elsewhere])
+        .await;
+    let nowhere = fleet.hub.blames("", "placement", "NoClusterMatches").await;
+    assert_eq!((nowhere.cluster.as_str(), nowhere.unit_id.as_str()), ("", ""));
+    // Chosen, and held before it has anything: its placement is not to blame.
+    fleet.apply(&[PLACEMENT]).await;
+    let held = fleet.hub.blames("", "plan", "NotSupported").await;
+    assert_eq!((held.cluster.as_str(), held.unit_id.as_str()), ("c1", ""));
+    assert!(
+        cause(&held)
+            .message
+            .contains("ConfigMap apps/sizes is not on the hub"),
+        "{held:?}"
+    );
+    assert_eq!(
+        (
+            step(&held, "placement").state.as_str(),
+            step(&held, "placement").message.as_str()
+        ),
+        ("Ok", "Placement/everywhere names the cluster")
+    );
+    fleet.suspend("Kustomization", "app", true).await;
+    let suspended = fleet.hub.blames("", "plan", "Suspended").await;
+    assert_eq!(suspended.cluster, "c1");
+    fleet.hub.world.is_quiet().await;
+}
+
+const OTHER: &str = "apiVersion: fleet.flotilla.dev/v1alpha1
+kind: Placement
+metadata: {name: other}
+spec:
+  apps: [{kind: Kustomization, name: app, namespace: apps}]
+  clusters: {names: [c2]}
+  overrides: [{variables: {SIZE: two}}]
+";
+
+#[tokio::test]
+async fn a_cluster_that_lacks_the_app_stands_among_those_that_have_it_and_is_a_reason_in_no_other() {
+    let fleet = Fleet::empty().await;
+    for name in ["c1", "c2", "c3", "c4"] {
+        fleet.hub.world.cluster(name).await;
+    }
+    let _repository = fleet
+        .repository("a", &[("app/x.yaml", &config_map("x", "1"))])
+        .await;
+    let three = PLACEMENT.replace("[c1]", "[c1, c2, c3]");
+    // Both placements first: with one of them it would have a unit in each.
+    fleet.apply(&[OTHER, &three]).await;
+    fleet.apply(&[&fleet.source("a"), &app("a", "./app", "")]).await;
+    let look = async || {
+        let all = fleet.hub.explain("Kustomization", "app", "").await;
+        let seen: Vec<_> = all
+            .iter()
+            .map(|one| {
+                let plan = step(one, "plan");
+                let has_unit = !one.unit_id.is_empty();
+                (one.cluster.as_str(), has_unit, plan.state.as_str(), plan.reason.as_str())
+            })
+            .collect();
+        let expected = [
+            ("c1", true, "Ok", ""),
+            ("c2", false, "Blocked", "Conflict"),
+            ("c3", true, "Ok", ""),
+        ];
+        match seen == expected {
+            true => Ok(Some(all)),
+            false => Err(format!("{all:?}")),
+        }
+    };
+    let all = wait_until("it is planned", PATIENCE, look).await.expect("said");
+    assert_eq!(
+        cause(&all[1]).next,
+        "make Placement/everywhere and Placement/other agree"
+    );
+    // Pages go through both.
+    let (mut after, mut seen) = (String::new(), Vec::new());
+    loop {
+        let request = ExplainRequest {
+            app: Some(named("Kustomization", "app")),
+            page_size: 1,
+            page_token: after,
+            ..ExplainRequest::default()
+        };
+        let page = fleet.hub.explain_page(request).await;
+        seen.extend(page.explanations.into_iter().map(|one| one.cluster));
+        after = page.next_page_token;
+        if after.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(seen, ["c1", "c2", "c3"]);
+    fleet.hub.world.is_quiet().await;
 }

@@ -56,8 +56,10 @@ impl Moment {
                       g.state AS "admission?", g.at AS "admission_at?",
                       l.state AS "leaving?", l.waits AS "waits?", jsonb_array_length(l.except_for) AS "excepted?", l.at AS "leaving_at?",
                       p.principal AS "approved?"
-               FROM (SELECT x.* FROM unit_shown x WHERE x.app_uid = $1 AND ($3 = '' OR x.cluster = $3) AND x.cluster > $4
-                     ORDER BY x.cluster LIMIT $5) AS u
+               -- In an order that is the same here and there: what has no unit is put between them.
+               FROM (SELECT x.* FROM unit_shown x
+                     WHERE x.app_uid = $1 AND ($3 = '' OR x.cluster = $3) AND x.cluster COLLATE "C" > $4
+                     ORDER BY x.cluster COLLATE "C" LIMIT $5) AS u
                JOIN unit m ON m.id = u.id
                JOIN cluster c ON c.id = u.cluster_id
                LEFT JOIN unit_status s ON s.unit_id = u.id
@@ -72,7 +74,7 @@ impl Moment {
                LEFT JOIN approval p ON p.unit_id = u.id AND p.target = m.target AND p.version = u.version
                LEFT JOIN LATERAL revision_of(u.app_uid, u.content) tr ON true
                LEFT JOIN LATERAL revision_of(u.app_uid, u.applied_content) ar ON true
-               ORDER BY u.cluster"#,
+               ORDER BY u.cluster COLLATE "C""#,
             app,
             content,
             cluster,
