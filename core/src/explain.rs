@@ -13,8 +13,8 @@ mod tests;
 use crate::clock::Timestamp;
 
 pub use facts::{
-    Agent, Deleting, Facts, Leaving, Moved, Name, Object, Placing, Refused, RenderState, Rendering, Rollout,
-    Source, SourceState, Stated, Unit, UnitWord,
+    Agent, Deleting, Facts, Input, Leaving, Moved, Name, Object, Placing, Refused, RenderState, Rendering,
+    Rollout, Source, SourceState, Stated, Unit, UnitWord,
 };
 
 /// How a step stands.
@@ -190,6 +190,7 @@ fn verdict(facts: &Facts, steps: &[Step]) -> Verdict {
     }
     let is_known = |name: &str| !steps.iter().any(|step| step.name == name && step.is_in_the_way());
     if !is_known("source")
+        || facts.input() == Input::Changed
         || facts
             .agent
             .as_ref()
@@ -206,7 +207,8 @@ fn verdict(facts: &Facts, steps: &[Step]) -> Verdict {
 
 /// Tells whether a unit is to have what the source has now.
 fn is_newest(facts: &Facts, unit: &Unit) -> bool {
-    facts.is_planned() && !facts.is_held() && unit.has_rendered == Some(true)
+    let is_of_source = facts.input() != Input::OtherSource;
+    facts.is_planned() && !facts.is_held() && is_of_source && unit.has_rendered == Some(true)
 }
 
 fn answer(facts: &Facts, verdict: Verdict) -> String {
@@ -219,6 +221,9 @@ fn answer(facts: &Facts, verdict: Verdict) -> String {
     match verdict {
         Verdict::Applied => format!("{what} is applied and ready"),
         Verdict::NotReady => format!("{what} is applied and not ready"),
+        Verdict::Unknown if facts.input() == Input::Changed => {
+            format!("{what} was applied as the app said when it was rendered last")
+        }
         Verdict::Unknown => format!("{what} was applied when it was looked at last"),
         Verdict::NotApplied => match facts.unit.as_ref().map(|unit| &*unit.applied_revision) {
             Some(applied) if !applied.is_empty() && Some(applied) != revision => {

@@ -305,7 +305,7 @@ async fn start_on(serve: &Serve, store: &Store) -> anyhow::Result<Started> {
         watchers,
         receivers,
         counts: Counts::new(store.clone()),
-        engine: renderer.native.version(),
+        renderer: renderer.clone(),
     };
     let config = server_config(&authority, &serve.names())?;
     let tasks = vec![

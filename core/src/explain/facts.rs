@@ -63,8 +63,10 @@ pub struct Facts {
     pub unconfirmed: bool,
     /// The source that it names.
     pub source: Option<Source>,
-    /// What its present input renders to.
+    /// What its input renders to.
     pub rendering: Option<Rendering>,
+    /// Whether that input is what the app says now.
+    pub input: Input,
     /// What placements say.
     pub placing: Placing,
     /// The cluster's agent; `None`: no cluster.
@@ -91,6 +93,14 @@ impl Facts {
         self.waiting_here().into_iter().any(holds)
     }
 
+    /// Whether the app's input is what it says now. Only a suspended one keeps what it had: any other is rendered anew, or held.
+    pub(super) fn input(&self) -> Input {
+        match self.suspended {
+            true => self.input,
+            false => Input::Present,
+        }
+    }
+
     /// Why nothing, or not everything, of the app moves in this cluster: that placements disagree on another one is no reason
     /// here. Of no cluster, all reasons.
     pub(super) fn waiting_here(&self) -> Vec<&Waiting> {
@@ -100,6 +110,18 @@ impl Facts {
         };
         self.waiting.iter().filter(|why| !is_elsewhere(why)).collect()
     }
+}
+
+/// What an app was rendered from last, against what it says now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Input {
+    /// The same.
+    #[default]
+    Present,
+    /// Another source than it names now.
+    OtherSource,
+    /// Its spec has changed, or the engine has.
+    Changed,
 }
 
 /// A deletion that was asked for.

@@ -1,6 +1,8 @@
 //! Where an app comes from: its source, and what that renders to.
 
-use super::{Facts, RenderState, Rendering, Source, SourceState, Step, counted, short_revision};
+use super::{
+    Facts, Input, RenderState, Rendering, Source, SourceState, State, Step, counted, short_revision,
+};
 
 const SOURCE: &str = "source";
 const RENDERING: &str = "rendering";
@@ -95,6 +97,17 @@ pub(super) fn rendering(facts: &Facts) -> Step {
     let has_revision = |source: &Source| source.known.as_ref().is_some_and(|one| one.revision.is_some());
     if facts.source.as_ref().is_some_and(|source| !has_revision(source)) {
         return Step::skipped(RENDERING, "there is nothing to render yet");
+    }
+    match facts.input() {
+        Input::Present => {}
+        Input::OtherSource => {
+            let message = "the app is suspended, and was rendered from another source than it names now";
+            return Step::skipped(RENDERING, message);
+        }
+        Input::Changed => {
+            let message = "the app is suspended, and it or the hub's engine has changed since it was rendered";
+            return Step::new(RENDERING, State::Unknown, "Suspended", message);
+        }
     }
     let Some(rendering) = &facts.rendering else {
         return match facts.suspended || !facts.waiting.is_empty() {

@@ -361,6 +361,37 @@ fn what_is_wrong_with_a_cluster_is_noted_and_refuses_nothing() {
 }
 
 #[test]
+fn a_suspended_app_that_was_changed_is_not_compared_with_what_it_was_rendered_from_before() {
+    let mut facts = well();
+    facts.suspended = true;
+    unit(&mut facts).state = "Suspended".into();
+    let explained = |facts: &Facts| {
+        let explained = explain(facts);
+        let cause = &explained.steps[explained.cause.expect("a cause")];
+        assert_eq!((cause.name, cause.reason.as_str()), ("plan", "Suspended"));
+        (explained.verdict, explained.answer, explained.steps[1].state)
+    };
+    // It names a source whose revision was never rendered for it.
+    facts.input = Input::OtherSource;
+    source(&mut facts).revision = Some("main@sha1:fedcba9876543210fedcba9876543210fedcba98".into());
+    let answer = "main@sha1:fedcba98 is not applied; main@sha1:01234567 is".to_owned();
+    assert_eq!(
+        explained(&facts),
+        (Verdict::NotApplied, answer, State::Skipped)
+    );
+    source(&mut facts).revision = Some(REVISION.into());
+    facts.input = Input::Changed;
+    let answer = "main@sha1:01234567 was applied as the app said when it was rendered last".to_owned();
+    assert_eq!(explained(&facts), (Verdict::Unknown, answer, State::Unknown));
+    facts.input = Input::Present;
+    assert_eq!(explained(&facts).0, Verdict::NotReady);
+    // Any other is rendered from what it says, or says itself that it is not.
+    facts = well();
+    facts.input = Input::Changed;
+    assert_eq!(explain(&facts).verdict, Verdict::Applied);
+}
+
+#[test]
 fn what_placements_disagree_on_is_a_reason_in_that_cluster_alone() {
     let mut facts = well();
     facts.waiting = vec![Waiting::OverridesDiffer {

@@ -35,7 +35,9 @@ pub struct AppExplained {
     pub held_since: Option<Timestamp>,
     /// It was not planned since the hub was restored.
     pub unconfirmed: bool,
-    /// What its input renders to.
+    /// The source of its input, and the digest of engine and fields; `None`: it has none.
+    pub input: Option<(Uuid, Vec<u8>)>,
+    /// What that renders to.
     pub rendering: Option<Rendering>,
     /// The content of that.
     pub content: Option<Vec<u8>>,
@@ -70,7 +72,7 @@ impl Moment {
                       coalesce(p.waiting, '[]') AS "waiting!: Json<Vec<Waiting>>", p.held_at AS "held_at?",
                       n.uid IS NOT NULL AS "unconfirmed!", v.revision AS "revision?", x.state AS "state?", x.content AS "content?",
                       x.reason AS "reason?", x.message AS "message?", x.attempts AS "attempts?",
-                      x.begun_by <> '' AS "running?", x.not_before AS "not_before?", x.finished_at AS "finished_at?"
+                      t.source_uid AS "source?", t.fields AS "fields?", x.begun_by <> '' AS "running?", x.not_before AS "not_before?", x.finished_at AS "finished_at?"
                FROM resource r
                LEFT JOIN app_plan p ON p.app_uid = r.uid
                LEFT JOIN due d ON d.topic = 'app' AND d.key = r.uid
@@ -96,6 +98,7 @@ impl Moment {
             waiting: row.waiting.0,
             held_since: row.held_at.map(timestamp),
             unconfirmed: row.unconfirmed,
+            input: row.source.zip(row.fields),
             rendering: row.revision.map(|revision| Rendering {
                 revision,
                 state: render_state(row.state.as_deref()),
@@ -110,8 +113,8 @@ impl Moment {
         }))
     }
 
-    /// What is known of a source; `None`: it is not there.
-    pub async fn source(&mut self, named: &Reference) -> Result<Option<SourceState>> {
+    /// Which source that is, and what is known of it; `None`: it is not there.
+    pub async fn source(&mut self, named: &Reference) -> Result<Option<(Uuid, SourceState)>> {
         let row = sqlx::query!(
             r#"SELECT r.uid, coalesce(r.suspended, r.spec->'suspend' = 'true', false) AS "suspended!", r.not_supported AS "not_supported!",
                       c.observed_generation = r.generation AS "is_said?", c.conditions AS "conditions?",
@@ -138,7 +141,7 @@ impl Moment {
         };
         let ready = conditions.into_iter().find(|one| one.type_ == "Ready");
         let ready = ready.filter(|_| row.is_said == Some(true));
-        Ok(Some(SourceState {
+        let state = SourceState {
             suspended: row.suspended,
             not_supported: row.not_supported,
             said: ready.map(|ready| Stated {
@@ -153,7 +156,8 @@ impl Moment {
             next: row.next_probe.map(timestamp),
             failures: count(row.failures),
             unconfirmed: row.unconfirmed,
-        }))
+        };
+        Ok(Some((row.uid, state)))
     }
 }
 

@@ -6,13 +6,14 @@ mod places;
 use std::collections::HashMap;
 
 use flotilla_core::{
-    explain::{Facts, Name, Placing, Source},
+    explain::{Facts, Input, Name, Placing, Source},
     fleet::placement::Match,
     id::ClusterId,
 };
 use uuid::Uuid;
 
 use self::places::{Judged, Part, judge};
+use super::render::{self, Engine};
 use crate::store::{
     Result, Store,
     explain::{AppExplained, MovedExplained, ObjectsExplained, UnitExplained},
@@ -35,6 +36,7 @@ pub struct Asked {
 /// without any, or of a cluster that it is not in, those that there are. `None`: the app is gone.
 pub async fn facts(
     store: &Store,
+    engine: &Engine,
     app: &ResourceRow,
     asked: &Asked,
 ) -> Result<Option<Vec<(Option<Uuid>, Facts)>>> {
@@ -47,7 +49,10 @@ pub async fn facts(
     let judged = judge(store, app, &known, part(asked, &stored)).await?;
     let mut without = judged.chosen.clone();
     without.extend(named.filter(|_| stored.units.is_empty()).cloned());
-    let common = common(app, stored.app, stored.source);
+    let common = Facts {
+        input: input(engine, app, &stored, &judged),
+        ..common(app, stored.app, stored.source)
+    };
     let mut facts = with_units(stored.units, stored.objects, stored.moved, &judged, &common);
     facts.extend(without_units(store, without, &judged, &common).await?);
     facts.sort_by(|(_, one), (_, other)| one.cluster.cmp(&other.cluster));
@@ -86,7 +91,9 @@ fn part<'a>(asked: &'a Asked, stored: &'a Stored) -> Option<Part<'a>> {
 /// content was compared.
 struct Stored {
     app: AppExplained,
+    /// The source that the app names, and which it is.
     source: Option<Source>,
+    source_uid: Option<Uuid>,
     units: Vec<UnitExplained>,
     objects: HashMap<Uuid, ObjectsExplained>,
     moved: HashMap<Uuid, MovedExplained>,
@@ -97,17 +104,16 @@ async fn read(store: &Store, app: &ResourceRow, asked: &Asked) -> Result<Option<
     let Some(known) = moment.app(app.uid, app.generation).await? else {
         return Ok(None);
     };
-    let source = match source_named(app.scope, &app.namespace, &app.spec) {
-        Some(named) => Some(Source {
-            known: moment.source(&named).await?,
-            name: Name {
-                kind: named.kind,
-                namespace: named.namespace,
-                name: named.name,
-            },
-        }),
-        None => None,
-    };
+    let (mut source, mut source_uid) = (None, None);
+    if let Some(named) = source_named(app.scope, &app.namespace, &app.spec) {
+        let (uid, known) = moment.source(&named).await?.unzip();
+        let name = Name {
+            kind: named.kind,
+            namespace: named.namespace,
+            name: named.name,
+        };
+        (source, source_uid) = (Some(Source { name, known }), uid);
+    }
     let cluster = asked.cluster.as_ref().map_or("", |(_, name)| name);
     let content = known.content.as_deref();
     let units = moment
@@ -122,6 +128,7 @@ async fn read(store: &Store, app: &ResourceRow, asked: &Asked) -> Result<Option<
     Ok(Some(Stored {
         app: known,
         source,
+        source_uid,
         units,
         objects,
         moved,
@@ -175,6 +182,21 @@ async fn without_units(
         (None, facts)
     });
     Ok(facts.collect())
+}
+
+/// Whether what an app was rendered from last is what it says now.
+fn input(engine: &Engine, app: &ResourceRow, stored: &Stored, judged: &Judged) -> Input {
+    let Some((source, fields)) = &stored.app.input else {
+        return Input::Present;
+    };
+    if stored.source_uid != Some(*source) {
+        return Input::OtherSource;
+    }
+    let asked = render::asked(engine, app, judged.overrides_variables);
+    match asked.is_some_and(|asked| asked.as_bytes()[..] == fields[..]) {
+        true => Input::Present,
+        false => Input::Changed,
+    }
 }
 
 /// What is the same in all clusters.

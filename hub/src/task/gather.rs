@@ -115,9 +115,7 @@ impl Placed {
         let (candidates, unreadable) = candidates(found);
         Self {
             named: true,
-            overrides_variables: placements
-                .iter()
-                .any(|one| one.overrides.iter().any(|o| !o.variables.is_empty())),
+            overrides_variables: overrides_variables(placements),
             chosen: choose(placements, &candidates),
             draining: candidates
                 .iter()
@@ -127,6 +125,12 @@ impl Placed {
             unreadable,
         }
     }
+}
+
+/// Whether some placement gives variables of its own.
+pub(super) fn overrides_variables(placements: &[Placement]) -> bool {
+    let mut overrides = placements.iter().flat_map(|one| &one.overrides);
+    overrides.any(|one| !one.variables.is_empty())
 }
 
 /// The apps whose placements choose one of these clusters, or might: one that cannot be read leaves it open.

@@ -588,6 +588,15 @@ async fn source_revision(
         .ok_or(Waiting::NoArtifact))
 }
 
+/// Digest of what `app` asks to be rendered with, as it stands, without source and artifact; `None`: it cannot be read, or
+/// asks for an engine that is not there.
+pub fn asked(engine: &Engine, app: &ResourceRow, overrides_variables: bool) -> Option<Digest> {
+    let spec: KustomizationSpec = serde_json::from_value(app.spec.clone()).ok()?;
+    let renderer = engine.of(app).ok()?;
+    let substitutes = spec.post_build.is_some() || overrides_variables;
+    Some(fields(renderer, &spec, substitutes))
+}
+
 /// Digest of the input without source and artifact.
 fn fields(renderer: &Renderer, spec: &KustomizationSpec, substitutes: bool) -> Digest {
     Digest::of_json(

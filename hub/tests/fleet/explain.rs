@@ -1,7 +1,11 @@
 //! Why an app is in a cluster as it is: each reason, told by a running hub of what it has stored.
 
+use flotilla_hub::renderer::{NativeRenderer, Renderer};
 use flotilla_hub::store::report::{ObjectRow, StatusRow};
-use flotilla_hub::task::explain::{Asked, facts};
+use flotilla_hub::task::{
+    explain::{Asked, facts},
+    render::Engine,
+};
 use flotilla_proto::fleet::v1::{
     ExplainRequest, ExplainResponse, ExplainedStep, Explanation, ResourceRef, SuspendRequest,
 };
@@ -71,7 +75,7 @@ pub(crate) fn cause(explained: &Explanation) -> &ExplainedStep {
 }
 
 impl Fleet {
-    async fn is_explained_as_applied(&self) -> Explanation {
+    pub(crate) async fn is_explained_as_applied(&self) -> Explanation {
         let look = async || {
             let first = self.hub.explain("Kustomization", "app", "c1").await.remove(0);
             match first.verdict == "Applied" {
@@ -389,6 +393,10 @@ async fn explain_says_who_has_an_object_that_two_apps_want() {
     assert!(plan.message.contains("all else is version 1"), "{plan:?}");
 }
 
+pub(crate) fn engine() -> Engine {
+    Engine::new(Renderer::Native(NativeRenderer::new(1)), Err("none".into()))
+}
+
 /// What an explanation costs.
 async fn cost(world: &World, app: Uuid, statements: &Statements) -> (usize, usize) {
     let row = world.store.resource(app).await.expect("read").expect("there");
@@ -397,7 +405,7 @@ async fn cost(world: &World, app: Uuid, statements: &Statements) -> (usize, usiz
         limit: 20,
         ..Asked::default()
     };
-    let found = facts(&world.store, &row, &asked)
+    let found = facts(&world.store, &engine(), &row, &asked)
         .await
         .expect("read")
         .expect("there");

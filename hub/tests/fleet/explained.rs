@@ -1,13 +1,20 @@
 //! What the store gives for an explanation, and where an app belongs: of one moment, and of every cluster that is to have it.
 
-use flotilla_hub::store::{reference::Reference, resource::FLEET};
-use flotilla_proto::fleet::v1::ExplainRequest;
+use std::collections::BTreeMap;
+
+use flotilla_hub::store::{reference::Reference, report::ConditionRow, resource::FLEET, session::Told};
+use flotilla_hub::task::explain::{Asked, facts};
+use flotilla_proto::fleet::v1::{ExplainRequest, Explanation};
 use flotilla_testkit::wait_until;
+use time::OffsetDateTime;
+use uuid::Uuid;
 
 use crate::{
     deploys::{Fleet, PLACEMENT, app, config_map},
-    explain::{cause, named, step},
+    explain::{cause, engine, named, step},
     hub::PATIENCE,
+    puppet::Puppet,
+    reports::open_judged,
     store::one_unit,
     world::World,
 };
@@ -33,7 +40,7 @@ async fn what_is_explained_is_of_one_moment_and_of_the_spec_that_is_asked_about(
     // A commit comes meanwhile: what the app is compared with is not that.
     world.revision("r2").await;
     let seen = moment.source(&source()).await.expect("read").expect("there");
-    assert_eq!(seen.revision.as_deref(), Some("c1"));
+    assert_eq!(seen.1.revision.as_deref(), Some("c1"));
     let content = known.content.as_deref();
     let units = moment.units(app, content, "", "", 20).await.expect("read");
     assert_eq!(units[0].unit.target_revision, "c1");
@@ -41,7 +48,7 @@ async fn what_is_explained_is_of_one_moment_and_of_the_spec_that_is_asked_about(
 
     let mut moment = world.store.moment().await.expect("begun");
     let seen = moment.source(&source()).await.expect("read").expect("there");
-    assert_eq!(seen.revision.as_deref(), Some("r2"));
+    assert_eq!(seen.1.revision.as_deref(), Some("r2"));
     // Whoever asks has read a spec that has changed since.
     let known = moment.app(app, 0).await.expect("read").expect("there");
     assert!(!known.observed);
@@ -151,4 +158,89 @@ async fn a_cluster_that_lacks_the_app_stands_among_those_that_have_it_and_is_a_r
     }
     assert_eq!(seen, ["c1", "c2", "c3"]);
     fleet.hub.world.is_quiet().await;
+}
+
+/// Waits until `app` is suspended on c1 with this verdict.
+async fn left(fleet: &Fleet, verdict: &str) -> Explanation {
+    let look = async || {
+        let first = fleet.hub.explain("Kustomization", "app", "c1").await.remove(0);
+        let blamed = first.cause.clone().unwrap_or_default();
+        let is_left = (blamed.name.as_str(), blamed.reason.as_str()) == ("plan", "Suspended");
+        match is_left && first.verdict == verdict && step(&first, "apply").reason == "Suspended" {
+            true => Ok(Some(first)),
+            false => Err(format!("{first:?}")),
+        }
+    };
+    wait_until(verdict, PATIENCE, look).await.expect("said")
+}
+
+#[tokio::test]
+async fn a_suspended_app_that_was_changed_is_not_said_to_have_what_it_was_never_rendered_from() {
+    let fleet = Fleet::empty().await;
+    let agent = fleet.hub.enrol("c1").await;
+    let _puppet = Puppet::connect(&fleet.hub, &agent).await;
+    let _repository = fleet.deploy(PLACEMENT).await;
+    let _other = fleet
+        .repository("b", &[("app/y.yaml", &config_map("y", "1"))])
+        .await;
+    fleet.apply(&[&fleet.source("b")]).await;
+    let before = fleet.is_explained_as_applied().await;
+    let suspended = |source: &str, path: &str| app(source, path, "  suspend: true\n");
+    fleet.apply(&[&suspended("a", "./app")]).await;
+    let same = left(&fleet, "NotReady").await;
+    assert_eq!(same.source_revision, before.source_revision);
+    // Another path: what the new one renders to is not known.
+    fleet.apply(&[&suspended("a", "./other")]).await;
+    left(&fleet, "Unknown").await;
+    fleet.apply(&[&suspended("b", "./app")]).await;
+    // Nor is that only so until it is planned.
+    fleet.hub.world.is_quiet().await;
+    let other = left(&fleet, "NotApplied").await;
+    assert_ne!(other.source_revision, before.source_revision);
+    assert_eq!(other.applied_revision, before.source_revision);
+    fleet.apply(&[&suspended("a", "./app")]).await;
+    left(&fleet, "NotReady").await;
+    fleet.hub.world.is_quiet().await;
+}
+
+#[tokio::test]
+async fn what_an_agent_refuses_is_known_apart_from_what_is_wrong_with_its_cluster() {
+    let world = World::new().await;
+    let app = world.app("a").await;
+    let (cluster, ..) = one_unit(&world, "c1", app).await;
+    let other = world.cluster("c2").await;
+    let wrong = ConditionRow {
+        kind: "Clock",
+        ok: false,
+        message: "behind".into(),
+        since: OffsetDateTime::now_utc(),
+    };
+    let row = world.store.resource(app).await.expect("read").expect("there");
+    let said = async |id: Uuid, name: &str| {
+        let asked = Asked {
+            cluster: Some((id, name.into())),
+            limit: 20,
+            ..Asked::default()
+        };
+        let found = facts(&world.store, &engine(), &row, &asked).await;
+        let mut found = found.expect("read").expect("there");
+        let agent = found.remove(0).1.agent.expect("an agent");
+        (agent.refusal, agent.conditions)
+    };
+    // Also where the app is not.
+    for (id, name) in [(cluster, "c1"), (other, "c2")] {
+        let epoch = open_judged(&world, id, std::slice::from_ref(&wrong)).await;
+        assert_eq!(said(id, name).await, (String::new(), "behind".to_owned()));
+        let refused = Told {
+            cluster: id,
+            epoch,
+            accepted: None,
+            units: BTreeMap::new(),
+            refusal: None,
+            message: "refused generation 7".into(),
+        };
+        world.store.told(&[refused]).await.expect("told");
+        let both = ("refused generation 7".to_owned(), "behind".to_owned());
+        assert_eq!(said(id, name).await, both);
+    }
 }

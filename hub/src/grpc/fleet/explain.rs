@@ -45,7 +45,7 @@ pub(super) async fn answer(
         after: read_token(&request.page_token)?,
         limit: i64::from(limit) + 1,
     };
-    let gathered = facts(&fleet.store, &app, &asked).await;
+    let gathered = facts(&fleet.store, &fleet.renderer, &app, &asked).await;
     let Some(mut gathered) = gathered.map_err(from_store)? else {
         return Err(Status::not_found(format!(
             "{} was deleted meanwhile",

@@ -38,7 +38,7 @@ use crate::{
         query::{ResourceFilter, UnitFilter},
         resource::{FLEET, ResourceRow},
     },
-    task::{receivers::Registered, watchers::Watchers},
+    task::{receivers::Registered, render::Engine, watchers::Watchers},
 };
 
 const DEFAULT_PAGE: u32 = 500;
@@ -67,8 +67,8 @@ pub struct Fleet {
     pub receivers: Registered,
     /// Counts of units.
     pub counts: Counts,
-    /// The rendering engine, for `version`.
-    pub engine: String,
+    /// The rendering engines: what apps ask for is named by them.
+    pub renderer: Arc<Engine>,
 }
 
 /// Where a watch stands.
@@ -509,7 +509,7 @@ impl FleetService for Fleet {
         let postgres = answer.map_err(|_| Status::unavailable("the hub's database does not answer"))?;
         Ok(Response::new(wire::GetVersionResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            engine: self.engine.clone(),
+            engine: self.renderer.native.version(),
             postgres: postgres.map_err(from_store)?,
         }))
     }

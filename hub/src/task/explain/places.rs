@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::{
     store::{Store, StoreError, resource::ResourceRow},
-    task::gather::{candidates, resolved},
+    task::gather::{candidates, overrides_variables, resolved},
 };
 
 /// What the placements that name an app say of clusters.
@@ -25,6 +25,8 @@ pub(super) struct Judged {
     pub(super) unreadable: BTreeMap<ClusterId, Waiting>,
     /// The placements.
     pub(super) placements: Vec<String>,
+    /// Some of them gives variables of its own.
+    pub(super) overrides_variables: bool,
     /// The clusters of the part asked for that they choose, but for those that were named.
     pub(super) chosen: Vec<(Uuid, String)>,
 }
@@ -55,6 +57,7 @@ pub(super) async fn judge(
         clusters: BTreeMap::new(),
         unreadable: BTreeMap::new(),
         placements: read.iter().map(|one| one.name.clone()).collect(),
+        overrides_variables: overrides_variables(&read),
         chosen: Vec::new(),
     };
     if read.is_empty() {
