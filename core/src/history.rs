@@ -13,6 +13,8 @@ pub enum Result {
     Failed,
     /// Another one came before anything was said of it.
     Superseded,
+    /// It was the last: the app, or the cluster, is no more.
+    Removed,
 }
 
 impl Result {
@@ -24,6 +26,7 @@ impl Result {
             Self::Healthy => "healthy",
             Self::Failed => "failed",
             Self::Superseded => "superseded",
+            Self::Removed => "removed",
         }
     }
 }
@@ -33,6 +36,8 @@ impl Result {
 pub struct Held<'a> {
     /// Another one came.
     pub ended: bool,
+    /// The unit is no more.
+    pub gone: bool,
     /// It was ready at some time.
     pub was_ready: bool,
     /// What was said of it last: `True`, `False`, `Unknown`.
@@ -46,6 +51,7 @@ pub struct Held<'a> {
 /// Says what became of it. What was ready once was applied, whatever came later; of the present one its state counts.
 pub fn result(held: &Held<'_>) -> Result {
     match (held.ended, held.last) {
+        (false, _) if held.gone => Result::Removed,
         (false, "False") => Result::Failed,
         (false, _) if held.healthy => Result::Healthy,
         (false, _) if held.applied => Result::Applied,
@@ -84,6 +90,25 @@ mod tests {
             (now("True", true, false), "applied"),
             (now("True", true, true), "healthy"),
             (now("False", true, true), "failed"),
+        ] {
+            assert_eq!(result(&held).as_str(), word, "{held:?}");
+        }
+    }
+
+    #[test]
+    fn of_a_unit_that_is_no_more_nothing_is_present() {
+        let gone = |ended, last| Held {
+            ended,
+            gone: true,
+            was_ready: true,
+            last,
+            ..Held::default()
+        };
+        for (held, word) in [
+            (gone(false, "Unknown"), "removed"),
+            (gone(false, "False"), "removed"),
+            (gone(false, "True"), "removed"),
+            (gone(true, "True"), "applied"),
         ] {
             assert_eq!(result(&held).as_str(), word, "{held:?}");
         }

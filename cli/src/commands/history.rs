@@ -13,8 +13,8 @@ use crate::{Global, Host};
 
 /// Show which revision an app had from when to when in its clusters, the newest first
 ///
-/// RESULT is what became of it: progressing, applied, healthy, failed, or superseded, where another one came before anything
-/// was said of it. CAUSE is what changed: placed, content, variables, settings.
+/// RESULT is what became of it: progressing, applied, healthy, failed, superseded, where another one came before anything was
+/// said of it, or removed: it was the last, and the app, or the cluster, is no more. CAUSE is what changed: placed, content, variables, settings.
 #[derive(Debug, clap::Args)]
 pub(crate) struct HistoryArgs {
     /// The app: `Kustomization/NAMESPACE/NAME`, or `kustomization/NAME` in the namespace of --namespace; `ks` and `hr` are
@@ -84,6 +84,8 @@ fn table(held: &[HeldTarget], wide: bool, now_ms: i64) -> Table {
     };
     for one in held {
         let until = match one.until_ms {
+            // When it went is not on record.
+            0 if one.result == "removed" => String::new(),
             0 => "present".to_owned(),
             until => between(one.from_ms, until),
         };

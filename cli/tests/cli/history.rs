@@ -80,6 +80,26 @@ async fn history_lists_what_an_app_had_the_newest_first_through_all_pages() {
 }
 
 #[tokio::test]
+async fn history_of_an_app_that_is_gone_has_nothing_that_is_present() {
+    let hub = Hub::start(Answers {
+        held: vec![
+            held(2, "removed", HOUR, 0),
+            held(1, "applied", 50 * HOUR, HOUR),
+        ],
+        ..Answers::default()
+    })
+    .await;
+    assert_snapshot!(hub.run(&["history", "ks/apps", "--cluster", "c1"]).await, @"
+    exit 0
+    -- out
+    CLUSTER	REVISION          	RESULT 	AGE	LASTED	CAUSE
+    c1     	main@sha1:696f056d	removed	60m	      	content
+    c1     	main@sha1:696f056d	applied	2d 	49h   	content
+    -- err
+    ");
+}
+
+#[tokio::test]
 async fn history_of_nothing_says_so() {
     let hub = Hub::start(Answers::default()).await;
     assert_snapshot!(hub.run(&["history", "ks/apps", "--no-header"]).await, @"

@@ -74,8 +74,10 @@ pub struct HeldRow {
     pub target: Vec<u8>,
     /// From when.
     pub from: OffsetDateTime,
-    /// Until when; `None`: it has it.
+    /// Until when; `None`: it has it, or had it when it went.
     pub until: Option<OffsetDateTime>,
+    /// The unit is no more.
+    pub gone: bool,
     /// When it was ready first.
     pub ready: Option<OffsetDateTime>,
     /// What was said of it last.
@@ -105,7 +107,8 @@ impl Store {
                    ORDER BY h.version DESC LIMIT $6) AS h
                  ORDER BY h.at DESC, h.unit_id DESC, h.version DESC LIMIT $6)
                SELECT coalesce(c.name, h.cluster_id::text) AS "cluster!", h.unit_id AS "unit!", h.version AS "version!",
-                      h.target AS "target!", h.at AS "at!", n.at AS "until?", r.ready_at AS "ready_at?", r.last AS "last!",
+                      h.target AS "target!", h.at AS "at!", n.at AS "until?", u.id IS NULL AS "gone!",
+                      r.ready_at AS "ready_at?", r.last AS "last!",
                       coalesce(s.applied_version = h.version AND s.version = h.version, false) AS "applied!",
                       coalesce(s.healthy_version = h.version AND s.version = h.version, false) AS "healthy!",
                       coalesce(o.cause, '') AS "cause!", coalesce(v.revision, '') AS "revision!"
@@ -144,6 +147,7 @@ impl Store {
             target: row.target,
             from: row.at,
             until: row.until,
+            gone: row.gone,
             ready: row.ready_at,
             last: row.last,
             applied: row.applied,

@@ -319,7 +319,11 @@ async fn held_targets_are_listed_once_each_the_newest_first_with_revision_and_ca
             "DELETE FROM desired_entry WHERE unit_id = '{unit}'; DELETE FROM unit WHERE id = '{unit}'"
         ))
         .await;
-    assert_eq!(held(&world, of_unit, 100).await.len(), one.len());
+    assert!(one.iter().all(|row| !row.gone));
+    let gone = held(&world, of_unit, 100).await;
+    assert_eq!(gone.len(), one.len());
+    assert!(gone.iter().all(|row| row.gone), "{gone:?}");
+    assert_eq!(gone[0].until, None, "nothing came after it");
     assert!(
         held(&world, of_app, 100)
             .await

@@ -87,6 +87,7 @@ fn place(token: &str) -> Result<Place, Status> {
 fn held(row: HeldRow) -> wire::HeldTarget {
     let said = result(&Held {
         ended: row.until.is_some(),
+        gone: row.gone,
         was_ready: row.ready.is_some(),
         last: &row.last,
         applied: row.applied,
