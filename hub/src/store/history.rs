@@ -93,16 +93,28 @@ pub struct HeldRow {
 }
 
 impl Store {
-    /// Targets that units had, the newest first, after a place. However often their readiness turned, each is one.
+    /// Targets that units had, the newest first, after a place. However often their readiness turned, each is one. Of each unit
+    /// as few are read as make a page together: what is older than the last of those is on no page yet.
     pub async fn held_targets(&self, asked: &Asked, after: &Place, limit: i64) -> Result<Vec<HeldRow>> {
         let rows = sqlx::query!(
-            r#"WITH asked AS (
+            r#"WITH asked AS MATERIALIZED (
                  SELECT id FROM unit WHERE app_uid = $1 UNION SELECT $2::uuid WHERE $2 IS NOT NULL),
-               held AS MATERIALIZED (
-                 SELECT h.* FROM asked CROSS JOIN LATERAL (
-                   SELECT * FROM history h
-                   WHERE h.unit_id = asked.id AND (h.at, h.unit_id, h.version) < ($3, $4, $5)
+               newest AS MATERIALIZED (
+                 SELECT h.unit_id, h.at FROM asked CROSS JOIN LATERAL (
+                   SELECT h.unit_id, h.at FROM history h
+                   WHERE h.unit_id = asked.id AND h.at <= $3 AND (h.at, h.unit_id, h.version) < ($3, $4, $5)
                      -- Its first turn.
+                     AND NOT EXISTS (SELECT FROM history p WHERE p.unit_id = h.unit_id AND p.version = h.version AND p.at < h.at)
+                   ORDER BY h.version DESC LIMIT (SELECT ($6 - 1) / greatest(count(*), 1) + 1 FROM asked)) AS h),
+               since AS MATERIALIZED (
+                 SELECT coalesce((SELECT at FROM newest ORDER BY at DESC OFFSET $6 - 1 LIMIT 1), '-infinity') AS at),
+               held AS MATERIALIZED (
+                 SELECT h.* FROM (
+                   SELECT unit_id FROM newest WHERE at >= (SELECT at FROM since) GROUP BY unit_id) AS n
+                 CROSS JOIN LATERAL (
+                   SELECT * FROM history h
+                   WHERE h.unit_id = n.unit_id AND h.at <= $3 AND (h.at, h.unit_id, h.version) < ($3, $4, $5)
+                     AND h.at >= (SELECT at FROM since)
                      AND NOT EXISTS (SELECT FROM history p WHERE p.unit_id = h.unit_id AND p.version = h.version AND p.at < h.at)
                    ORDER BY h.version DESC LIMIT $6) AS h
                  ORDER BY h.at DESC, h.unit_id DESC, h.version DESC LIMIT $6)

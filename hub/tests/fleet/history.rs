@@ -238,7 +238,7 @@ async fn what_an_agent_holds_durably_is_known_apart_from_what_it_is_offered_and_
 }
 
 /// What units of an app, or one unit, had: versions and whether each was ready, page by page.
-async fn held(world: &World, asked: Asked, page: i64) -> Vec<HeldRow> {
+pub(crate) async fn held(world: &World, asked: Asked, page: i64) -> Vec<HeldRow> {
     let (mut all, mut after) = (Vec::new(), Place::newest());
     loop {
         let rows = world

@@ -14,6 +14,7 @@ mod explain;
 mod explained;
 mod fleet_api;
 mod flood;
+mod held;
 mod history;
 mod hub;
 mod hubs;

@@ -12,7 +12,10 @@ use uuid::Uuid;
 use super::{Fleet, read_token, unregistered, views::ms, write_token};
 use crate::{
     grpc::status::from_store,
-    store::history::{Asked, HeldRow, Place},
+    store::{
+        StoreError,
+        history::{Asked, HeldRow, Place},
+    },
 };
 
 const DEFAULT_PAGE: u32 = 50;
@@ -57,7 +60,7 @@ pub(super) async fn list(
         .store
         .held_targets(&asked, &after, i64::from(limit))
         .await
-        .map_err(from_store)?;
+        .map_err(|error| not_read(error, asked.unit.is_none()))?;
     let next_page_token = match rows.last() {
         Some(row) if rows.len() == limit as usize => {
             let micros = row.from.unix_timestamp_nanos() / 1000;
@@ -69,6 +72,26 @@ pub(super) async fn list(
         held: rows.into_iter().map(held).collect(),
         next_page_token,
     })
+}
+
+/// What takes longer than the database may takes as long the next time: who asked for all clusters is told to ask for one.
+fn not_read(error: StoreError, is_of_all: bool) -> Status {
+    let is_cancelled = |cause: &sqlx::Error| {
+        let code = cause.as_database_error().and_then(|error| error.code());
+        code.as_deref() == Some("57014")
+    };
+    match &error {
+        StoreError::Unavailable(cause) if is_of_all && is_cancelled(cause) => {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "a history was given up: it took too long"
+            );
+            Status::resource_exhausted(
+                "the history of all clusters of the app takes longer than the hub's database may: name one with --cluster",
+            )
+        }
+        _ => from_store(error),
+    }
 }
 
 fn place(token: &str) -> Result<Place, Status> {
