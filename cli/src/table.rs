@@ -19,13 +19,8 @@ impl Table {
 
     /// Adds a row with a cell per column.
     pub(crate) fn row(&mut self, cells: Vec<String>) {
-        // A line break in a message would tear the table; what else moves a cursor is counted as it will be shown.
-        self.rows.push(
-            cells
-                .into_iter()
-                .map(|cell| printable(&cell.replace(['\n', '\t'], " ")))
-                .collect(),
-        );
+        // What moves a cursor is counted as it will be shown.
+        self.rows.push(cells.iter().map(|cell| one_line(cell)).collect());
     }
 
     /// Renders the lines, the header first unless it is left out.
@@ -42,6 +37,11 @@ impl Table {
         let widths: Vec<usize> = (0..self.columns.len()).map(width).collect();
         shown.iter().map(|row| line(row, &widths)).collect()
     }
+}
+
+/// Somebody else's text where the next line is our own: a line break in it would tear a table, or begin what looks like that.
+pub(crate) fn one_line(text: &str) -> String {
+    printable(&text.replace(['\n', '\t'], " "))
 }
 
 fn line(row: &[String], widths: &[usize]) -> String {

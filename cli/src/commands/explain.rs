@@ -8,7 +8,7 @@ use super::inventory::named;
 use crate::client::{Fleet, connect};
 use crate::error::CommandError;
 use crate::output::{Format, ago, list, span, structured};
-use crate::table::Table;
+use crate::table::{Table, one_line};
 use crate::{Global, Host};
 
 /// Clusters that are explained without one being named.
@@ -98,15 +98,17 @@ fn show(one: &Explanation, host: &mut Host) {
         true => " on no cluster".to_owned(),
         false => format!(" on {}", one.cluster),
     };
+    let answer = one_line(&one.answer);
     host.ui.line(&format!(
-        "{}/{}/{}{place}: {}",
-        app.kind, app.namespace, app.name, one.answer
+        "{}/{}/{}{place}: {answer}",
+        app.kind, app.namespace, app.name
     ));
+    // What is said may quote a repository or a webhook, in lines of any words: none of them is to stand where ours do.
     if let Some(cause) = &one.cause {
-        host.ui
-            .line(&format!("cause: {}: {}", cause.name, said(cause, now)));
+        let said = one_line(&said(cause, now));
+        host.ui.line(&format!("cause: {}: {said}", cause.name));
         if !cause.next.is_empty() {
-            host.ui.line(&format!("next:  {}", cause.next));
+            host.ui.line(&format!("next:  {}", one_line(&cause.next)));
         }
     }
     host.ui.line("");
@@ -204,7 +206,8 @@ fn moved(one: &Explanation, host: &mut Host) {
             true => "moved to",
             false => "is to move to",
         };
-        host.ui.line(&format!("  {} {word} {}", key(object), object.to));
+        let moved = format!("{} {word} {}", key(object), object.to);
+        host.ui.line(&format!("  {}", one_line(&moved)));
     }
     more(one.moved.len(), one.moved_total, host);
 }

