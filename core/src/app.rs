@@ -29,17 +29,18 @@ pub fn admission(rendered: Admission, problems: impl IntoIterator<Item = Waiting
     Admission::Held(reasons)
 }
 
-/// Decides an app; `is_named`: a placement names it. The error says what the planner did wrong: nothing is committed.
-pub fn decide(input: &Input, is_named: bool) -> Result<Decision, String> {
+/// Decides an app; `is_named`: a placement names it; `departing`: clusters that placements would choose and that depart. The error
+/// says what the planner did wrong: nothing is committed.
+pub fn decide(input: &Input, is_named: bool, departing: &[String]) -> Result<Decision, String> {
     let mut waiting = match &input.admission {
         Admission::Held(reasons) => reasons.clone(),
         Admission::Admitted(_) => Vec::new(),
     };
     if input.chosen.is_empty() && input.unreadable.is_empty() {
-        waiting.push(if is_named {
-            Waiting::NoClusterMatches
-        } else {
-            Waiting::NoTarget
+        waiting.push(match (is_named, departing) {
+            (false, _) => Waiting::NoTarget,
+            (true, []) => Waiting::NoClusterMatches,
+            (true, departing) => Waiting::departing(departing),
         });
     }
     waiting.extend(unplaced(input));
@@ -124,17 +125,33 @@ mod tests {
 
     #[test]
     fn an_app_without_clusters_says_whether_a_placement_names_it() {
-        let waiting = |is_named| decide(&input(admitted(), 0), is_named).expect("decided").waiting;
-        assert_eq!(waiting(true), [Waiting::NoClusterMatches]);
-        assert_eq!(waiting(false), [Waiting::NoTarget]);
+        let waiting = |is_named, departing: &[String]| {
+            decide(&input(admitted(), 0), is_named, departing)
+                .expect("decided")
+                .waiting
+        };
+        assert_eq!(waiting(true, &[]), [Waiting::NoClusterMatches]);
+        assert_eq!(waiting(false, &[]), [Waiting::NoTarget]);
+    }
+
+    #[test]
+    fn an_app_whose_clusters_all_depart_names_them_and_one_that_has_another_does_not() {
+        let departing = ["c1".to_owned(), "c2".to_owned()];
+        let waiting = |clusters| {
+            decide(&input(admitted(), clusters), true, &departing)
+                .expect("decided")
+                .waiting
+        };
+        assert_eq!(waiting(0), [Waiting::departing(&departing)]);
+        assert_eq!(waiting(1), []);
     }
 
     #[test]
     fn what_is_admitted_goes_to_every_cluster_and_what_is_held_to_none() {
-        let decided = decide(&input(admitted(), 2), true).expect("decided");
+        let decided = decide(&input(admitted(), 2), true, &[]).expect("decided");
         assert_eq!((decided.planned.units.len(), decided.waiting.len()), (2, 0));
         let reason = Waiting::NoArtifact;
-        let held = decide(&input(Admission::Held(vec![reason.clone()]), 2), true).expect("decided");
+        let held = decide(&input(Admission::Held(vec![reason.clone()]), 2), true, &[]).expect("decided");
         assert!(held.planned.units.is_empty());
         assert_eq!(held.waiting, [reason]);
     }

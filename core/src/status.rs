@@ -68,6 +68,9 @@ impl Ready {
     }
 }
 
+/// Condition reason of a unit of which all is removed. It has no revision: its agent's words say all there is.
+pub const GONE: &str = "Gone";
+
 /// What precedes the revision that is applied, as Flux says it.
 const APPLIED: &str = "Applied revision: ";
 
@@ -126,7 +129,7 @@ pub fn unit(facts: &UnitFacts) -> Ready {
     if facts.refused {
         return Ready::new(Readiness::False, &facts.reason, facts.message.clone());
     }
-    if facts.current && facts.applied && facts.ready == Readiness::True {
+    if facts.current && facts.applied && facts.ready == Readiness::True && facts.reason != GONE {
         // The newest revision with this content: the agent may know an older one that gave the same.
         let revision = facts.revision.as_ref().map_or("", |revision| &revision.name);
         let mut message = format!("{APPLIED}{revision}");
@@ -245,6 +248,9 @@ pub fn app(facts: &AppFacts) -> Ready {
         return Ready::new(Readiness::Unknown, PROGRESSING, "nothing is deployed yet");
     };
     let total = facts.total();
+    if ready.status == Readiness::True && said.iter().all(|(_, ready)| ready.reason == GONE) {
+        return ready.clone();
+    }
     if ready.status == Readiness::True {
         let revision = facts.revision().map_or("", |revision| &revision.name);
         let mut message = match total {

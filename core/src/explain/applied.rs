@@ -1,12 +1,13 @@
 //! What became of a target in its cluster: applied, healthy, and what it no longer has removed.
 
 use super::{Facts, Leaving, Object, State, Step, Unit, counted};
+use crate::status::GONE;
 
 const APPLY: &str = "apply";
 const HEALTH: &str = "health";
 const REMOVAL: &str = "removal";
 /// Condition reasons that are about removal.
-const OF_REMOVAL: [&str; 4] = ["PruneBlocked", "PruneFailed", "Removing", "Gone"];
+const OF_REMOVAL: [&str; 4] = ["PruneBlocked", "PruneFailed", "Removing", GONE];
 /// Objects that a message names.
 const NAMED: usize = 3;
 
@@ -180,7 +181,7 @@ fn removed(facts: &Facts, unit: &Unit) -> Step {
     if unit.leaving_total == 0 {
         return match unit.state == "Removing" {
             false => Step::ok(REMOVAL, "nothing is to be removed"),
-            true if is_current && unit.word.reason == "Gone" => Step::ok(REMOVAL, "all of it is removed"),
+            true if is_current && unit.word.reason == GONE => Step::ok(REMOVAL, "all of it is removed"),
             true => Step::waiting(REMOVAL, "Removing", "all of it is to be removed"),
         };
     }

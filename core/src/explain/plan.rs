@@ -29,8 +29,10 @@ pub(super) fn placement(facts: &Facts) -> Step {
         return Step::ok(PLACEMENT, said);
     }
     if facts.cluster.is_empty() {
-        return Step::blocked(PLACEMENT, "NoClusterMatches", "no cluster matches the placements")
-            .next("flotilla get clusters -o wide");
+        let departing = |why: &&Waiting| matches!(why, Waiting::ClustersDeparting { .. });
+        let why = facts.waiting.iter().find(departing);
+        let why = why.unwrap_or(&Waiting::NoClusterMatches);
+        return Step::blocked(PLACEMENT, why.reason(), why.message()).next(remedy(facts, why));
     }
     let departs = matches.iter().find_map(|(_, found)| match found {
         Match::Departs(departure) => Some(*departure),
@@ -188,6 +190,12 @@ fn remedy(facts: &Facts, why: &Waiting) -> String {
         }
         Waiting::Unreadable { object, .. } => format!("correct {object} and `flotilla apply` it"),
         Waiting::NoTarget | Waiting::NoClusterMatches => "flotilla get clusters -o wide".to_owned(),
+        Waiting::ClustersDeparting { clusters, .. } => {
+            format!(
+                "flotilla cluster resume {}",
+                clusters.first().map_or("NAME", String::as_str)
+            )
+        }
         Waiting::RendererBusy => String::new(),
         Waiting::Failed { .. } => "see the hub's log; it is tried again".to_owned(),
         Waiting::RenderingNotSupported { .. }

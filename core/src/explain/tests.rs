@@ -325,6 +325,22 @@ fn the_first_step_that_somebody_has_to_mend_is_the_cause_and_what_merely_waits_i
 }
 
 #[test]
+fn an_app_whose_clusters_all_depart_names_them_and_the_command_that_has_them_stay() {
+    let mut facts = well();
+    (facts.unit, facts.agent, facts.cluster) = (None, None, String::new());
+    facts.placing.matches = vec![("Placement/all".into(), Match::None)];
+    facts.waiting = vec![Waiting::departing(&["c1".into(), "c2".into()])];
+    let explained = explain(&facts);
+    let cause = &explained.steps[explained.cause.expect("a cause")];
+    assert_eq!(
+        (cause.name, cause.reason.as_str()),
+        ("placement", "ClustersDeparting")
+    );
+    assert!(cause.message.contains("(c1, c2)"), "{cause:?}");
+    assert_eq!(cause.next, "flotilla cluster resume c1");
+}
+
+#[test]
 fn a_suspended_app_that_has_everything_says_that_it_has_and_that_it_is_suspended() {
     let mut facts = well();
     facts.suspended = true;

@@ -79,6 +79,20 @@ pub fn choose(placements: &[Placement], clusters: &[Candidate]) -> Vec<Chosen> {
     chosen
 }
 
+/// Returns the clusters that `placements` would choose if these did not depart, ordered by name.
+pub fn departing<'a>(placements: &[Placement], clusters: &'a [Candidate]) -> Vec<&'a str> {
+    let of_these = |cluster: &&Candidate| {
+        cluster.departure.is_some() && placements.iter().any(|placement| placement.fits(cluster))
+    };
+    let mut names: Vec<&str> = clusters
+        .iter()
+        .filter(of_these)
+        .map(|cluster| cluster.name.as_str())
+        .collect();
+    names.sort_unstable();
+    names
+}
+
 fn choose_one(placements: &[Placement], cluster: &Candidate) -> Option<Chosen> {
     let mut matching = placements.iter().filter(|placement| placement.chooses(cluster));
     let first = matching.next()?;
@@ -162,10 +176,16 @@ impl Match<&Selector> {
 impl Placement {
     /// Why it chooses a cluster, or does not.
     pub fn judge(&self, cluster: &Candidate) -> Match<&Selector> {
+        match cluster.departure {
+            Some(departure) => Match::Departs(departure),
+            None => self.judge_staying(cluster),
+        }
+    }
+
+    /// As [`Self::judge`], of a cluster that does not depart, or as if it did not.
+    fn judge_staying(&self, cluster: &Candidate) -> Match<&Selector> {
         let mut selectors = self.selectors.iter();
-        if let Some(departure) = cluster.departure {
-            Match::Departs(departure)
-        } else if self.exclude.contains(&cluster.name) {
+        if self.exclude.contains(&cluster.name) {
             Match::Excluded
         } else if self.names.contains(&cluster.name) {
             Match::Name
@@ -178,6 +198,11 @@ impl Placement {
 
     fn chooses(&self, cluster: &Candidate) -> bool {
         self.judge(cluster).chooses()
+    }
+
+    /// Whether it chooses a cluster, or would if that did not depart.
+    pub fn fits(&self, cluster: &Candidate) -> bool {
+        self.judge_staying(cluster).chooses()
     }
 
     fn overrides_for(&self, cluster: &Candidate) -> BTreeMap<String, String> {
@@ -249,6 +274,19 @@ mod tests {
             clusters[0].departure = Some(departure);
             assert_eq!(names(&choose(&[placement.clone()], &clusters)), ["c2"]);
         }
+    }
+
+    #[test]
+    fn departing_clusters_that_a_placement_would_choose_are_named_and_no_others() {
+        let mut clusters = ["c3", "c1", "c2", "c4"].map(|name| cluster(name, "prod"));
+        clusters[3].labels.clear();
+        let mut placement = by_label("p", "env=prod");
+        placement.exclude.insert("c2".into());
+        assert!(departing(&[placement.clone()], &clusters).is_empty());
+        for cluster in &mut clusters {
+            cluster.departure = Some(Departure::Drain);
+        }
+        assert_eq!(departing(&[placement], &clusters), ["c1", "c3"]);
     }
 
     #[test]

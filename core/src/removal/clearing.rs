@@ -72,10 +72,7 @@ impl Sibling {
 /// Whether an app that waits for this may claim more once it does not: one that has no cluster claims nothing, and what
 /// another app has it claims already.
 fn holds(why: &Waiting) -> bool {
-    !matches!(
-        why,
-        Waiting::NoClusterMatches | Waiting::NoTarget | Waiting::Claimed { .. }
-    )
+    !why.is_nowhere() && !matches!(why, Waiting::Claimed { .. })
 }
 
 /// What has left a unit, as its agent has reported it.
@@ -189,6 +186,10 @@ mod tests {
             settled(),
             Sibling {
                 waiting: vec![Waiting::NoClusterMatches],
+                ..settled()
+            },
+            Sibling {
+                waiting: vec![Waiting::departing(&["c1".to_owned()])],
                 ..settled()
             },
             Sibling {

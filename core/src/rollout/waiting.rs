@@ -104,6 +104,13 @@ pub enum Waiting {
     Restored,
     /// No cluster matches the placements.
     NoClusterMatches,
+    /// Each cluster that matches the placements is drained or leaves the fleet.
+    ClustersDeparting {
+        /// The first of them by name.
+        clusters: Vec<String>,
+        /// How many there are beside these.
+        more: usize,
+    },
     /// Neither a placement nor a kubeConfig says where to.
     NoTarget,
     /// A reason of a newer hub, or one whose parameters are other ones there: kept as it is and shown by its name.
@@ -121,7 +128,26 @@ pub struct Other {
     pub params: Value,
 }
 
+/// Clusters that a reason names.
+const NAMED: usize = 5;
+
 impl Waiting {
+    /// No cluster is left of those that match the placements, since these depart.
+    pub fn departing(clusters: &[String]) -> Self {
+        Self::ClustersDeparting {
+            clusters: clusters.iter().take(NAMED).cloned().collect(),
+            more: clusters.len().saturating_sub(NAMED),
+        }
+    }
+
+    /// Whether there is no cluster to apply anything in.
+    pub fn is_nowhere(&self) -> bool {
+        matches!(
+            self,
+            Self::NoClusterMatches | Self::NoTarget | Self::ClustersDeparting { .. }
+        )
+    }
+
     /// Whether it passes by itself, and nothing has failed.
     pub fn is_passing(&self) -> bool {
         matches!(self, Self::RendererBusy | Self::Restored)
@@ -142,6 +168,7 @@ impl Waiting {
             Self::Unreadable { .. } | Self::Failed { .. } => "ReconciliationFailed",
             Self::Restored => "Progressing",
             Self::NoClusterMatches => "NoClusterMatches",
+            Self::ClustersDeparting { .. } => "ClustersDeparting",
             Self::NoTarget => "NoTarget",
             Self::Other(other) => &other.reason,
         }
@@ -191,6 +218,21 @@ impl Waiting {
                     .to_owned()
             }
             Self::NoClusterMatches => "no cluster matches the placements".to_owned(),
+            Self::ClustersDeparting { clusters, more } => {
+                let named = clusters.join(", ");
+                let named = match more {
+                    0 => named,
+                    more => format!("{named} and {more} more"),
+                };
+                format!(
+                    "each cluster that matches the placements is drained or leaves the fleet ({named}); \
+                     `flotilla cluster resume {}` has it stay",
+                    match (clusters.as_slice(), more) {
+                        ([only], 0) => only,
+                        _ => "NAME",
+                    }
+                )
+            }
             Self::NoTarget => "no Placement names this app; add one that chooses its clusters".to_owned(),
             Self::Other(other) => other.reason.clone(),
         }
@@ -264,6 +306,10 @@ mod tests {
             Waiting::NoTarget,
             Waiting::RendererBusy,
             Waiting::Restored,
+            Waiting::ClustersDeparting {
+                clusters: vec![text(), text()],
+                more: 7,
+            },
             Waiting::Other(Other {
                 reason: format!("Newer{}", text()),
                 params: json!({ "a": text(), "b": [1, { "c": text() }] }),
@@ -272,7 +318,7 @@ mod tests {
     }
 
     /// Names of the variants in the order of `reasons`: a renamed one would be unknown to what is stored.
-    const STORED: [&str; 18] = [
+    const STORED: [&str; 19] = [
         "SourceNotFound",
         "NoArtifact",
         "ArtifactFailed",
@@ -291,6 +337,7 @@ mod tests {
         "NoTarget",
         "RendererBusy",
         "Restored",
+        "ClustersDeparting",
     ];
 
     /// Texts that a form made of words would trip over, and random ones.
@@ -368,5 +415,20 @@ mod tests {
             "Conflict: ConfigMap/a/b belongs to Kustomization/apps/c"
         );
         assert_eq!(Waiting::NoTarget.reason(), "NoTarget");
+    }
+
+    #[test]
+    fn departing_clusters_are_named_a_few_with_the_command_that_has_them_stay() {
+        let names = |count: usize| (1..=count).map(|n| format!("c{n}")).collect::<Vec<_>>();
+        assert_eq!(
+            Waiting::departing(&names(1)).to_string(),
+            "ClustersDeparting: each cluster that matches the placements is drained or leaves the fleet (c1); \
+             `flotilla cluster resume c1` has it stay"
+        );
+        assert_eq!(
+            Waiting::departing(&names(7)).message(),
+            "each cluster that matches the placements is drained or leaves the fleet (c1, c2, c3, c4, c5 and 2 more); \
+             `flotilla cluster resume NAME` has it stay"
+        );
     }
 }

@@ -164,11 +164,9 @@ pub fn app_progress(facts: &AppFacts, not_supported: &[String], followed: Follow
         return progress;
     }
     if facts.units.is_empty() || waiting.is_some() {
-        let nowhere = ["NoClusterMatches", "NoTarget"];
-        let outcome = match waiting {
-            None => Outcome::NothingToApply,
-            Some(reason) if nowhere.contains(&reason) => Outcome::NothingToApply,
-            Some(_) => Outcome::Failed,
+        let outcome = match facts.waiting.first() {
+            Some(why) if !why.is_nowhere() => Outcome::Failed,
+            _ => Outcome::NothingToApply,
         };
         (progress.failing, progress.outcome) = fails(outcome);
         return progress;

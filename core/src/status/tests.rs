@@ -181,6 +181,28 @@ fn what_an_agent_notes_of_a_ready_unit_stands_beside_the_newest_revision() {
 }
 
 #[test]
+fn a_removal_that_is_through_says_so_and_names_no_revision() {
+    let gone = |cluster: &str| UnitFacts {
+        reason: GONE.to_owned(),
+        message: "all of it is removed".to_owned(),
+        revision: None,
+        ..ready(cluster)
+    };
+    let removed = (Readiness::True, GONE, "all of it is removed");
+    assert_eq!(said(&unit(&gone("c1"))), removed);
+    assert_eq!(said(&app(&facts(vec![(3, gone("c1"))]))), removed);
+    let some = app(&facts(vec![(1, gone("c1")), (2, behind("c2"))]));
+    assert_eq!(
+        said(&some),
+        (
+            Readiness::Unknown,
+            PROGRESSING,
+            "1/3 ready; c2: waiting for the agent"
+        )
+    );
+}
+
+#[test]
 fn a_suspended_unit_that_is_applied_is_not_said_to_be_unapplied() {
     let suspended = UnitFacts {
         ready: Readiness::Unknown,

@@ -12,7 +12,8 @@ use super::{
     state::State,
 };
 use crate::{
-    clock::go_duration, digest::Digest, health::State as HealthState, object::ObjectKey, units::Standing,
+    clock::go_duration, digest::Digest, health::State as HealthState, object::ObjectKey, status::GONE,
+    units::Standing,
 };
 
 /// Objects named in a unit's message.
@@ -350,7 +351,7 @@ impl State {
         }
         if matches!(self.entry.state, UnitState::Removing(_)) {
             return match self.objects.len() {
-                0 => Condition::new(Ready::True, "Gone", "all of it is removed"),
+                0 => Condition::new(Ready::True, GONE, "all of it is removed"),
                 left => Condition::new(
                     Ready::Unknown,
                     "Removing",

@@ -292,7 +292,7 @@ impl Hub<'_> {
             units: recorded.units.clone(),
             withheld: left,
         };
-        let decision = decide(&input, true).expect("a plan that its checker lets pass");
+        let decision = decide(&input, true, &[]).expect("a plan that its checker lets pass");
         let mut end = decided(recorded, resource);
         end.planned = decision.planned;
         end.claims = claims;

@@ -122,14 +122,15 @@ impl Store {
             .iter()
             .all(|one| one.is_empty())
         {
-            let mut keys = self.latest_of_resources(filter).await?;
-            if filter.kind.is_empty() && filter.name.is_empty() {
-                // Clusters are in no namespace, and so belong to each.
-                keys.extend(self.latest_of_clusters(&filter.cluster, filter).await?);
-                keys.sort_unstable_by_key(|key| std::cmp::Reverse(key.id));
-                keys.truncate(usize::try_from(filter.limit).unwrap_or(usize::MAX));
-            }
-            return Ok(keys);
+            let keys = self.latest_of_resources(filter).await?;
+            return Ok(match filter.kind.is_empty() && filter.name.is_empty() {
+                false => keys,
+                true => {
+                    // Clusters are in no namespace, and so belong to each.
+                    let clusters = self.latest_of_clusters(&filter.cluster, filter).await?;
+                    latest_of_both(keys, clusters, filter)
+                }
+            });
         }
         Ok(if !filter.cluster.is_empty() {
             sqlx::query_as!(
@@ -199,7 +200,7 @@ impl Store {
             .fetch_all(self.pool())
             .await?
         } else {
-            sqlx::query_as!(
+            let of_it = sqlx::query_as!(
                 Key,
                 "SELECT id, at FROM event WHERE cluster_id = (SELECT c.id FROM cluster c WHERE c.name = $1)
                    AND resource_uid IS NULL AND (NOT $2 OR warning) AND id > $3 ORDER BY id DESC LIMIT $4",
@@ -209,8 +210,26 @@ impl Store {
                 filter.limit
             )
             .fetch_all(self.pool())
-            .await?
+            .await?;
+            // One that is gone may have had the name before.
+            let gone = self.latest_of_gone(&format!("{CLUSTER}/{name}"), filter).await?;
+            latest_of_both(of_it, gone, filter)
         })
+    }
+
+    /// The latest events of what is gone by now, which name it and nothing else.
+    async fn latest_of_gone(&self, object: &str, filter: &EventFilter) -> Result<Vec<Key>> {
+        Ok(sqlx::query_as!(
+            Key,
+            "SELECT id, at FROM event WHERE object = $1 AND resource_uid IS NULL AND cluster_id IS NULL
+               AND (NOT $2 OR warning) AND id > $3 ORDER BY id DESC LIMIT $4",
+            object,
+            filter.warnings_only,
+            filter.after_id,
+            filter.limit
+        )
+        .fetch_all(self.pool())
+        .await?)
     }
 
     /// Makes the partitions of a time and of those to come, where they are missing; returns how many were made. What is
@@ -271,6 +290,14 @@ impl Store {
         .await?;
         Ok(())
     }
+}
+
+/// The latest of two lists.
+fn latest_of_both(mut keys: Vec<Key>, others: Vec<Key>, filter: &EventFilter) -> Vec<Key> {
+    keys.extend(others);
+    keys.sort_unstable_by_key(|key| std::cmp::Reverse(key.id));
+    keys.truncate(usize::try_from(filter.limit).unwrap_or(usize::MAX));
+    keys
 }
 
 /// Tells the same of several objects, in the transaction that did it.

@@ -201,7 +201,7 @@ async fn reconcile_app(
         units: recorded.units.clone(),
         withheld: ownership.withheld,
     };
-    let decision = decide(&input, placed.named)
+    let decision = decide(&input, placed.named, &placed.departing)
         .map_err(|problem| anyhow::anyhow!("the plan of {} is refused: {problem}", app.display()))?;
     let mut claims = ownership.claims;
     removal::claim_nothing(context, &decision.planned, &mut claims).await?;

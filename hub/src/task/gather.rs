@@ -16,7 +16,7 @@ use flotilla_core::{
     digest::{Digest, canonical_json},
     fleet::{
         departure::Departure,
-        placement::{Candidate, Chosen, Override, Placement, Search, choose},
+        placement::{Candidate, Chosen, Override, Placement, Search, choose, departing},
         selector::{Expression, Selector},
     },
     id::ClusterId,
@@ -58,6 +58,8 @@ pub struct Placed {
     pub unreadable: BTreeMap<ClusterId, Waiting>,
     /// Clusters that are being drained.
     pub draining: BTreeSet<ClusterId>,
+    /// Names of the clusters that would be chosen if they did not depart.
+    pub departing: Vec<String>,
     /// Some placement gives variables of its own.
     pub overrides_variables: bool,
 }
@@ -122,6 +124,10 @@ impl Placed {
                 .filter(|one| one.departure == Some(Departure::Drain))
                 .map(|one| one.id)
                 .collect(),
+            departing: departing(placements, &candidates)
+                .into_iter()
+                .map(str::to_owned)
+                .collect(),
             unreadable,
         }
     }
@@ -143,9 +149,8 @@ pub async fn apps_choosing(context: &Context, clusters: &[Uuid]) -> anyhow::Resu
         .iter()
         .zip(resolved)
         .filter(|(_, placement)| match placement {
-            Ok(placement) => {
-                !unreadable.is_empty() || !choose(std::slice::from_ref(placement), &candidates).is_empty()
-            }
+            // Also of clusters that depart: an app that has no other says so.
+            Ok(placement) => !unreadable.is_empty() || candidates.iter().any(|one| placement.fits(one)),
             Err(_) => true,
         })
         .map(|(row, _)| row.uid)
@@ -179,8 +184,11 @@ pub(super) fn candidates(rows: &[CandidateRow]) -> (Vec<Candidate>, BTreeMap<Clu
                 BTreeMap::deserialize(&row.labels),
                 BTreeMap::deserialize(&row.variables),
             ),
-            // Nothing is chosen by them.
-            Some(_) => (Ok(BTreeMap::new()), Ok(BTreeMap::new())),
+            // Nothing is chosen by them: they tell which placements would choose the cluster if it stayed.
+            Some(_) => (
+                Ok(BTreeMap::deserialize(&row.labels).unwrap_or_default()),
+                Ok(BTreeMap::new()),
+            ),
         };
         match read {
             (Ok(labels), Ok(variables)) => candidates.push(Candidate {

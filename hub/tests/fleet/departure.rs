@@ -398,3 +398,53 @@ async fn a_report_that_comes_while_its_unit_is_deleted_leaves_no_row_of_it() {
     let left_out = "SELECT count(*) FROM session WHERE rows_left_out";
     assert_eq!(world.count(left_out).await, 1);
 }
+
+/// Waits until an app is shown with this reason, and returns its message.
+async fn until_said(fleet: &Fleet, app: &str, reason: &str) -> String {
+    wait_until(reason, PATIENCE, async || {
+        let shown = fleet.resources("Kustomization").await;
+        let named =
+            |one: &&flotilla_proto::fleet::v1::Resource| one.r#ref.as_ref().is_some_and(|it| it.name == app);
+        let shown = shown.iter().find(named).and_then(|one| one.conditions.first());
+        match shown {
+            Some(said) if said.reason == reason => Ok(Some(said.message.clone())),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await
+    .expect("said")
+}
+
+#[tokio::test]
+async fn an_app_whose_clusters_are_all_drained_or_retiring_names_them_until_they_stay_or_are_gone() {
+    let fleet = Fleet::empty().await;
+    let _one = Puppet::join(&fleet.hub, "c1").await;
+    fleet.hub.world.cluster("c2").await;
+    fleet.two().await;
+    fleet.end("Kustomization", "app", true).await;
+    fleet.depart("c1", ClusterDeparture::Drain, true).await;
+    fleet.depart("c2", ClusterDeparture::Drain, true).await;
+    let said = until_said(&fleet, "app", "ClustersDeparting").await;
+    assert!(said.contains("(c1, c2)"), "{said}");
+    fleet.until("c1", Some("Drained")).await;
+    fleet.until("c2", Some("Drained")).await;
+    fleet.hub.world.is_quiet().await;
+    // One that is gone is no cluster of the app any more.
+    fleet.depart("c2", ClusterDeparture::Delete, true).await;
+    fleet.until("c2", None).await;
+    wait_until("only c1 is named", PATIENCE, async || {
+        let said = until_said(&fleet, "app", "ClustersDeparting").await;
+        match said.contains("(c1); `flotilla cluster resume c1`") {
+            true => Ok(Some(())),
+            false => Err(said),
+        }
+    })
+    .await
+    .expect("named");
+    fleet.depart("c1", ClusterDeparture::Stay, true).await;
+    fleet.applies("app").await;
+    fleet.depart("c1", ClusterDeparture::Drain, true).await;
+    fleet.until("c1", Some("Drained")).await;
+    fleet.depart("c1", ClusterDeparture::Delete, true).await;
+    until_said(&fleet, "app", "NoClusterMatches").await;
+}

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use flotilla_hub::store::{
     Store,
+    departure::Deleted,
     event::EventFilter,
     report::{Report, StatusRow},
 };
@@ -313,4 +314,38 @@ async fn events_of_a_cluster_are_found_by_its_name_and_belong_to_each_namespace(
     assert_eq!(told("", "elsewhere", "", "").await, ["of c1", "of c2"]);
     assert_eq!(told("", "apps", "", "c1").await, ["of c1", "of a on c1"]);
     assert_eq!(told("Kustomization", "apps", "a", "").await, ["of a on c1"]);
+}
+
+#[tokio::test]
+async fn events_of_a_cluster_that_is_gone_are_found_by_its_name_beside_those_of_its_successor() {
+    let world = World::new().await;
+    make(&world, OffsetDateTime::now_utc()).await;
+    world.cluster("c1").await;
+    let other = world.cluster("c2").await;
+    let gone = world.store.delete_cluster("c1", "ann").await;
+    assert_eq!(gone.expect("deleted"), Deleted::Done);
+    let found = async |name: &str| {
+        let filter = EventFilter {
+            kind: "Cluster".into(),
+            name: name.into(),
+            limit: 10,
+            ..EventFilter::default()
+        };
+        let found = world.store.list_events(&filter).await.expect("listed");
+        found
+            .into_iter()
+            .map(|event| (event.reason, event.object))
+            .collect::<Vec<_>>()
+    };
+    let deleted = ("ClusterDeleted".to_owned(), "Cluster/c1".to_owned());
+    assert!(found("c1").await.contains(&deleted));
+    assert!(!found("c2").await.contains(&deleted));
+    let again = world.cluster("c1").await;
+    for cluster in [again, other] {
+        let row = format!("INSERT INTO event (reason, message, cluster_id) VALUES ('Told', '', '{cluster}')");
+        world.execute(&row).await;
+    }
+    let both = found("c1").await;
+    assert_eq!(both.last(), Some(&("Told".to_owned(), String::new())));
+    assert!(both.contains(&deleted), "{both:?}");
 }

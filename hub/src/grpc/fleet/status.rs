@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use flotilla_core::status::{self as decided, AppFacts, Readiness, Ready, Revision, SourceFacts};
+use flotilla_core::status::{self as decided, AppFacts, GONE, Readiness, Ready, Revision, SourceFacts};
 use flotilla_proto::fleet::v1 as wire;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -186,12 +186,10 @@ fn stored(row: &ResourceRow) -> Condition {
 fn deleting(row: &ResourceRow, policy: &str, units: u64, said: &Ready) -> Condition {
     let left = match units {
         0 => "nothing of it is left to delete".to_owned(),
-        1 => "it is left on 1 cluster".to_owned(),
-        more => format!("it is left on {more} clusters"),
-    };
-    let left = match units > 0 && !said.message.is_empty() {
-        true => format!("{left}; {}", said.message),
-        false => left,
+        // Each agent has said so, and is about to be told to forget it.
+        _ if said.reason == GONE => said.message.clone(),
+        1 => left_on("1 cluster", said),
+        more => left_on(&format!("{more} clusters"), said),
     };
     ready(
         row,
@@ -199,6 +197,13 @@ fn deleting(row: &ResourceRow, policy: &str, units: u64, said: &Ready) -> Condit
         "Deleting",
         format!("being deleted ({policy}): {left}"),
     )
+}
+
+fn left_on(clusters: &str, said: &Ready) -> String {
+    match said.message.as_str() {
+        "" => format!("it is left on {clusters}"),
+        said => format!("it is left on {clusters}; {said}"),
+    }
 }
 
 fn condition(row: &ResourceRow, said: Ready) -> Condition {

@@ -95,7 +95,7 @@ pub(super) async fn forget(
     )
     .fetch_all(&mut *tx)
     .await?;
-    let (units, apps): (Vec<Uuid>, Vec<Uuid>) = units.into_iter().map(|row| (row.id, row.app_uid)).unzip();
+    let (units, mut apps): (Vec<Uuid>, Vec<Uuid>) = units.into_iter().map(|row| (row.id, row.app_uid)).unzip();
     let turned = rollout::withdraw(tx, &units).await?;
     sqlx::query!("DELETE FROM desired_entry WHERE cluster_id = $1", cluster)
         .execute(&mut *tx)
@@ -148,6 +148,13 @@ pub(super) async fn forget(
     )
     .execute(&mut *tx)
     .await?;
+    // Those that have no cluster left say which depart.
+    let naming = sqlx::query_scalar!(
+        r#"SELECT app_uid FROM app_plan WHERE waiting @> '[{"reason": "ClustersDeparting"}]'"#
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    apps.extend(naming);
     wake_apps(tx, &apps).await?;
     nudge_all(
         tx,
