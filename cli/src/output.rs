@@ -27,6 +27,13 @@ pub(crate) enum Format {
     Name,
 }
 
+impl Format {
+    /// Tells whether it is one for programs, which get all there is as one value.
+    pub(crate) fn is_structured(self) -> bool {
+        matches!(self, Self::Json | Self::Yaml)
+    }
+}
+
 /// Writes a value as JSON or YAML.
 pub(crate) fn structured(ui: &mut Ui, format: Format, value: &Value) -> Result<(), CommandError> {
     if format == Format::Yaml {

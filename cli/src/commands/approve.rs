@@ -53,7 +53,7 @@ pub(crate) async fn cmd_approve(
         cluster: args.cluster.clone().unwrap_or_default(),
     };
     let blocked = fleet.list_blocked_removals(request).await?.into_inner().removals;
-    let is_structured = matches!(args.output, Format::Json | Format::Yaml);
+    let is_structured = args.output.is_structured();
     if is_structured {
         let items = blocked.iter().map(as_json).collect();
         structured(&mut host.ui, args.output, &list(items, false))?;

@@ -2,9 +2,11 @@
 
 use flotilla_api::Kind;
 use flotilla_proto::fleet::v1::{DeleteRequest, DeleteResponse, ResourceRef};
+use serde_json::{Value, json};
 
 use crate::client::connect;
 use crate::error::CommandError;
+use crate::output::{Format, structured};
 use crate::{Global, Host};
 
 /// Delete a configured object, and of an app what it has applied
@@ -25,6 +27,9 @@ pub(crate) struct DeleteArgs {
     /// Do it
     #[arg(long)]
     yes: bool,
+    /// How to show what follows
+    #[arg(long, short, default_value = "table")]
+    output: Format,
 }
 
 /// What is to be deleted.
@@ -82,7 +87,7 @@ pub(crate) async fn cmd_delete(
                 "a cluster is in no other's scope, and what it has stays in any case: give neither --orphan nor --cluster",
             ));
         }
-        return super::departure::delete(&name, args.yes, global, host).await;
+        return super::departure::delete(&name, args.yes, args.output, global, host).await;
     }
     let mut fleet = connect(global, host).await?;
     let shown = match namespace.is_empty() {
@@ -104,7 +109,10 @@ pub(crate) async fn cmd_delete(
         confirmed: args.yes,
     };
     let told = fleet.delete(request).await?.into_inner();
-    follows(&told, host);
+    match args.output.is_structured() {
+        true => structured(&mut host.ui, args.output, &as_json(&shown, &told))?,
+        false => follows(&told, host),
+    }
     if !args.yes {
         return Err(CommandError::failed(format!("nothing was deleted of {shown}"))
             .hint("run it again with --yes to do what is shown"));
@@ -157,4 +165,29 @@ fn follows(told: &DeleteResponse, host: &mut Host) {
         host.ui
             .line(&format!("  {}", kinds.collect::<Vec<_>>().join(", ")));
     }
+}
+
+/// What follows from it; `deleted`: it is deleted, or its deletion has begun.
+fn as_json(shown: &str, told: &DeleteResponse) -> Value {
+    let units = told.units.iter().map(|unit| {
+        json!({
+            "cluster": unit.cluster,
+            "deletes": unit.deletes,
+            "connected": unit.connected,
+            "objects": unit.objects,
+        })
+    });
+    let kinds = told
+        .kinds
+        .iter()
+        .map(|one| json!({ "kind": one.kind, "objects": one.objects }));
+    json!({
+        "object": shown,
+        "deleted": told.deleted,
+        "policy": told.policy,
+        "usedBy": told.used_by,
+        "places": told.places,
+        "units": units.collect::<Vec<_>>(),
+        "kinds": kinds.collect::<Vec<_>>(),
+    })
 }

@@ -2,9 +2,11 @@
 //! first.
 
 use flotilla_proto::fleet::v1::{ClusterDeparture, DepartClusterRequest, DepartClusterResponse};
+use serde_json::{Value, json};
 
 use crate::client::connect;
 use crate::error::CommandError;
+use crate::output::{Format, structured};
 use crate::ui::Ui;
 use crate::{Global, Host};
 
@@ -16,6 +18,9 @@ pub(super) struct DepartureArgs {
     /// Do it
     #[arg(long)]
     yes: bool,
+    /// How to show what follows
+    #[arg(long, short, default_value = "table")]
+    output: Format,
 }
 
 /// Shows what follows, and has it done if that was confirmed.
@@ -25,7 +30,7 @@ pub(super) async fn depart(
     global: &Global,
     host: &mut Host,
 ) -> Result<(), CommandError> {
-    let DepartureArgs { name, yes } = args;
+    let DepartureArgs { name, yes, output } = args;
     let mut fleet = connect(global, host).await?;
     let request = DepartClusterRequest {
         cluster: name.clone(),
@@ -40,7 +45,12 @@ pub(super) async fn depart(
         });
         return Ok(());
     }
-    follows(&told, departure, name, &mut host.ui);
+    if output.is_structured() {
+        structured(&mut host.ui, *output, &as_json(&told, departure, name))?;
+    } else {
+        follows(&told, departure, name, &mut host.ui);
+    }
+    warns(&told, departure, name, &mut host.ui);
     if !yes {
         return Err(
             CommandError::failed(format!("nothing was done to cluster {name}"))
@@ -63,6 +73,7 @@ pub(super) async fn stay(name: &str, global: &Global, host: &mut Host) -> Result
     let args = DepartureArgs {
         name: name.to_owned(),
         yes: true,
+        output: Format::Table,
     };
     depart(&args, ClusterDeparture::Stay, global, host).await
 }
@@ -71,12 +82,14 @@ pub(super) async fn stay(name: &str, global: &Global, host: &mut Host) -> Result
 pub(super) async fn delete(
     name: &str,
     yes: bool,
+    output: Format,
     global: &Global,
     host: &mut Host,
 ) -> Result<(), CommandError> {
     let args = DepartureArgs {
         name: name.to_owned(),
         yes,
+        output,
     };
     depart(&args, ClusterDeparture::Delete, global, host).await
 }
@@ -102,7 +115,15 @@ fn follows(told: &DepartClusterResponse, departure: ClusterDeparture, name: &str
             super::first(names, units.len())
         ));
     }
-    match (is_deleted, told.connected, told.joined) {
+}
+
+/// Warns of an agent that goes on, or that has to come back first.
+fn warns(told: &DepartClusterResponse, departure: ClusterDeparture, name: &str, ui: &mut Ui) {
+    match (
+        departure == ClusterDeparture::Delete,
+        told.connected,
+        told.joined,
+    ) {
         (true, true, _) => ui.warning(&format!(
             "the agent of cluster {name} is connected: without the hub it goes on enforcing what it has until it is \
              uninstalled; `flotilla cluster retire {name}` has it let go first"
@@ -117,4 +138,25 @@ fn follows(told: &DepartClusterResponse, departure: ClusterDeparture, name: &str
         )),
         _ => {}
     }
+}
+
+/// What follows from it; `changed`: it was done just now.
+fn as_json(told: &DepartClusterResponse, departure: ClusterDeparture, name: &str) -> Value {
+    let word = match departure {
+        ClusterDeparture::Drain => "drain",
+        ClusterDeparture::Retire => "retire",
+        _ => "delete",
+    };
+    let units = told
+        .units
+        .iter()
+        .map(|unit| json!({ "app": unit.app, "deletes": unit.deletes, "objects": unit.objects }));
+    json!({
+        "cluster": name,
+        "departure": word,
+        "changed": told.changed,
+        "connected": told.connected,
+        "joined": told.joined,
+        "units": units.collect::<Vec<_>>(),
+    })
 }

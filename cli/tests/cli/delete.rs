@@ -2,6 +2,7 @@
 
 use flotilla_proto::fleet::v1::{DeleteResponse, DeletedKind, DeletedUnit};
 use insta::assert_snapshot;
+use serde_json::json;
 use tonic::Code;
 
 use crate::hub::{Answers, Hub};
@@ -85,6 +86,26 @@ async fn what_is_confirmed_is_done_and_may_leave_what_was_applied() {
         "{:?}",
         hub.seen()
     );
+}
+
+#[tokio::test]
+async fn what_follows_from_a_deletion_is_json_and_nothing_is_deleted_without_yes() {
+    for (yes, code) in [(&[][..], 1), (&["--yes"], 0)] {
+        let hub = Hub::start(app()).await;
+        let ran = hub
+            .run(&[&["delete", "ks", "apps", "-o", "json"], yes].concat())
+            .await;
+        let read: serde_json::Value = serde_json::from_str(&ran.out).expect("JSON");
+        let unit = |cluster: &str, deletes: bool, connected: bool| json!({ "cluster": cluster, "deletes": deletes, "connected": connected, "objects": 3 });
+        let expected = json!({
+            "object": "Kustomization/flux-system/apps", "deleted": code == 0, "policy": "MirrorPrune",
+            "usedBy": [], "places": [], "kinds": [{ "kind": "ConfigMap", "objects": 9 }],
+            "units": [unit("one", true, true), unit("two", true, false), unit("three", false, true)],
+        });
+        assert_eq!((ran.code, read), (code, expected), "{}", ran.err);
+        let confirmed = format!("confirmed: {}", code == 0);
+        assert!(hub.seen()[0].contains(&confirmed), "{:?}", hub.seen());
+    }
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use flotilla_proto::fleet::v1::{DepartClusterResponse, DepartingUnit};
 use insta::assert_snapshot;
+use serde_json::json;
 
 use crate::hub::{Answers, Hub};
 
@@ -82,5 +83,53 @@ async fn a_cluster_that_was_to_go_stays_without_more_words() {
     -- out
     -- err
     ✔ cluster c1 was not on its way out
+    ");
+}
+
+#[tokio::test]
+async fn what_follows_if_a_cluster_departs_is_json_or_yaml_and_done_with_yes_alone() {
+    for (command, word) in [
+        (&["cluster", "drain", "c1"][..], "drain"),
+        (&["cluster", "retire", "c1"], "retire"),
+        (&["cluster", "delete", "c1"], "delete"),
+        (&["delete", "cluster", "c1"], "delete"),
+    ] {
+        for (yes, code) in [(&[][..], 1), (&["--yes"], 0)] {
+            let hub = Hub::start(cluster(true)).await;
+            let ran = hub.run(&[command, &["-o", "json"], yes].concat()).await;
+            let read: serde_json::Value = serde_json::from_str(&ran.out).expect("JSON");
+            let units = json!([
+                { "app": "Kustomization/apps/a", "deletes": true, "objects": 3 },
+                { "app": "Kustomization/apps/b", "deletes": false, "objects": 3 },
+            ]);
+            let expected = json!({
+                "cluster": "c1", "departure": word, "changed": code == 0, "connected": true, "joined": true,
+                "units": units,
+            });
+            assert_eq!((ran.code, read), (code, expected), "{}", ran.err);
+            let confirmed = format!("confirmed: {}", code == 0);
+            assert!(hub.seen()[0].contains(&confirmed), "{:?}", hub.seen());
+        }
+    }
+    let hub = Hub::start(cluster(false)).await;
+    assert_snapshot!(hub.run(&["cluster", "drain", "c1", "-o", "yaml"]).await, @"
+    exit 1
+    -- out
+    changed: false
+    cluster: c1
+    connected: false
+    departure: drain
+    joined: true
+    units:
+    - app: Kustomization/apps/a
+      deletes: true
+      objects: 3
+    - app: Kustomization/apps/b
+      deletes: false
+      objects: 3
+    -- err
+    ⚠️ the agent of cluster c1 is not connected: it is done once that is back, and `flotilla cluster delete c1` forgets a cluster that is lost
+    ✗ nothing was done to cluster c1
+      hint: run it again with --yes to do what is shown
     ");
 }
