@@ -188,15 +188,15 @@ fn build(input: &KustomizeInput, stopping: &CancellationToken) -> Result<Rendere
     };
     let mut taken = Taken::new(input.substitutes);
     // Each object is looked at when it comes: nothing is kept of what is over a limit.
-    let built = kustomize::build_each(
+    let built = kustomize::build_each_with_file(
         &RenderInput {
             tree: &tree,
             directory: &generated.directory,
             ..source
         },
-        &mut |object| {
+        &mut |object, file| {
             let refusal = refused.take();
-            refused.set(refusal.or_else(|| taken.add(object.value, &printed).err()));
+            refused.set(refusal.or_else(|| taken.add(object.value, file, &printed).err()));
         },
     );
     if let Some(refusal) = refused.take() {
@@ -320,6 +320,24 @@ mod tests {
     async fn a_directory_without_kustomization_gets_the_one_flux_would_write() {
         let rendered = rendered(&[("a.yaml", MAP)], "").await.expect("built");
         assert_eq!(rendered.objects[0].key.to_string(), "ConfigMap/a");
+    }
+
+    #[tokio::test]
+    async fn an_object_without_api_version_is_named_with_its_file_kind_and_name() {
+        let files = [
+            ("base/a.yaml", MAP),
+            (
+                "base/b.yaml",
+                "apiVersion: v1\nkind: List\nitems:\n- kind: ConfigMap\n  metadata: {name: b}\n",
+            ),
+            ("base/kustomization.yaml", "resources: [a.yaml, b.yaml]\n"),
+            ("over/kustomization.yaml", "namespace: x\nresources: [../base]\n"),
+        ];
+        let failure = rendered(&files, "over").await.expect_err("refused");
+        assert_eq!(
+            failure.to_string(),
+            "kustomize build failed: base/b.yaml: ConfigMap/x/b has no apiVersion"
+        );
     }
 
     #[tokio::test]

@@ -2,9 +2,9 @@
 //! with its key, its value and, where it may hold variables, its own text. Lists are expanded; an object that is too
 //! large, has no identity, or comes twice fails the whole, since a set with holes must never be applied.
 
-use std::{collections::HashSet, io};
+use std::{collections::HashSet, fmt, io};
 
-use flotilla_core::{object::ObjectKey, substitute};
+use flotilla_core::{object::ObjectKey, printable::printable, substitute};
 use flotilla_render::yaml;
 use serde_json::Value;
 
@@ -40,7 +40,7 @@ pub fn objects(text: &str, substitutes: bool) -> Result<Vec<RenderedObject>, Ren
     let mut taken = Taken::new(substitutes);
     for (index, document) in documents(text).enumerate() {
         let value = read(document).map_err(|reason| fault(&format!("document {}: {reason}", index + 1)))?;
-        taken.document(index + 1, value, &|_| Ok(document.to_owned()))?;
+        taken.document(Place::Document(index + 1), value, &|_| Ok(document.to_owned()))?;
     }
     Ok(taken.objects)
 }
@@ -55,6 +55,24 @@ fn documents(text: &str) -> impl Iterator<Item = &str> {
 
 fn read(document: &str) -> Result<Value, yaml::ReadError> {
     yaml::read(document, &yaml::Limits::default()).map(Value::from)
+}
+
+/// Where an object stands.
+#[derive(Debug, Clone, Copy)]
+enum Place<'a> {
+    /// In this file of the source.
+    File(&'a str),
+    /// Among all that was printed, counted from 1.
+    Document(usize),
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => f.write_str(&printable(path)),
+            Self::Document(number) => write!(f, "document {number}"),
+        }
+    }
 }
 
 /// Takes objects one by one, within the bounds. A text is made only of an object that substitution works on.
@@ -82,10 +100,17 @@ impl Taken {
         }
     }
 
-    /// Takes an object as an engine gives it, and prints it, if that is needed, once its size is within the bounds.
-    pub fn add(&mut self, value: Value, print: &dyn Fn(&Value) -> String) -> Result<(), RenderFailure> {
+    /// Takes an object as an engine gives it, with the file that it was read from, and prints it, if that is needed, once its
+    /// size is within the bounds.
+    pub fn add(
+        &mut self,
+        value: Value,
+        file: Option<&str>,
+        print: &dyn Fn(&Value) -> String,
+    ) -> Result<(), RenderFailure> {
         self.documents += 1;
-        self.document(self.documents, value, &|value| Ok(print(value)))
+        let place = file.map_or(Place::Document(self.documents), Place::File);
+        self.document(place, value, &|value| Ok(print(value)))
     }
 
     /// What was taken, in order.
@@ -93,15 +118,15 @@ impl Taken {
         self.objects
     }
 
-    fn document(&mut self, number: usize, value: Value, print: Print<'_>) -> Result<(), RenderFailure> {
+    fn document(&mut self, place: Place<'_>, value: Value, print: Print<'_>) -> Result<(), RenderFailure> {
         if value.is_null() {
             return Ok(());
         }
         // Lists may nest: each gives up its items, so that none of them is there twice.
         match items(value) {
-            Err(value) => self.object(number, value, print),
+            Err(value) => self.object(place, value, print),
             Ok(items) => items.into_iter().try_for_each(|item| {
-                self.document(number, item, &|item| {
+                self.document(place, item, &|item| {
                     let text = yaml::write(&yaml::Value::from(item.clone()));
                     text.map_err(|error| fault(&error.to_string()))
                 })
@@ -109,9 +134,9 @@ impl Taken {
         }
     }
 
-    fn object(&mut self, number: usize, value: Value, print: Print<'_>) -> Result<(), RenderFailure> {
+    fn object(&mut self, place: Place<'_>, value: Value, print: Print<'_>) -> Result<(), RenderFailure> {
         let Some(key) = ObjectKey::of(&value) else {
-            return Err(fault(&format!("document {number} has no {}", missing(&value))));
+            return Err(fault(&format!("{place}: {}", unnamed(&value))));
         };
         let size = size(&value);
         if size > MAX_OBJECT {
@@ -203,18 +228,31 @@ fn items(mut value: Value) -> Result<Vec<Value>, Value> {
     }
 }
 
-fn missing(value: &Value) -> &'static str {
+/// Says of an object without identity what it is, as far as that is known, and which fields it lacks.
+fn unnamed(value: &Value) -> String {
     let text = |path: &str| {
-        value
-            .pointer(path)
-            .and_then(Value::as_str)
-            .is_some_and(|text| !text.is_empty())
+        let text = value.pointer(path).and_then(Value::as_str).unwrap_or_default();
+        printable(text)
     };
-    match () {
-        () if !text("/apiVersion") => "apiVersion",
-        () if !text("/kind") => "kind",
-        () => "metadata.name",
-    }
+    let (kind, name) = (text("/kind"), text("/metadata/name"));
+    let namespace = text("/metadata/namespace");
+    let what = match (kind.as_str(), namespace.as_str(), name.as_str()) {
+        ("", _, "") => "an object".to_owned(),
+        ("", _, name) => format!("an object named {name}"),
+        (kind, _, "") => format!("an object of kind {kind}"),
+        (kind, "", name) => format!("{kind}/{name}"),
+        (kind, namespace, name) => format!("{kind}/{namespace}/{name}"),
+    };
+    let fields = [
+        ("apiVersion", text("/apiVersion")),
+        ("kind", kind),
+        ("metadata.name", name),
+    ];
+    let lacks = fields
+        .iter()
+        .filter(|(_, text)| text.is_empty())
+        .map(|(field, _)| *field);
+    format!("{what} has no {}", lacks.collect::<Vec<_>>().join(" and no "))
 }
 
 fn fault(reason: &str) -> RenderFailure {
@@ -266,7 +304,7 @@ mod tests {
                 printed.set(printed.get() + 1);
                 "text\n\n".to_owned()
             };
-            taken.add(value, &print).expect("taken");
+            taken.add(value, None, &print).expect("taken");
             taken.into_objects().remove(0).text
         };
         let object = |data: Value, annotations: Value| {
@@ -329,7 +367,9 @@ mod tests {
         let held = text(&object);
         let nested = (0..40).fold(object, |inner, _| list(inner));
         let mut taken = Taken::new(true);
-        taken.add(nested, &|_| String::new()).expect("within the bounds");
+        taken
+            .add(nested, None, &|_| String::new())
+            .expect("within the bounds");
         assert_eq!(text(&taken.into_objects()[0].value), held);
     }
 
@@ -342,16 +382,33 @@ mod tests {
         );
         assert_eq!(
             failure("kind: A\n"),
-            "kustomize build failed: document 1 has no apiVersion"
+            "kustomize build failed: document 1: an object of kind A has no apiVersion and no metadata.name"
         );
         assert_eq!(
             failure("apiVersion: v1\n"),
-            "kustomize build failed: document 1 has no kind"
+            "kustomize build failed: document 1: an object has no kind and no metadata.name"
         );
         assert_eq!(
             failure("apiVersion: v1\nkind: A\nmetadata: {}\n"),
-            "kustomize build failed: document 1 has no metadata.name"
+            "kustomize build failed: document 1: an object of kind A has no metadata.name"
         );
+        for (lacking, named) in [
+            (
+                "kind: A\nmetadata: {name: x}\n",
+                "document 2: A/x has no apiVersion",
+            ),
+            (
+                "kind: A\nmetadata: {name: x, namespace: y}\n",
+                "document 2: A/y/x has no apiVersion",
+            ),
+            (
+                "apiVersion: v1\nmetadata: {name: x}\n",
+                "document 2: an object named x has no kind",
+            ),
+        ] {
+            let message = failure(&format!("{object}---\n{lacking}"));
+            assert_eq!(message, format!("kustomize build failed: {named}"));
+        }
         assert!(
             failure(&format!("{object}---\na: [\n"))
                 .starts_with("kustomize build failed: document 2: yaml: ")
@@ -374,7 +431,7 @@ mod tests {
             let rest = object(String::new()).to_string().len();
             let value = object("x".repeat(size - rest));
             assert_eq!(value.to_string().len(), size);
-            Taken::new(true).add(value, &|_| String::new())
+            Taken::new(true).add(value, None, &|_| String::new())
         };
         of_size(MAX_OBJECT).expect("at the limit");
         let error = of_size(MAX_OBJECT + 1).expect_err("over it");
@@ -393,7 +450,7 @@ mod tests {
             let value = serde_json::json!({
                 "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name }, "data": { "k": text }
             });
-            taken.add(value, &|_| String::new())
+            taken.add(value, None, &|_| String::new())
         };
         let refused = (0..1000).find_map(|n| add(n).err().map(|error| (n, error.to_string())));
         let message = "kustomize build failed: the size of all objects exceeds the limit of 64 MiB";
@@ -408,7 +465,7 @@ mod tests {
             let value = serde_json::json!({
                 "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": format!("m{n}") }, "z": maps
             });
-            taken.add(value, &|_| String::new())
+            taken.add(value, None, &|_| String::new())
         };
         let refused = (0..8).find_map(|n| add(n).err().map(|error| (n, error.to_string())));
         let message = "kustomize build failed: what all objects take in memory exceeds the limit of 256 MiB";
@@ -425,7 +482,9 @@ mod tests {
             printed.set(true);
             String::new()
         };
-        Taken::new(true).add(value, &print).expect_err("over the limit");
+        Taken::new(true)
+            .add(value, None, &print)
+            .expect_err("over the limit");
         assert!(!printed.get());
     }
 
@@ -439,7 +498,7 @@ mod tests {
             let value = serde_json::json!({
                 "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name }, "data": { "k": "$v" }
             });
-            taken.add(value, &|_| "a".to_owned())
+            taken.add(value, None, &|_| "a".to_owned())
         };
         add("a").expect("at the limit");
         let error = add("b").expect_err("over it");

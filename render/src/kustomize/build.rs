@@ -123,7 +123,7 @@ pub fn build(input: &RenderInput<'_>) -> Result<Rendered, BuildError> {
     let mut objects = Vec::new();
     // All are held at once here.
     let mut held = 0_usize;
-    let (reads, steps) = counted(input, &mut |object| {
+    let (reads, steps) = counted(input, &mut |object, _| {
         held = held.saturating_add(json_bytes(&object.value));
         objects.push(object);
         match held > input.budget.output {
@@ -143,15 +143,24 @@ pub fn build(input: &RenderInput<'_>) -> Result<Rendered, BuildError> {
 /// For callers that keep less than whole objects: none is held here once it was handed over. A build that fails may
 /// have handed over some.
 pub fn build_each(input: &RenderInput<'_>, each: &mut dyn FnMut(Object)) -> Result<ReadSet, BuildError> {
-    let each = &mut |object| {
-        each(object);
+    build_each_with_file(input, &mut |object, _| each(object))
+}
+
+/// As [`build_each`], with the file that each object was read from, relative to the root of the tree; none of one that a
+/// generator made.
+pub fn build_each_with_file(
+    input: &RenderInput<'_>,
+    each: &mut dyn FnMut(Object, Option<&str>),
+) -> Result<ReadSet, BuildError> {
+    let each = &mut |object, file: Option<&str>| {
+        each(object, file);
         Ok(())
     };
     counted(input, each).map(|(reads, _)| reads)
 }
 
-/// What takes an object.
-type Each<'e> = &'e mut dyn FnMut(Object) -> Result<()>;
+/// What takes an object, and the file that it was read from.
+type Each<'e> = &'e mut dyn FnMut(Object, Option<&str>) -> Result<()>;
 
 fn counted(input: &RenderInput<'_>, each: Each<'_>) -> Result<(ReadSet, u64), BuildError> {
     let files = Files::new(input);
@@ -192,7 +201,8 @@ fn run(build: &Build<'_>, input: &RenderInput<'_>, each: Each<'_>) -> Result<()>
         // Taken before the object is made, as each alias is a copy of its own there.
         build.steps.spend_bytes(extent.bytes).in_file(&file)?;
         let held = build.steps.hold_json(&resource.node, 1).in_file(&file)?;
-        each(object(build, resource).in_file(&file)?)?;
+        let of = resource.file.clone();
+        each(object(build, resource).in_file(&file)?, of.as_deref())?;
         build.steps.give_back(held);
     }
     Ok(())

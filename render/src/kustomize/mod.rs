@@ -40,7 +40,9 @@ mod unknown;
 
 use crate::yaml::node::Limits;
 
-pub use build::{KUSTOMIZE_VERSION, Object, RenderInput, Rendered, Restriction, build, build_each};
+pub use build::{
+    KUSTOMIZE_VERSION, Object, RenderInput, Rendered, Restriction, build, build_each, build_each_with_file,
+};
 pub use deprecation::Deprecation;
 pub use error::{BuildError, Place};
 pub use file_names::file_names;

@@ -88,7 +88,10 @@ async fn r27_one_bad_file_of_a_thousand_holds_the_whole_app() {
             &["f700.yaml", "line"][..],
         ),
         (&again, &["m1"]),
-        ("kind: ConfigMap\nmetadata: {name: x}\n", &["apiVersion"]),
+        (
+            "kind: ConfigMap\nmetadata: {name: x}\n",
+            &["f700.yaml", "ConfigMap/", "x has no apiVersion"],
+        ),
     ] {
         app.commit(&thousand(bad)).await;
         let failure = app.failure();
