@@ -487,13 +487,17 @@ impl State {
         Condition::new(ready, reason, message)
     }
 
-    /// Names objects that others keep changing back; `None` when there are none.
+    /// Names objects that others keep changing back, and who changes which fields; `None` when there are none.
     fn contests(&self) -> Option<String> {
         let contested = &self.index.contested;
         if contested.is_empty() {
             return None;
         }
-        let names = named(contested.iter().map(ToString::to_string), contested.len(), ", ");
+        let describe = |key: &Arc<ObjectKey>| match self.corrections.get(key) {
+            Some(corrections) => format!("{key} ({})", corrections.contestants()),
+            None => key.to_string(),
+        };
+        let names = named(contested.iter().map(describe), contested.len(), ", ");
         Some(format!(
             "others change it back each time, so it is corrected once per interval: {names}"
         ))

@@ -1,7 +1,10 @@
 //! How often an object has been corrected, and when correcting stops to help. A manager that puts the same field
 //! back again and again is not fought: the unit's interval decides when to try next.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -102,6 +105,25 @@ impl Corrections {
             .min()
     }
 
+    /// Names who changes which fields, as far as that is known: `hpa at /spec/replicas; vpa at /spec/paused`. The same
+    /// whatever the order in which they were contested.
+    pub fn contestants(&self) -> String {
+        let is_deletion = |contest: &&Contest| contest.path == Drift::EXISTENCE;
+        let is_deleted = self.contested.iter().any(|contest| is_deletion(&contest));
+        let mut fields: BTreeMap<Option<&str>, BTreeSet<&str>> = BTreeMap::new();
+        for contest in self.contested.iter().filter(|contest| !is_deletion(contest)) {
+            let paths = fields.entry(contest.manager.as_deref()).or_default();
+            paths.insert(&contest.path);
+        }
+        let deleted = is_deleted.then(|| "deleted each time".to_owned());
+        let managers = fields.iter().map(|(manager, paths)| {
+            let who = manager.unwrap_or("somebody");
+            format!("{who} at {}", first(paths.iter().copied(), paths.len(), ", "))
+        });
+        let all = fields.len() + usize::from(is_deleted);
+        first(deleted.into_iter().chain(managers), all, "; ")
+    }
+
     /// Returns what a restart must not forget; `None` when no path is contested.
     pub fn contests(&self) -> Option<Contests> {
         self.has_contests().then(|| Contests(self.contested.clone()))
@@ -148,6 +170,18 @@ impl Corrections {
     }
 }
 
+/// Managers, and fields of each, that are named.
+const NAMED: usize = 3;
+
+/// The first of `all` texts.
+fn first(texts: impl Iterator<Item = impl Into<String>>, all: usize, between: &str) -> String {
+    let texts: Vec<String> = texts.take(NAMED).map(Into::into).collect();
+    match all.saturating_sub(texts.len()) {
+        0 => texts.join(between),
+        more => format!("{}{between}and {more} more", texts.join(between)),
+    }
+}
+
 impl From<&Contests> for Corrections {
     fn from(Contests(contested): &Contests) -> Self {
         Self {
@@ -166,8 +200,6 @@ impl Contest {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
 
     fn drift(manager: &str, path: &str) -> Drift {
@@ -288,6 +320,45 @@ mod tests {
             );
         }
         assert_eq!(corrections.contested(at(10)), Some(until));
+    }
+
+    #[test]
+    fn contestants_are_named_with_their_fields_whatever_the_order_of_their_contests() {
+        let contest = |corrections: &mut Corrections, drift: &Drift| {
+            for second in 0..3 {
+                corrections.decide(drift, at(second), INTERVAL);
+            }
+        };
+        let fights = [
+            drift("vpa", "/spec/paused"),
+            drift("hpa", "/spec/replicas"),
+            drift("hpa", "/spec/a"),
+            Drift::gone(),
+        ];
+        let said = "deleted each time; hpa at /spec/a, /spec/replicas; vpa at /spec/paused";
+        let (mut one, mut other) = (Corrections::default(), Corrections::default());
+        fights.iter().for_each(|drift| contest(&mut one, drift));
+        fights.iter().rev().for_each(|drift| contest(&mut other, drift));
+        assert_eq!(
+            (one.contestants().as_str(), other.contestants().as_str()),
+            (said, said)
+        );
+        let unknown = Drift {
+            paths: vec!["/data/a".into()],
+            manager: None,
+        };
+        let mut many = Corrections::default();
+        contest(&mut many, &unknown);
+        contest(&mut many, &Drift::gone());
+        assert_eq!(many.contestants(), "deleted each time; somebody at /data/a");
+        for field in 0..5 {
+            contest(&mut many, &drift("hpa", &format!("/spec/{field}")));
+        }
+        assert_eq!(
+            many.contestants(),
+            "deleted each time; somebody at /data/a; hpa at /spec/0, /spec/1, /spec/2, and 2 more"
+        );
+        assert_eq!(Corrections::default().contestants(), "");
     }
 
     #[test]

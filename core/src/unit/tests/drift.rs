@@ -560,6 +560,21 @@ fn edit_again(sim: &mut Sim, keys: &[Key]) {
 }
 
 #[test]
+fn contested_unit_names_the_other_field_manager_and_the_field_also_after_a_restart() {
+    let a = config("a");
+    let mut sim = Sim::ready(&content(&[(&a, "1")]));
+    for _ in 0..3 {
+        edit_again(&mut sim, std::slice::from_ref(&a));
+    }
+    let named = format!("corrected once per interval: {a} (them at /data)");
+    assert_eq!(sim.ready_word(), Ready::True);
+    assert!(sim.message().ends_with(&named), "{}", sim.message());
+    sim.restart();
+    sim.run();
+    assert!(sim.message().ends_with(&named), "{}", sim.message());
+}
+
+#[test]
 fn contest_is_durable_from_its_start_to_its_end_and_corrections_before_it_are_not() {
     let a = config("a");
     let mut sim = Sim::ready(&content(&[(&a, "1")]));

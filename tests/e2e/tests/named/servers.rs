@@ -209,7 +209,7 @@ async fn r19_a_field_that_another_writes_again_and_again_is_contested() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     });
-    app.until_unit(&["corrected once per interval: ConfigMap/r19/a"])
+    app.until_unit(&["corrected once per interval: ConfigMap/r19/a (rival at /data/of)"])
         .await;
     app.until_listed(&["events", "-A"], "rival").await;
     app.until("the fight is over", async || Ok(app.turns().await.is_none()))
