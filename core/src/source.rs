@@ -9,4 +9,4 @@ mod state;
 mod tests;
 
 pub use look::{Failure, Found, Look, Remedy};
-pub use state::{Due, Event, Next, Present, Spec, State, due, is_present, next};
+pub use state::{Due, Event, Next, Present, Spec, State, due, is_present, next, rewritten};

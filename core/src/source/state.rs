@@ -223,6 +223,19 @@ pub fn next(spec: &Spec, state: &State, look: Look, now: Timestamp, random: u64)
     }
 }
 
+/// What is told of a branch whose present commit does not follow the one before: `follows`, or `None` where that is not known.
+/// Both revisions are named as Flux names them, `main@sha1:…`; of one under another name there is nothing to tell.
+pub fn rewritten(former: &str, present: &str, follows: Option<bool>) -> Option<Event> {
+    let ((name, before), (same, now)) = (former.rsplit_once('@')?, present.rsplit_once('@')?);
+    (name == same && before != now && follows == Some(false)).then(|| Event {
+        warning: true,
+        reason: "HistoryRewritten".into(),
+        message: printable_lines(&format!(
+            "the history of {name} was rewritten: {before}, which it had before, is not an ancestor of {now}"
+        )),
+    })
+}
+
 /// What is known of the source stays, and beside it is said what is waited for. What was asked for is still to be done.
 fn waits(spec: &Spec, state: &State, why: &str, now: Timestamp, random: u64) -> Next {
     let why = printable_lines(why);

@@ -131,6 +131,28 @@ fn a_source_that_waits_for_the_hub_itself_stays_as_it_was_and_says_once_what_it_
 }
 
 #[test]
+fn a_rewritten_branch_is_told_with_both_commits_and_what_is_not_known_is_not() {
+    let told = |former: &str, present: &str, follows| {
+        rewritten(former, present, follows).map(|event| (event.warning, event.reason, event.message))
+    };
+    let message =
+        "the history of a@b was rewritten: sha1:1, which it had before, is not an ancestor of sha1:2";
+    assert_eq!(
+        told("a@b@sha1:1", "a@b@sha1:2", Some(false)),
+        Some((true, "HistoryRewritten".into(), message.into()))
+    );
+    for (former, present, follows) in [
+        ("main@sha1:1", "main@sha1:2", Some(true)),
+        ("main@sha1:1", "main@sha1:2", None),
+        ("main@sha1:1", "main@sha1:1", Some(false)),
+        ("main@sha1:1", "next@sha1:2", Some(false)),
+        ("sha1:1", "sha1:2", Some(false)),
+    ] {
+        assert_eq!(told(former, present, follows), None, "{former} {present}");
+    }
+}
+
+#[test]
 fn other_settings_make_another_artifact_of_the_same_revision() {
     let state = settled();
     assert!(is_present(&state, "a", config("")));

@@ -17,7 +17,7 @@ use crate::artifact::ArtifactStore;
 /// One configured source.
 pub trait Source: Sync {
     /// What a probe found: what a fetch begins with.
-    type Probed: Send;
+    type Probed: Clone + Send;
 
     /// Digest of the settings that shape an artifact besides the revision.
     fn config(&self) -> Digest;
@@ -31,6 +31,15 @@ pub trait Source: Sync {
         probed: Self::Probed,
         artifacts: &ArtifactStore,
     ) -> impl Future<Output = Result<Fetched, Look>> + Send;
+
+    /// Tells whether what was fetched after that probe follows `former`, the commit that was fetched before it, or the history
+    /// was rewritten. `None`: that is not known, or it has no history.
+    fn follows(
+        &self,
+        probed: Self::Probed,
+        former: &str,
+        fetched: &Fetched,
+    ) -> impl Future<Output = Option<bool>> + Send;
 }
 
 /// A revision that was fetched and stored.

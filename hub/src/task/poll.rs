@@ -7,7 +7,7 @@ use flotilla_api::kinds::git_repository::GitRepositorySpec;
 use flotilla_core::{
     clock::Timestamp,
     digest::Digest,
-    source::{Due, Failure, Look, Next, Present, Remedy, Spec, State, due, is_present, next},
+    source::{Due, Failure, Look, Next, Present, Remedy, Spec, State, due, is_present, next, rewritten},
     status::{Readiness, Ready},
 };
 use time::OffsetDateTime;
@@ -20,9 +20,10 @@ use crate::{
     clock::timestamp,
     source::{
         Fetched, Source,
-        git::{Fetcher, GitSource, ProbeShare, SourceSecret},
+        git::{Fetcher, GitSource, ProbeShare, Resolved, SourceSecret},
     },
     store::{
+        event::NewEvent,
         rendering::Changes,
         resource::{Condition, ResourceRow},
         source::{NewRevision, RevisionRow, SourceOutcome, SourceStateRow},
@@ -94,7 +95,14 @@ pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> 
     if next.state.waiting.is_some() && next.state.is_shown_as(&recorded.state) {
         return Ok(Outcome::After(next.wait));
     }
-    commit(context, &object, &recorded, &next, fetched.as_ref(), is_seen).await?;
+    let found = fetched.as_ref().map(|(fetched, _)| fetched);
+    commit(context, &object, &recorded, &next, found, is_seen).await?;
+    if next.is_new
+        && let (Some((fetched, source)), Some(former)) = (fetched, &recorded.revision)
+    {
+        // Afterwards: the commit waits for no answer to this.
+        tell_rewritten(context, &object, former, &fetched, source).await?;
+    }
     Ok(Outcome::After(next.wait))
 }
 
@@ -198,15 +206,18 @@ fn asked(object: &ResourceRow) -> (Spec, Option<GitRepositorySpec>) {
     (asked, spec)
 }
 
-/// What a look found, and what is to be recorded of it.
-type Looked = (Look, Option<Fetched>);
+/// What a look found, and what is to be recorded of it, with who can tell what came before.
+type Looked<S> = (Look, Option<(Fetched, S)>);
 
-async fn look_git(
-    context: &Context,
+/// A source that was looked at, and what the probe found.
+type Probed<'a> = (GitSource<'a>, Resolved);
+
+async fn look_git<'a>(
+    context: &'a Context,
     object: &ResourceRow,
     spec: &GitRepositorySpec,
     state: &State,
-) -> anyhow::Result<Looked> {
+) -> anyhow::Result<Looked<Probed<'a>>> {
     let secret = match &spec.secret_ref {
         None => None,
         Some(reference) => match secret(context, object, reference.name.as_str()).await? {
@@ -216,13 +227,16 @@ async fn look_git(
     };
     let sources = &context.sources;
     match GitSource::new(spec, secret.as_ref(), &sources.probes, &sources.fetcher) {
-        Ok(source) => Ok(look(context, &source, &object.display(), state).await),
+        Ok(source) => {
+            let (look, fetched) = look(context, &source, &object.display(), state).await;
+            Ok((look, fetched.map(|(fetched, probed)| (fetched, (source, probed)))))
+        }
         Err(failure) => Ok((Look::Failed(failure), None)),
     }
 }
 
 /// Looks at a source of any kind: a probe, and a fetch where the present artifact is not what was probed.
-async fn look(context: &Context, source: &impl Source, name: &str, state: &State) -> Looked {
+async fn look<S: Source>(context: &Context, source: &S, name: &str, state: &State) -> Looked<S::Probed> {
     let (revision, probed) = match source.probe().await {
         Ok(probed) => probed,
         Err(failure) => return (Look::Failed(failure), None),
@@ -232,8 +246,8 @@ async fn look(context: &Context, source: &impl Source, name: &str, state: &State
     }
     let step = crate::trace::fetch(name, &revision);
     let artifacts = &context.sources.artifacts;
-    match source.fetch(probed, artifacts).instrument(step).await {
-        Ok(fetched) => (Look::Fetched(fetched.found.clone()), Some(fetched)),
+    match source.fetch(probed.clone(), artifacts).instrument(step).await {
+        Ok(fetched) => (Look::Fetched(fetched.found.clone()), Some((fetched, probed))),
         Err(ended) => (ended, None),
     }
 }
@@ -315,6 +329,34 @@ async fn commit(
         tracing::info!(source = %object.display(), "lost artifact fetched again");
     }
     Ok(())
+}
+
+/// Tells once of a branch that was rewritten: whoever has recorded the new commit does.
+async fn tell_rewritten(
+    context: &Context,
+    object: &ResourceRow,
+    former: &RevisionRow,
+    fetched: &Fetched,
+    (source, probed): Probed<'_>,
+) -> anyhow::Result<()> {
+    // Other settings gave another artifact of the same commit.
+    if former.commit_id == fetched.commit {
+        return Ok(());
+    }
+    let follows = source.follows(probed, &former.commit_id, fetched).await;
+    let revision = &fetched.found.revision;
+    let Some(event) = rewritten(&former.revision, revision, follows) else {
+        return Ok(());
+    };
+    tracing::info!(source = %object.display(), revision, former = former.revision, "history rewritten");
+    let event = NewEvent {
+        warning: event.warning,
+        reason: &event.reason,
+        message: &event.message,
+        resource: object.uid,
+        revision,
+    };
+    Ok(context.store.record_event(&event).await?)
 }
 
 /// As Flux shows them: what is known of the source, and beside it what it waits for.

@@ -37,6 +37,7 @@ mod replicas;
 mod reports;
 mod restored;
 mod retention;
+mod rewritten;
 mod rollouts;
 mod s3;
 mod sharing;

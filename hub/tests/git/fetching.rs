@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use flotilla_hub::artifact::{ReadLimits, Tree};
-use flotilla_hub::source::git::{FetchLimits, GitError, Remedy, TreeError, package};
+use flotilla_hub::source::git::{CommitId, FetchLimits, GitError, Remedy, TreeError, package};
 use flotilla_testkit::{GitAccess, GitCommand, GitFault, GitServer, wait_until};
 
 use crate::world::{Hub, KEY, TIMEOUT, branch, content, public, script};
@@ -23,6 +23,54 @@ async fn an_unchanged_branch_is_not_fetched_again() {
     let (two, _) = hub.fetch(&remote, &branch("main")).await.expect("fetched");
     assert_eq!(one.output, two.output);
     assert_eq!(server.count(GitCommand::Fetch), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_branch_that_was_rewritten_is_told_from_one_that_went_on() {
+    let server = GitServer::start(GitAccess::Public).await.expect("a server");
+    let repo = server.create("app.git").await.expect("a repository");
+    let remote = public(&server.http_url("app.git"));
+    let main = branch("main");
+    let add = async |text: &str| {
+        let id = repo
+            .commit("main", &[("a", text)], text)
+            .await
+            .expect("committed");
+        CommitId::parse(&id).expect("an id")
+    };
+    let follows = async |hub: &Hub, former: &CommitId| {
+        hub.fetch(&remote, &main).await.expect("fetched");
+        let resolved = hub.prober.probe(&remote, &main, TIMEOUT).await.expect("probed");
+        let told = hub.fetcher.follows(&remote, &main, resolved, TIMEOUT, former);
+        told.await.expect("looked")
+    };
+    let hub = Hub::new().await;
+    let first = add("1").await;
+    assert_eq!(follows(&hub, &first).await, Some(true));
+    let second = add("2").await;
+    hub.fetch(&remote, &main).await.expect("fetched");
+    let before = server.count(GitCommand::Fetch);
+    assert_eq!(follows(&hub, &first).await, Some(true));
+    assert_eq!(
+        server.count(GitCommand::Fetch),
+        before,
+        "the commit names its parent"
+    );
+    for text in ["3", "4", "5"] {
+        add(text).await;
+    }
+    assert_eq!(follows(&hub, &second).await, Some(true), "pushed together");
+    let last = add("6").await;
+    hub.fetch(&remote, &main).await.expect("fetched");
+    // Neither a commit without a parent follows it, nor one that went back; a hub that has never had it asks for it.
+    let change = repo.rewrite("main").write("a", "other");
+    change.commit("another past").await.expect("committed");
+    assert_eq!(follows(&hub, &last).await, Some(false));
+    repo.set_branch("main", second.as_str()).await.expect("moved");
+    assert_eq!(follows(&hub, &last).await, Some(false));
+    assert_eq!(follows(&Hub::new().await, &last).await, Some(false));
+    let forgotten = CommitId::parse(&"1".repeat(40)).expect("an id");
+    assert_eq!(follows(&Hub::new().await, &forgotten).await, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

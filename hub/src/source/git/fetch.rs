@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use zeroize::Zeroizing;
 
 use super::{
@@ -78,12 +78,12 @@ pub struct Fetcher {
 }
 
 /// One fetch, its remote resolved and its repository held.
-struct Job<'a> {
-    fetcher: &'a Fetcher,
-    remote: &'a Remote,
-    reference: &'a Reference,
-    resolved: Resolved,
-    timeout: Duration,
+pub(super) struct Job<'a> {
+    pub(super) fetcher: &'a Fetcher,
+    pub(super) remote: &'a Remote,
+    pub(super) reference: &'a Reference,
+    pub(super) resolved: Resolved,
+    pub(super) timeout: Duration,
 }
 
 impl Fetcher {
@@ -163,7 +163,7 @@ impl Fetcher {
         Ok(removed)
     }
 
-    fn lock(&self, remote: &Remote) -> Lock {
+    pub(super) fn lock(&self, remote: &Remote) -> Lock {
         self.lock_of(remote.key(&self.key))
     }
 
@@ -203,12 +203,7 @@ impl Job<'_> {
 
     /// Makes sure that the commit is in the repository.
     async fn fetch(&self, held: &Held) -> Result<(Repository, CommitId), GitError> {
-        let _running = self
-            .fetcher
-            .running
-            .acquire()
-            .await
-            .map_err(|_| self.local("the hub is stopping"))?;
+        let _running = self.admitted().await?;
         let repository = self.repository(held).await?;
         let commit = match self.reference {
             Reference::Commit { id, branch } => {
@@ -221,6 +216,12 @@ impl Job<'_> {
             Reference::Branch(_) | Reference::Tag(_) => self.fetch_ref(&repository).await?,
         };
         Ok((repository, commit))
+    }
+
+    /// Waits until one more git may run.
+    pub(super) async fn admitted(&self) -> Result<SemaphorePermit<'_>, GitError> {
+        let admitted = self.fetcher.running.acquire().await;
+        admitted.map_err(|_| self.local("the hub is stopping"))
     }
 
     async fn fetch_ref(&self, repository: &Repository) -> Result<CommitId, GitError> {
@@ -292,7 +293,23 @@ impl Job<'_> {
         }
     }
 
-    async fn run(&self, repository: &Repository, options: &[&str], spec: &str) -> Result<(), GitError> {
+    pub(super) async fn run(
+        &self,
+        repository: &Repository,
+        options: &[&str],
+        spec: &str,
+    ) -> Result<(), GitError> {
+        self.run_within(repository, options, spec, u64::MAX).await
+    }
+
+    /// As [`Self::run`], until the repository has so many bytes, if that is less than it may have.
+    pub(super) async fn run_within(
+        &self,
+        repository: &Repository,
+        options: &[&str],
+        spec: &str,
+        bytes: u64,
+    ) -> Result<(), GitError> {
         let fixed = [
             "fetch",
             "--quiet",
@@ -312,7 +329,7 @@ impl Job<'_> {
             arguments: arguments.collect(),
             config: self.config(repository).await?,
             timeout: self.timeout,
-            max_bytes: self.fetcher.limits.repository_bytes,
+            max_bytes: self.fetcher.limits.repository_bytes.min(bytes),
             memory: self.fetcher.limits.git_memory,
             cpu_seconds: self.fetcher.limits.git_cpu_seconds,
             threads: self.fetcher.limits.git_threads,
@@ -342,7 +359,7 @@ impl Job<'_> {
         Ok(config)
     }
 
-    async fn repository(&self, held: &Held) -> Result<Repository, GitError> {
+    pub(super) async fn repository(&self, held: &Held) -> Result<Repository, GitError> {
         let directory = self
             .fetcher
             .directory

@@ -4,6 +4,7 @@
 //! Everything is keyed by [`Remote`]: URL, credential and CA together. Two sources share a probe or a repository
 //! only if all three are equal, so that bad credentials never read what good ones fetched.
 
+mod ancestry;
 pub mod discovery;
 pub mod error;
 pub mod fetch;

@@ -44,7 +44,8 @@ impl Repository {
         Ok(repository)
     }
 
-    async fn blocking<T: Send + 'static>(
+    /// Does what reads or writes the disk.
+    pub(super) async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Self) -> T + Send + 'static,
     ) -> io::Result<T> {
@@ -75,6 +76,12 @@ impl Repository {
         git2::Repository::open_bare(&self.directory).is_ok()
             && count <= 2 * MAX_PACKS
             && size_of(&packs) <= max_bytes / 2
+    }
+
+    /// Bytes of its packs.
+    pub(super) async fn size(&self) -> u64 {
+        let size = self.blocking(|this| size_of(&this.directory.join("objects/pack")));
+        size.await.unwrap_or(0)
     }
 
     /// Removes it from the disk.

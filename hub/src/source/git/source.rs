@@ -11,8 +11,8 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::{
-    CommitTree, Credential, Fetcher, GitError, ProbeShare, Reference, Remedy, Remote, Resolved, TreeError,
-    package,
+    CommitId, CommitTree, Credential, Fetcher, GitError, ProbeShare, Reference, Remedy, Remote, Resolved,
+    TreeError, package,
 };
 use crate::{
     artifact::{self, ArtifactStore, ArtifactWriter},
@@ -116,6 +116,31 @@ impl Source for GitSource<'_> {
             },
             commit: fetched.commit.to_string(),
             size: stored.size,
+        })
+    }
+
+    async fn follows(&self, probed: Resolved, former: &str, fetched: &Fetched) -> Option<bool> {
+        // A tag is moved, and a commit is chosen: neither has a history of its own.
+        if !matches!(self.reference, Reference::Branch(_)) {
+            return None;
+        }
+        let former = CommitId::parse(former).ok()?;
+        let resolved = Resolved {
+            // The branch may have moved on between the probe and the fetch.
+            commit: CommitId::parse(&fetched.commit).ok()?,
+            ..probed
+        };
+        let follows = self
+            .fetcher
+            .follows(&self.remote, &self.reference, resolved, self.timeout, &former);
+        follows.await.unwrap_or_else(|error| {
+            tracing::debug!(
+                url = self.remote.shown(),
+                %former,
+                error = error.message(),
+                "it is not known whether the history was rewritten"
+            );
+            None
         })
     }
 }

@@ -19,16 +19,20 @@ async fn r22_a_rewritten_branch_is_followed_and_a_deleted_one_deletes_nothing() 
     let app = App::new(calm().await, "r22", &maps(&["a", "b"])).await;
     app.until_applied().await;
     let before = app.uids().await;
+    let past = app.repo.resolve("main").await.unwrap().unwrap();
     let sibling = app
         .repo
         .rewrite("main")
         .write("app/objects.yaml", &maps_of(&["a", "c"], "two")[0].1);
-    sibling.commit("another past").await.unwrap();
+    let present = sibling.commit("another past").await.unwrap();
     app.fetch().unwrap();
     app.until_holds("c", "two").await;
     app.until_gone("b").await;
     app.until_applied().await;
     assert_eq!(app.uids().await["a"], before["a"]);
+    let told = format!("sha1:{past}, which it had before, is not an ancestor of sha1:{present}");
+    app.until_listed(&["events", "--for", "GitRepository/r22", "-A"], &told)
+        .await;
     let kept = app.uids().await;
 
     let head = app.repo.resolve("main").await.unwrap().unwrap();
