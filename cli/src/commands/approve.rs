@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use flotilla_core::digest::Digest;
 use flotilla_proto::fleet::v1::{
-    ApproveRemovalsRequest, BlockedRemoval, BlockedUnit, ListBlockedRemovalsRequest,
+    AllowedRemoval, ApproveRemovalsRequest, BlockedRemoval, BlockedUnit, ListBlockedRemovalsRequest,
 };
 use serde_json::{Value, json};
 
@@ -12,14 +12,15 @@ use super::app::{App, app};
 use super::inventory::named;
 use crate::client::connect;
 use crate::error::CommandError;
-use crate::output::{Format, list, structured};
+use crate::output::{Format, ago, list, structured};
 use crate::{Global, Host};
 
 /// Allow that all that has left an app is deleted, where guards keep its agents from that
 ///
 /// Guards stop a deletion of more than ten objects that are also more than 30% of what an app had, of everything that it had,
 /// and of kinds that hold others or data (Namespace, CustomResourceDefinition, PersistentVolumeClaim, Cluster API's). Without
-/// --yes this only shows what would go. What is allowed is just that: a later commit makes it void.
+/// --yes this only shows what would go, and what is allowed already and waits for its agents. What is allowed is just that: a
+/// later commit makes it void.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ApproveArgs {
     /// The app: `Kustomization/NAMESPACE/NAME`, or `kustomization/NAME` in the namespace of --namespace; `ks` and `hr` are
@@ -52,15 +53,24 @@ pub(crate) async fn cmd_approve(
         app: Some(app),
         cluster: args.cluster.clone().unwrap_or_default(),
     };
-    let blocked = fleet.list_blocked_removals(request).await?.into_inner().removals;
+    let answer = fleet.list_blocked_removals(request).await?.into_inner();
+    let (blocked, allowed) = (answer.removals, answer.allowed);
     let is_structured = args.output.is_structured();
     if is_structured {
-        let items = blocked.iter().map(as_json).collect();
-        structured(&mut host.ui, args.output, &list(items, false))?;
+        let mut shown = list(blocked.iter().map(as_json).collect(), false);
+        shown["allowed"] = allowed.iter().map(allowed_json).collect();
+        structured(&mut host.ui, args.output, &shown)?;
+    } else {
+        show_allowed(&allowed, host);
     }
     if blocked.is_empty() {
+        let more = if allowed.is_empty() {
+            "anything"
+        } else {
+            "anything else"
+        };
         host.ui
-            .success(&format!("no guard keeps anything of {name} from being deleted"));
+            .success(&format!("no guard keeps {more} of {name} from being deleted"));
         return Ok(());
     }
     if !is_structured {
@@ -138,6 +148,42 @@ fn show(set: &BlockedRemoval, host: &mut Host) {
     if more > 0 {
         host.ui.line(&format!("  and {more} more"));
     }
+}
+
+/// Says what somebody has allowed already.
+fn show_allowed(allowed: &[AllowedRemoval], host: &mut Host) {
+    if allowed.is_empty() {
+        return;
+    }
+    host.ui.line(&format!(
+        "allowed already on {}, and still to be done by the agent:",
+        super::counted(allowed.len(), "cluster")
+    ));
+    let now = (host.now_ms)();
+    for one in allowed.iter().take(super::NAMED) {
+        let away = if one.connected { "" } else { ", not connected" };
+        host.ui.line(&format!(
+            "  {}: {}, by {} {} ago{away}",
+            one.cluster,
+            super::counted(usize::try_from(one.objects_total).unwrap_or(usize::MAX), "object"),
+            one.principal,
+            ago(one.at_ms, now)
+        ));
+    }
+    let more = allowed.len().saturating_sub(super::NAMED);
+    if more > 0 {
+        host.ui.line(&format!("  and {more} more"));
+    }
+}
+
+fn allowed_json(one: &AllowedRemoval) -> Value {
+    json!({
+        "cluster": one.cluster,
+        "by": one.principal,
+        "atMs": one.at_ms,
+        "connected": one.connected,
+        "objects": one.objects_total,
+    })
 }
 
 fn as_json(set: &BlockedRemoval) -> Value {

@@ -1,10 +1,10 @@
 //! What guards stop is shown before it is allowed.
 
-use flotilla_proto::fleet::v1::{BlockedRemoval, BlockedUnit, UnitObject};
+use flotilla_proto::fleet::v1::{AllowedRemoval, BlockedRemoval, BlockedUnit, UnitObject};
 use insta::assert_snapshot;
 
 use crate::fleet::resources;
-use crate::hub::{Answers, Hub};
+use crate::hub::{Answers, Hub, NOW_MS};
 
 fn unit(cluster: &str, version: u64) -> BlockedUnit {
     BlockedUnit {
@@ -135,6 +135,62 @@ async fn what_would_go_is_shown_as_json_with_the_reason_of_the_guard() {
         (&"one".into(), &"settings".into())
     );
     assert!(shown.err.contains("--shown "), "{shown}");
+}
+
+#[tokio::test]
+async fn what_is_allowed_already_is_listed_with_who_allowed_it_and_whether_its_agent_is_there() {
+    let allowed = |cluster: &str, connected| AllowedRemoval {
+        cluster: cluster.to_owned(),
+        principal: "ann".to_owned(),
+        at_ms: NOW_MS - 300_000,
+        connected,
+        objects_total: 40,
+    };
+    let both = vec![allowed("four", true), allowed("three", false)];
+    let hub = Hub::start(Answers {
+        allowed: both.clone(),
+        ..blocked(vec![unit("one", 1), unit("two", 1)])
+    })
+    .await;
+    assert_snapshot!(hub.run(&["approve", "ks/apps"]).await, @"
+    exit 1
+    -- out
+    allowed already on 2 clusters, and still to be done by the agent:
+      four: 40 objects, by ann 5m ago
+      three: 40 objects, by ann 5m ago, not connected
+    1200 objects would be deleted on 2 clusters: one, two
+      why: not deleted
+      Namespace/web
+      ConfigMap/web/settings
+      and 1198 more
+    -- err
+    ✗ nothing was allowed: Kustomization/flux-system/apps would lose what is shown, on 2 clusters
+      hint: run it again with --yes --shown 874be62d2fe3 to allow just this; to keep the objects, put them back into Git
+    ");
+    let shown = hub.run(&["approve", "ks/apps", "-o", "json"]).await;
+    let read: serde_json::Value = serde_json::from_str(&shown.out).expect("JSON");
+    let away = serde_json::json!({
+        "cluster": "three", "by": "ann", "atMs": NOW_MS - 300_000, "connected": false, "objects": 40,
+    });
+    assert_eq!(
+        (&read["allowed"][1], &read["items"][0]["total"]),
+        (&away, &1200.into())
+    );
+    let hub = Hub::start(Answers {
+        resources: resources(),
+        allowed: both,
+        ..Answers::default()
+    })
+    .await;
+    assert_snapshot!(hub.run(&["approve", "ks/apps"]).await, @"
+    exit 0
+    -- out
+    allowed already on 2 clusters, and still to be done by the agent:
+      four: 40 objects, by ann 5m ago
+      three: 40 objects, by ann 5m ago, not connected
+    -- err
+    ✔ no guard keeps anything else of Kustomization/flux-system/apps from being deleted
+    ");
 }
 
 #[tokio::test]

@@ -44,6 +44,8 @@ pub(crate) struct Answers {
     pub(crate) held: Vec<HeldTarget>,
     /// What guards stop.
     pub(crate) blocked: Vec<BlockedRemoval>,
+    /// What is allowed of that already.
+    pub(crate) allowed: Vec<AllowedRemoval>,
     /// What `Reconcile` tells, one after the other; a last one without an outcome keeps the stream open.
     pub(crate) progress: Vec<ReconcileProgress>,
     /// The watch sends so many messages, and each makes the next resources current.
@@ -432,8 +434,11 @@ impl FleetService for Fake {
         &self,
         request: Request<ListBlockedRemovalsRequest>,
     ) -> Result<Response<ListBlockedRemovalsResponse>, Status> {
-        let removals = self.admit(&request)?.blocked;
-        Ok(Response::new(ListBlockedRemovalsResponse { removals }))
+        let answers = self.admit(&request)?;
+        Ok(Response::new(ListBlockedRemovalsResponse {
+            removals: answers.blocked,
+            allowed: answers.allowed,
+        }))
     }
 
     async fn approve_removals(

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use flotilla_core::digest::Digest;
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Result, Store, StoreError, Topic, nudge_all, query::ObjectView, session::signed};
@@ -38,7 +39,49 @@ pub struct BlockedRemoval {
     pub message: String,
 }
 
+/// What somebody has allowed of a unit, and its agent has still to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AllowedRemoval {
+    /// Name of its cluster.
+    pub cluster: String,
+    /// Who has allowed it last.
+    pub principal: String,
+    /// When.
+    pub at: OffsetDateTime,
+    /// Its agent is there.
+    pub connected: bool,
+    /// How many objects are to go.
+    pub total: u32,
+}
+
 impl Store {
+    /// What is allowed of an app, in one cluster or all, and waits for its agents: what these said last is that a guard stops it.
+    pub async fn allowed_removals(&self, app: Uuid, cluster: &str) -> Result<Vec<AllowedRemoval>> {
+        let rows = sqlx::query!(
+            r#"SELECT c.name AS "cluster!", a.principal AS "principal!", a.at AS "at!", coalesce(p.connected, false) AS "connected!",
+                      (SELECT count(*) FROM unit_object WHERE unit_id = u.id AND state = 'PendingRemoval') AS "total!"
+               FROM unit u JOIN approval a ON (a.unit_id, a.target) = (u.id, u.target) AND a.version = u.version
+                 JOIN cluster c ON c.id = u.cluster_id
+                 JOIN unit_status s ON s.unit_id = u.id AND s.version = u.version AND s.reason = 'PruneBlocked'
+                 LEFT JOIN presence p ON p.cluster_id = u.cluster_id
+               WHERE u.app_uid = $1 AND u.state = 'Active' AND ($2 = '' OR c.name = $2)
+               ORDER BY c.name LIMIT $3"#,
+            app,
+            cluster,
+            BLOCKED
+        )
+        .fetch_all(self.pool())
+        .await?;
+        let allowed = rows.into_iter().map(|row| AllowedRemoval {
+            cluster: row.cluster,
+            principal: row.principal,
+            at: row.at,
+            connected: row.connected,
+            total: u32::try_from(row.total).unwrap_or(u32::MAX),
+        });
+        Ok(allowed.collect())
+    }
+
     /// What guards keep agents from deleting of an app, in one cluster or all: units of which the same would go together.
     pub async fn blocked_removals(&self, app: Uuid, cluster: &str) -> Result<Vec<BlockedRemoval>> {
         let rows = sqlx::query!(

@@ -107,8 +107,17 @@ async fn what_guards_stop_is_listed_and_allowed_for_the_target_and_version_that_
             .expect("an entry")
             .prune_approved
     };
+    let waits = async |cluster: &str| {
+        let waits = world.store.allowed_removals(app, cluster).await.expect("listed");
+        let waits = waits
+            .into_iter()
+            .map(|one| (one.cluster, one.principal, one.total));
+        waits.collect::<Vec<_>>()
+    };
+    let by_admin = [("c1".to_owned(), "admin".to_owned(), 1)];
     assert!(blocked("").await.is_empty());
     stopped(1, first).await;
+    assert!(waits("").await.is_empty());
     let shown = blocked("").await;
     assert_eq!(shown[0].objects[0].name, "y");
     assert_eq!(shown[0].message, "a guard stopped it");
@@ -123,10 +132,16 @@ async fn what_guards_stop_is_listed_and_allowed_for_the_target_and_version_that_
     assert_eq!(approve(&units).await, [unit]);
     assert_eq!(allowed().await, Some(first));
     assert!(blocked("").await.is_empty(), "it is decided");
+    assert_eq!(waits("").await, by_admin);
+    assert_eq!(
+        (waits("c1").await, waits("elsewhere").await),
+        (by_admin.to_vec(), vec![])
+    );
     // The same target once more is another decision.
     let next = world.render(app, "r2", &[config("x", "a: 2")]).await;
     world.roll_out(app, &[cluster], &next).await;
     assert_eq!(allowed().await, None, "it was for what the unit was");
+    assert!(waits("").await.is_empty(), "nothing of that is allowed");
     let again = world.render(app, "c1", &[config("x", "a: 1")]).await;
     world.roll_out(app, &[cluster], &again).await;
     assert_eq!(allowed().await, None);
@@ -139,6 +154,11 @@ async fn what_guards_stop_is_listed_and_allowed_for_the_target_and_version_that_
     assert_eq!(world.count(audited).await, 2);
     let told = "SELECT count(*) FROM event WHERE reason = 'RemovalApproved'";
     assert_eq!(world.count(told).await, 2);
+    // Its agent is at it.
+    assert_eq!(waits("").await, by_admin);
+    let done = report(cluster, epoch, vec![applied(unit, 3, first)]);
+    world.store.ingest(&[done]).await.expect("ingested");
+    assert!(waits("").await.is_empty());
 }
 
 /// Whatever it is to become is planned later, and may have to be rendered first.

@@ -278,6 +278,24 @@ pub struct ListBlockedRemovalsResponse {
     /// Units of which the same would go are one set.
     #[prost(message, repeated, tag = "1")]
     pub removals: ::prost::alloc::vec::Vec<BlockedRemoval>,
+    /// What somebody has allowed already, and its agents have still to do, by the names of clusters. An older hub tells none of it.
+    #[prost(message, repeated, tag = "2")]
+    pub allowed: ::prost::alloc::vec::Vec<AllowedRemoval>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AllowedRemoval {
+    #[prost(string, tag = "1")]
+    pub cluster: ::prost::alloc::string::String,
+    /// Who has allowed it last.
+    #[prost(string, tag = "2")]
+    pub principal: ::prost::alloc::string::String,
+    #[prost(int64, tag = "3")]
+    pub at_ms: i64,
+    /// Its agent is there: otherwise it is done once that is back.
+    #[prost(bool, tag = "4")]
+    pub connected: bool,
+    #[prost(uint32, tag = "5")]
+    pub objects_total: u32,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct BlockedRemoval {

@@ -1,4 +1,4 @@
-//! What guards keep agents from deleting, and that a person allows it.
+//! What guards keep agents from deleting, that a person allows it, and what of that waits for its agents.
 
 use flotilla_core::digest::Digest;
 use flotilla_proto::fleet::v1 as wire;
@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{Fleet, unregistered, views};
 use crate::{
     grpc::status::from_store,
-    store::approval::{BlockedRemoval, BlockedUnit},
+    store::approval::{AllowedRemoval, BlockedRemoval, BlockedUnit},
 };
 
 /// Objects of a set that are named.
@@ -34,9 +34,25 @@ pub(super) async fn list(
         .blocked_removals(app.uid, &request.cluster)
         .await
         .map_err(from_store)?;
+    let allowed = fleet
+        .store
+        .allowed_removals(app.uid, &request.cluster)
+        .await
+        .map_err(from_store)?;
     Ok(wire::ListBlockedRemovalsResponse {
         removals: sets.into_iter().map(set).collect(),
+        allowed: allowed.into_iter().map(waiting).collect(),
     })
+}
+
+fn waiting(allowed: AllowedRemoval) -> wire::AllowedRemoval {
+    wire::AllowedRemoval {
+        cluster: allowed.cluster,
+        principal: allowed.principal,
+        at_ms: views::ms(allowed.at),
+        connected: allowed.connected,
+        objects_total: allowed.total,
+    }
 }
 
 fn set(set: BlockedRemoval) -> wire::BlockedRemoval {
