@@ -131,6 +131,8 @@ pub struct Deleting {
     pub at: Timestamp,
     /// What becomes of what it has applied.
     pub policy: String,
+    /// Who has asked for it last; empty where that is not known.
+    pub by: String,
 }
 
 /// The source that an app names.

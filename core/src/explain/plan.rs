@@ -77,7 +77,10 @@ fn words(placement: &str, found: &Match) -> String {
 pub(super) fn plan(facts: &Facts) -> Step {
     let app = &facts.app;
     if let Some(deleting) = &facts.deleting {
-        let message = format!("the app is being deleted ({})", deleting.policy);
+        let mut message = format!("the app is being deleted ({})", deleting.policy);
+        if !deleting.by.is_empty() {
+            message.push_str(&format!(", as {} has asked", deleting.by));
+        }
         return Step::waiting(PLAN, "Deleting", message).since(Some(deleting.at));
     }
     if facts.suspended {

@@ -341,6 +341,25 @@ fn an_app_whose_clusters_all_depart_names_them_and_the_command_that_has_them_sta
 }
 
 #[test]
+fn an_app_that_is_being_deleted_says_how_and_who_has_asked_for_it() {
+    let plan = |by: &str| {
+        let mut facts = well();
+        facts.deleting = Some(Deleting {
+            at: Timestamp(8),
+            policy: "MirrorPrune".into(),
+            by: by.into(),
+        });
+        let step = explain(&facts).steps.into_iter().find(|step| step.name == "plan");
+        step.expect("a step").message
+    };
+    assert_eq!(
+        plan("ann"),
+        "the app is being deleted (MirrorPrune), as ann has asked"
+    );
+    assert_eq!(plan(""), "the app is being deleted (MirrorPrune)");
+}
+
+#[test]
 fn a_suspended_app_that_has_everything_says_that_it_has_and_that_it_is_suspended() {
     let mut facts = well();
     facts.suspended = true;

@@ -238,7 +238,7 @@ async fn replace(
         "UPDATE resource SET api_version = $2, labels = $3, annotations = $4, spec = $5, sealed_payload = $6,
                 payload_digest = $7, not_supported = $8, suspended = $9, origin = $10,
                 generation = generation + $11, updated_at = now(), overlay = overlay - $12::text[],
-                deleting_at = NULL, deletion_policy = NULL
+                deleting_at = NULL, deletion_policy = NULL, deletion_by = NULL
          WHERE uid = $1",
         old.uid,
         new.api_version,

@@ -122,7 +122,16 @@ impl Store {
             .iter()
             .all(|one| one.is_empty())
         {
-            let keys = self.latest_of_resources(filter).await?;
+            let mut keys = self.latest_of_resources(filter).await?;
+            if !filter.kind.is_empty() && !filter.name.is_empty() && filter.cluster.is_empty() {
+                let parts = [&filter.kind, &filter.namespace, &filter.name].map(String::as_str);
+                let object = parts
+                    .into_iter()
+                    .filter(|part| !part.is_empty())
+                    .collect::<Vec<_>>();
+                let gone = self.latest_of_gone(&object.join("/"), filter).await?;
+                keys = latest_of_both(keys, gone, filter);
+            }
             return Ok(match filter.kind.is_empty() && filter.name.is_empty() {
                 false => keys,
                 true => {

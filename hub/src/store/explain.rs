@@ -67,7 +67,8 @@ impl Moment {
     /// What is known of an app, whose spec of this generation is explained; `None`: it is gone.
     pub async fn app(&mut self, app: Uuid, generation: i64) -> Result<Option<AppExplained>> {
         let row = sqlx::query!(
-            r#"SELECT r.deleting_at AS "deleting_at?", coalesce(r.deletion_policy, '') AS "policy!", d.key IS NOT NULL AS "due!",
+            r#"SELECT r.deleting_at AS "deleting_at?", coalesce(r.deletion_policy, '') AS "policy!",
+                      coalesce(r.deletion_by, '') AS "deletion_by!", d.key IS NOT NULL AS "due!",
                       coalesce(p.observed_generation = $2 AND r.generation = $2, false) AS "observed!",
                       coalesce(p.waiting, '[]') AS "waiting!: Json<Vec<Waiting>>", p.held_at AS "held_at?",
                       n.uid IS NOT NULL AS "unconfirmed!", v.revision AS "revision?", x.state AS "state?", x.content AS "content?",
@@ -92,6 +93,7 @@ impl Moment {
             deleting: row.deleting_at.map(|at| Deleting {
                 at: timestamp(at),
                 policy: row.policy,
+                by: row.deletion_by,
             }),
             observed: row.observed,
             due: row.due,

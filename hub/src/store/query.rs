@@ -203,7 +203,8 @@ impl Store {
             r#"SELECT uid, scope, scope_name(scope) AS "cluster!", api_group, kind, namespace, name, api_version, generation, labels,
                     annotations || overlay AS "annotations!", spec,
                     suspended, requested_at, handled_at, payload_digest, not_supported, created_at,
-                    CASE WHEN deleting_at IS NOT NULL THEN coalesce(deletion_policy, '') END AS deletion
+                    CASE WHEN deleting_at IS NOT NULL THEN coalesce(deletion_policy, '') END AS deletion,
+                    coalesce(deletion_by, '') AS "deletion_by!"
              FROM resource
              WHERE (cardinality($1::text[]) = 0 OR kind = ANY($1)) AND ($2 = '' OR namespace = $2)
                AND ($3 = '' OR name = $3) AND ($4::uuid IS NULL OR scope = $4)

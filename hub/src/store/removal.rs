@@ -53,14 +53,15 @@ pub struct DeletedUnit {
 }
 
 impl Store {
-    /// Records that an app is to be deleted. The first request gives its time, the last one the policy. `false`: there is no
+    /// Records that an app is to be deleted. The first request gives its time, the last one the policy and who is named. `false`: there is no
     /// such app.
     pub async fn request_deletion(&self, uid: Uuid, policy: DeletionPolicy, principal: &str) -> Result<bool> {
         let mut tx = self.pool().begin().await?;
         let done = sqlx::query!(
-            "UPDATE resource SET deleting_at = coalesce(deleting_at, now()), deletion_policy = $2 WHERE uid = $1",
+            "UPDATE resource SET deleting_at = coalesce(deleting_at, now()), deletion_policy = $2, deletion_by = $3 WHERE uid = $1",
             uid,
-            policy.as_str()
+            policy.as_str(),
+            principal
         )
         .execute(&mut *tx)
         .await?;
@@ -201,9 +202,10 @@ impl Store {
                  DELETE FROM resource r WHERE r.uid = ANY($1) AND r.deleting_at IS NOT NULL
                    AND NOT EXISTS (SELECT FROM unit u WHERE u.app_uid = r.uid)
                    AND NOT EXISTS (SELECT FROM due d WHERE d.topic = 'app' AND d.key = r.uid)
-                 RETURNING r.uid, object_name(r.kind, r.namespace, r.name) AS name),
+                 RETURNING r.uid, object_name(r.kind, r.namespace, r.name) AS name, r.deletion_by),
                told AS (
-                 INSERT INTO event (reason, message, object) SELECT 'Deleted', name || ' is deleted', name FROM ended)
+                 INSERT INTO event (reason, message, object)
+                 SELECT 'Deleted', name || ' is deleted' || coalesce(', as ' || deletion_by || ' has asked', ''), name FROM ended)
                SELECT uid FROM ended"#,
             apps
         )

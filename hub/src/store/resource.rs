@@ -56,6 +56,8 @@ pub struct ResourceRow {
     pub created_at: OffsetDateTime,
     /// It is to be deleted, and so is to become of what it has applied: a policy's name.
     pub deletion: Option<String>,
+    /// Who has asked for that last; '' where that is not known.
+    pub deletion_by: String,
 }
 
 /// Asks for objects: what of `resource r` is theirs, joins first.
@@ -66,7 +68,8 @@ macro_rules! resources {
             "SELECT r.uid, r.scope, scope_name(r.scope) AS \"cluster!\", r.api_group, r.kind, r.namespace, r.name,
                     r.api_version, r.generation, r.labels, r.annotations || r.overlay AS \"annotations!\",
                     r.suspended, r.requested_at, r.handled_at, r.payload_digest, r.not_supported, r.created_at,
-                    CASE WHEN r.deleting_at IS NOT NULL THEN coalesce(r.deletion_policy, '') END AS deletion, "
+                    CASE WHEN r.deleting_at IS NOT NULL THEN coalesce(r.deletion_policy, '') END AS deletion,
+                    coalesce(r.deletion_by, '') AS \"deletion_by!\", "
                 + $spec + " FROM resource r " + $which,
             $($arguments)+
         )

@@ -289,7 +289,7 @@ async fn forget_the_present(tx: &mut PgConnection) -> Result<()> {
     .await?;
     // A deletion that was under way may have been stopped since, and nobody has asked for it of this hub.
     sqlx::query!(
-        "UPDATE resource SET deleting_at = NULL, deletion_policy = NULL WHERE deleting_at IS NOT NULL"
+        "UPDATE resource SET deleting_at = NULL, deletion_policy = NULL, deletion_by = NULL WHERE deleting_at IS NOT NULL"
     )
     .execute(&mut *tx)
     .await?;

@@ -747,6 +747,7 @@ mod tests {
             not_supported: vec![],
             created_at: time::OffsetDateTime::UNIX_EPOCH,
             deletion: None,
+            deletion_by: String::new(),
         }
     }
 

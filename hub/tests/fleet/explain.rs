@@ -1,6 +1,9 @@
 //! Why an app is in a cluster as it is: each reason, told by a running hub of what it has stored.
 
+use flotilla_core::removal::DeletionPolicy;
 use flotilla_hub::renderer::{NativeRenderer, Renderer};
+use flotilla_hub::store::departure::Deleted;
+use flotilla_hub::store::event::EventFilter;
 use flotilla_hub::store::report::{ObjectRow, StatusRow};
 use flotilla_hub::task::{
     explain::{Asked, facts},
@@ -459,4 +462,51 @@ async fn an_explanation_costs_the_same_statements_for_ten_thousand_objects_and_t
         world.apply(&[resource("Placement", "p", spec)]).await;
         assert_eq!(cost(&world, app, &statements).await, (empty + 4, 20), "{count}");
     }
+}
+
+#[tokio::test]
+async fn an_app_that_is_deleted_names_who_has_asked_as_long_as_it_lasts_and_afterwards() {
+    let fleet = Fleet::empty().await;
+    let agent = fleet.hub.enrol("c1").await;
+    let puppet = Puppet::connect(&fleet.hub, &agent).await;
+    let _repository = fleet.deploy(PLACEMENT).await;
+    fleet.is_explained_as_applied().await;
+    // Nobody is there to delete it.
+    drop(puppet);
+    let world = &fleet.hub.world;
+    let uid = world.uid("Kustomization", "app").await;
+    let asked = world
+        .store
+        .request_deletion(uid, DeletionPolicy::MirrorPrune, "ann")
+        .await;
+    assert!(asked.expect("asked"));
+    fleet
+        .tells("app", "being deleted (MirrorPrune), as ann has asked: ")
+        .await;
+    let all = fleet.hub.explain("Kustomization", "app", "").await;
+    assert_eq!(
+        step(&all[0], "plan").message,
+        "the app is being deleted (MirrorPrune), as ann has asked"
+    );
+    let deleted = world.store.delete_cluster("c1", "ann").await;
+    assert_eq!(deleted.expect("deleted"), Deleted::Done);
+    wait_until("the app is gone", PATIENCE, async || {
+        let left = fleet.resources("Kustomization").await;
+        match left.is_empty() {
+            true => Ok(Some(())),
+            false => Err(format!("{left:?}")),
+        }
+    })
+    .await
+    .expect("gone");
+    let filter = EventFilter {
+        kind: "Kustomization".into(),
+        namespace: "apps".into(),
+        name: "app".into(),
+        limit: 10,
+        ..EventFilter::default()
+    };
+    let told = world.store.list_events(&filter).await.expect("listed");
+    let told: Vec<&str> = told.iter().map(|event| event.message.as_str()).collect();
+    assert_eq!(told, ["Kustomization/apps/app is deleted, as ann has asked"]);
 }

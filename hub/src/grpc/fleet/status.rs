@@ -191,11 +191,15 @@ fn deleting(row: &ResourceRow, policy: &str, units: u64, said: &Ready) -> Condit
         1 => left_on("1 cluster", said),
         more => left_on(&format!("{more} clusters"), said),
     };
+    let asked = match row.deletion_by.as_str() {
+        "" => String::new(),
+        by => format!(", as {by} has asked"),
+    };
     ready(
         row,
         "Unknown",
         "Deleting",
-        format!("being deleted ({policy}): {left}"),
+        format!("being deleted ({policy}){asked}: {left}"),
     )
 }
 
