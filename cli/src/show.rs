@@ -1,13 +1,17 @@
 //! What lists look like: columns for people, objects for programs.
 
+mod configuration;
+
 use flotilla_api::Kind;
-use flotilla_proto::fleet::v1::{Cluster, Resource, Unit};
+use flotilla_proto::fleet::v1::{Cluster, Resource, ResourceRef, Unit};
 use serde_json::{Value, json};
 
 use crate::Host;
 use crate::error::CommandError;
 use crate::output::{Format, ago, list, short_revision, structured, title_bool};
 use crate::table::Table;
+
+pub(crate) use configuration::show_configuration;
 
 /// A list as fetched.
 pub(crate) struct Shown {
@@ -19,6 +23,23 @@ pub(crate) struct Shown {
 }
 
 impl Shown {
+    fn empty(columns: Vec<&'static str>, single: bool) -> Self {
+        Self {
+            table: Table::new(columns),
+            names: Vec::new(),
+            items: Vec::new(),
+            single,
+        }
+    }
+
+    /// Adds a configured object.
+    fn add(&mut self, row: Vec<String>, reference: &ResourceRef, object: Value) {
+        self.table.row(row);
+        self.names
+            .push(format!("{}/{}", reference.kind.to_lowercase(), reference.name));
+        self.items.push(object);
+    }
+
     /// Prints the list in the form asked for.
     pub(crate) fn print(self, output: Format, header: bool, host: &mut Host) -> Result<(), CommandError> {
         match output {
@@ -53,12 +74,7 @@ pub(crate) fn show_resources(
     if wide {
         columns.push("AGE");
     }
-    let mut shown = Shown {
-        table: Table::new(columns),
-        names: Vec::new(),
-        items: Vec::new(),
-        single,
-    };
+    let mut shown = Shown::empty(columns, single);
     for resource in resources {
         let reference = resource.r#ref.clone().unwrap_or_default();
         let (ready, message) = readiness(resource);
@@ -79,16 +95,15 @@ pub(crate) fn show_resources(
         if wide {
             row.push(ago(resource.created_at_ms, now_ms));
         }
-        shown.table.row(row);
-        shown
-            .names
-            .push(format!("{}/{}", reference.kind.to_lowercase(), reference.name));
-        let object = serde_json::from_str(&resource.json).map_err(|error| {
-            CommandError::failed(format!("the hub sent an object that is not JSON: {error}"))
-        })?;
-        shown.items.push(object);
+        shown.add(row, &reference, object(resource)?);
     }
     Ok(shown)
+}
+
+/// Reads the object of a resource.
+fn object(resource: &Resource) -> Result<Value, CommandError> {
+    serde_json::from_str(&resource.json)
+        .map_err(|error| CommandError::failed(format!("the hub sent an object that is not JSON: {error}")))
 }
 
 /// Returns the status and message of a resource's Ready condition.
@@ -105,12 +120,7 @@ pub(crate) fn show_clusters(clusters: &[Cluster], wide: bool, now_ms: i64, singl
     if wide {
         columns.extend(["KUBERNETES", "AGENT", "GENERATION", "LABELS"]);
     }
-    let mut shown = Shown {
-        table: Table::new(columns),
-        names: Vec::new(),
-        items: Vec::new(),
-        single,
-    };
+    let mut shown = Shown::empty(columns, single);
     for cluster in clusters {
         let mut row = vec![
             cluster.name.clone(),
@@ -169,12 +179,7 @@ pub(crate) fn show_units(units: &[Unit], wide: bool, now_ms: i64) -> Shown {
     if wide {
         columns.extend(["STATE", "TARGET", "OBJECTS", "HEALTH", "CAUSE", "OBSERVED"]);
     }
-    let mut shown = Shown {
-        table: Table::new(columns),
-        names: Vec::new(),
-        items: Vec::new(),
-        single: false,
-    };
+    let mut shown = Shown::empty(columns, false);
     for unit in units {
         let app = unit.app.clone().unwrap_or_default();
         let mut row = vec![

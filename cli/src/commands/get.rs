@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 use flotilla_api::Kind;
-use flotilla_proto::fleet::v1::{ListResourcesRequest, ListUnitsRequest};
+use flotilla_proto::fleet::v1::{ListResourcesRequest, ListUnitsRequest, Resource};
 
 use super::SourceWord;
 use crate::changes::Changes;
@@ -10,7 +10,7 @@ use crate::client::{Fleet, connect};
 use crate::error::CommandError;
 use crate::fetch::{PAGE, clusters, resources, units};
 use crate::output::Format;
-use crate::show::{Shown, show_clusters, show_resources, show_units};
+use crate::show::{Shown, show_clusters, show_configuration, show_resources, show_units};
 use crate::{Global, Host};
 
 /// List objects and their state
@@ -48,6 +48,30 @@ enum What {
     /// Clusters of the fleet
     #[command(alias = "cluster")]
     Clusters {
+        /// One of them
+        name: Option<String>,
+    },
+    /// Placements: which apps go to which clusters
+    #[command(alias = "placement")]
+    Placements {
+        /// One of them
+        name: Option<String>,
+    },
+    /// Named sets of clusters
+    #[command(alias = "clustergroup")]
+    Clustergroups {
+        /// One of them
+        name: Option<String>,
+    },
+    /// ConfigMaps that apps refer to: their keys, and no values
+    #[command(aliases = ["configmap", "cm"])]
+    Configmaps {
+        /// One of them
+        name: Option<String>,
+    },
+    /// Secrets that sources and apps refer to: their keys, and no values
+    #[command(alias = "secret")]
+    Secrets {
         /// One of them
         name: Option<String>,
     },
@@ -144,6 +168,10 @@ impl Listing<'_> {
                 self.resources(fleet, Kind::Kustomization, name.as_deref()).await
             }
             What::Helmreleases { name } => self.resources(fleet, Kind::HelmRelease, name.as_deref()).await,
+            What::Placements { name } => self.configured(fleet, Kind::Placement, name.as_deref()).await,
+            What::Clustergroups { name } => self.configured(fleet, Kind::ClusterGroup, name.as_deref()).await,
+            What::Configmaps { name } => self.configured(fleet, Kind::ConfigMap, name.as_deref()).await,
+            What::Secrets { name } => self.configured(fleet, Kind::Secret, name.as_deref()).await,
             What::Clusters { name } => {
                 let selector = self.how.label_selector.as_deref().unwrap_or_default();
                 let clusters = clusters(fleet, name.as_deref().unwrap_or_default(), selector).await?;
@@ -183,9 +211,43 @@ impl Listing<'_> {
         kind: Kind,
         name: Option<&str>,
     ) -> Result<Shown, CommandError> {
+        let found = self.found(fleet, kind, name).await?;
+        show_resources(
+            &found,
+            self.how.all_namespaces,
+            self.how.output == Format::Wide,
+            (self.now_ms)(),
+            name.is_some(),
+        )
+    }
+
+    /// Objects that say themselves all that there is to know.
+    async fn configured(
+        &self,
+        fleet: &mut Fleet,
+        kind: Kind,
+        name: Option<&str>,
+    ) -> Result<Shown, CommandError> {
+        let found = self.found(fleet, kind, name).await?;
+        show_configuration(
+            kind,
+            &found,
+            self.how.all_namespaces,
+            self.how.output == Format::Wide,
+            (self.now_ms)(),
+            name.is_some(),
+        )
+    }
+
+    async fn found(
+        &self,
+        fleet: &mut Fleet,
+        kind: Kind,
+        name: Option<&str>,
+    ) -> Result<Vec<Resource>, CommandError> {
         let request = ListResourcesRequest {
             kinds: vec![kind.name().to_owned()],
-            namespace: if self.how.all_namespaces {
+            namespace: if self.how.all_namespaces || !kind.is_namespaced() {
                 String::new()
             } else {
                 self.namespace.to_owned()
@@ -196,7 +258,6 @@ impl Listing<'_> {
             page_size: PAGE,
             page_token: String::new(),
         };
-        let wide = self.how.output == Format::Wide;
         let mut found = resources(fleet, request).await?;
         if found.is_empty() {
             return Err(self.nothing(kind, name));
@@ -209,25 +270,20 @@ impl Listing<'_> {
                 .collect();
             self.wanted(&conditions)
         });
-        show_resources(
-            &found,
-            self.how.all_namespaces,
-            wide,
-            (self.now_ms)(),
-            name.is_some(),
-        )
+        Ok(found)
     }
 
     fn nothing(&self, kind: Kind, name: Option<&str>) -> CommandError {
-        let place = match self.how.all_namespaces {
-            true => "any namespace".to_owned(),
-            false => format!("{:?} namespace", self.namespace),
+        let place = match (kind.is_namespaced(), self.how.all_namespaces) {
+            (false, _) => String::new(),
+            (true, true) => " in any namespace".to_owned(),
+            (true, false) => format!(" in {:?} namespace", self.namespace),
         };
         let error = match name {
-            Some(name) => CommandError::failed(format!("{kind} {name:?} not found in {place}")),
-            None => CommandError::failed(format!("no {kind} objects found in {place}")),
+            Some(name) => CommandError::failed(format!("{kind} {name:?} not found{place}")),
+            None => CommandError::failed(format!("no {kind} objects found{place}")),
         };
-        if self.how.all_namespaces {
+        if self.how.all_namespaces || !kind.is_namespaced() {
             error
         } else {
             error.hint("look everywhere with --all-namespaces")

@@ -1,7 +1,8 @@
 //! Lists: Flux's columns, and the same facts as JSON, YAML and names.
 
-use flotilla_proto::fleet::v1::FleetEvent;
+use flotilla_proto::fleet::v1::{FleetEvent, Resource};
 use insta::assert_snapshot;
+use serde_json::{Value, json};
 
 use crate::fleet::{cluster, reference, resource, resources, unit};
 use crate::hub::{Answers, Hub, NOW_MS};
@@ -117,6 +118,111 @@ async fn clusters_and_units_say_how_old_their_facts_are() {
     flux-system	kustomization/apps	c3     	main@sha1:11111111	Unknown	stale, reported 5m ago	Active	main@sha1:696f056d	12/12  	Healthy	commit	5m
     -- err
     ");
+}
+
+/// A configured object with this spec.
+fn configured(kind: &str, namespace: &str, name: &str, spec: Value) -> Resource {
+    let object = json!({ "kind": kind, "metadata": { "name": name }, "spec": spec });
+    Resource {
+        json: object.to_string(),
+        revision: String::new(),
+        ..resource(kind, namespace, name, "True", "stored")
+    }
+}
+
+#[tokio::test]
+async fn placements_and_groups_say_which_apps_and_clusters_they_mean_and_config_maps_and_secrets_their_keys()
+{
+    let many: Vec<String> = (1..=7).map(|n| format!("c{n}")).collect();
+    let hub = Hub::start(Answers {
+        resources: vec![
+            configured(
+                "Placement",
+                "",
+                "everywhere",
+                json!({
+                    "apps": [{ "kind": "Kustomization", "name": "apps" },
+                             { "kind": "HelmRelease", "name": "web", "namespace": "team" }],
+                    "clusters": { "selector": {}, "exclude": ["c9"] },
+                }),
+            ),
+            configured(
+                "Placement",
+                "",
+                "some",
+                json!({
+                    "apps": [{ "kind": "Kustomization", "name": "apps" }],
+                    "clusters": {
+                        "selector": { "matchLabels": { "env": "prod" },
+                                      "matchExpressions": [{ "key": "tier", "operator": "Exists" }] },
+                        "groups": ["edge"], "names": many,
+                    },
+                }),
+            ),
+            configured("ClusterGroup", "", "edge", json!({ "names": ["c1", "c2"] })),
+            configured(
+                "ConfigMap",
+                "flux-system",
+                "settings",
+                json!({ "keys": ["a", "b"] }),
+            ),
+            configured(
+                "Secret",
+                "flux-system",
+                "git",
+                json!({ "keys": ["password", "username"] }),
+            ),
+            configured("Secret", "team", "other", json!({ "keys": [] })),
+        ],
+        ..Answers::default()
+    })
+    .await;
+    assert_snapshot!(hub.run(&["get", "placements"]).await, @"
+    exit 0
+    -- out
+    NAME      	APPS                                   	CLUSTERS                                                    	READY	MESSAGE
+    everywhere	kustomization/apps, helmrelease/team/web	all; not c9                                                 	True 	stored
+    some      	kustomization/apps                     	env=prod,tier; groups edge; c1, c2, c3, c4, c5 and 2 more	True 	stored
+    -- err
+    ");
+    assert_snapshot!(hub.run(&["get", "clustergroup", "edge"]).await, @"
+    exit 0
+    -- out
+    NAME	CLUSTERS	READY	MESSAGE
+    edge	c1, c2  	True 	stored
+    -- err
+    ");
+    assert_snapshot!(hub.run(&["get", "cm", "-o", "wide"]).await, @"
+    exit 0
+    -- out
+    NAME    	KEYS	AGE
+    settings	a, b	3d
+    -- err
+    ");
+    assert_snapshot!(hub.run(&["get", "secrets", "-A"]).await, @"
+    exit 0
+    -- out
+    NAMESPACE  	NAME 	KEYS
+    flux-system	git  	password, username
+    team       	other
+    -- err
+    ");
+    let json = hub.run(&["get", "secret", "git", "-o", "json"]).await;
+    let read: Value = serde_json::from_str(&json.out).expect("JSON");
+    assert_eq!(
+        read["spec"],
+        json!({ "keys": ["password", "username"] }),
+        "{json}"
+    );
+    let json = hub.run(&["get", "placements", "-o", "json"]).await;
+    let read: Value = serde_json::from_str(&json.out).expect("JSON");
+    assert_eq!(read["items"][1]["spec"]["clusters"]["names"][6], "c7", "{json}");
+    assert_snapshot!(hub.run(&["get", "placement", "none"]).await, @r#"
+    exit 1
+    -- out
+    -- err
+    ✗ Placement "none" not found
+    "#);
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use flotilla_proto::fleet::v1::{
     reconcile_progress::Outcome,
 };
 use flotilla_testkit::wait_until;
+use serde_json::json;
 use tonic::Code;
 
 use crate::hub::{Hub, PATIENCE, with_bearer};
@@ -342,6 +343,33 @@ spec:
             .is_none_or(|row| row.entries.is_empty())
     );
     hub.world.is_quiet().await;
+}
+
+#[tokio::test]
+async fn keys_of_config_maps_and_secrets_are_listed_and_no_values() {
+    const CANARY: &str = "cAnArY-0f-keys";
+    let hub = Hub::start().await;
+    let bytes = "Y0FuQXJZLTBmLWtleXM=";
+    let answer = apply(
+        &hub,
+        &format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: m, namespace: apps}}\ndata: {{b: {CANARY}, a: {CANARY}}}\n\
+             binaryData: {{c: {bytes}}}\n---\napiVersion: v1\nkind: Secret\nmetadata: {{name: s, namespace: apps}}\n\
+             stringData: {{password: {CANARY}}}\n"
+        ),
+    );
+    let answer = answer.await;
+    assert_eq!(answer.applied.len(), 2, "{:?}", answer.problems);
+    for (kind, keys) in [
+        ("ConfigMap", json!(["a", "b", "c"])),
+        ("Secret", json!(["password"])),
+    ] {
+        let listed = resources(&hub, &[kind]).await;
+        let object: serde_json::Value = serde_json::from_str(&listed[0].json).expect("JSON");
+        assert_eq!(object["spec"], json!({ "keys": keys }));
+        let said = format!("{listed:?}");
+        assert!(!said.contains(CANARY) && !said.contains(bytes), "{said}");
+    }
 }
 
 #[tokio::test]

@@ -121,7 +121,8 @@ pub struct Resource {
     pub api_version: ::prost::alloc::string::String,
     #[prost(int64, tag = "4")]
     pub generation: i64,
-    /// The whole object as JSON: apiVersion, kind, metadata, spec, status. Secret values are never in it.
+    /// The whole object as JSON: apiVersion, kind, metadata, spec, status. Values of ConfigMaps and Secrets are never in it: their
+    /// spec has `keys`.
     #[prost(string, tag = "5")]
     pub json: ::prost::alloc::string::String,
     #[prost(string, tag = "6")]

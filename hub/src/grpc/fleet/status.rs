@@ -1,7 +1,7 @@
 //! The status of a resource as Flux's columns want it: a source's own conditions; an app's decided by
 //! [`flotilla_core::status`] from facts of all its units.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use flotilla_core::status::{self as decided, AppFacts, GONE, Readiness, Ready, Revision, SourceFacts};
 use flotilla_proto::fleet::v1 as wire;
@@ -224,7 +224,17 @@ fn ready(row: &ResourceRow, status: &str, reason: &str, message: String) -> Cond
     }
 }
 
-/// The object as JSON; a Secret's values were never in the row.
+/// The spec. Of a ConfigMap its keys, as of a Secret, whose values were never in the row.
+fn spec(row: &ResourceRow) -> Value {
+    if row.kind != "ConfigMap" {
+        return row.spec.clone();
+    }
+    let fields = ["data", "binaryData"].map(|field| row.spec[field].as_object());
+    let keys: BTreeSet<&String> = fields.into_iter().flatten().flat_map(Map::keys).collect();
+    json!({ "keys": keys })
+}
+
+/// The object as JSON, without values of a ConfigMap or a Secret.
 fn object(row: &ResourceRow, conditions: &[Condition], revision: &str) -> Value {
     let mut metadata = Map::new();
     metadata.insert("name".to_owned(), json!(row.name));
@@ -251,6 +261,6 @@ fn object(row: &ResourceRow, conditions: &[Condition], revision: &str) -> Value 
         status.insert(field.to_owned(), json!(revision));
     }
     json!({
-        "apiVersion": row.api_version, "kind": row.kind, "metadata": metadata, "spec": row.spec, "status": status
+        "apiVersion": row.api_version, "kind": row.kind, "metadata": metadata, "spec": spec(row), "status": status
     })
 }
