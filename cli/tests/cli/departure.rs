@@ -94,7 +94,7 @@ async fn what_follows_if_a_cluster_departs_is_json_or_yaml_and_done_with_yes_alo
         (&["cluster", "delete", "c1"], "delete"),
         (&["delete", "cluster", "c1"], "delete"),
     ] {
-        for (yes, code) in [(&[][..], 1), (&["--yes"], 0)] {
+        for (yes, code) in [(&[] as &[&str], 1), (&["--yes"], 0)] {
             let hub = Hub::start(cluster(true)).await;
             let ran = hub.run(&[command, &["-o", "json"], yes].concat()).await;
             let read: serde_json::Value = serde_json::from_str(&ran.out).expect("JSON");
