@@ -105,7 +105,7 @@ impl Store {
                    WHERE h.unit_id = asked.id AND h.at <= $3 AND (h.at, h.unit_id, h.version) < ($3, $4, $5)
                      -- Its first turn.
                      AND NOT EXISTS (SELECT FROM history p WHERE p.unit_id = h.unit_id AND p.version = h.version AND p.at < h.at)
-                   ORDER BY h.version DESC LIMIT (SELECT ($6 - 1) / greatest(count(*), 1) + 1 FROM asked)) AS h),
+                   ORDER BY h.version DESC LIMIT (SELECT ($6::bigint - 1) / greatest(count(*), 1) + 1 FROM asked)) AS h),
                since AS MATERIALIZED (
                  SELECT coalesce((SELECT at FROM newest ORDER BY at DESC OFFSET $6 - 1 LIMIT 1), '-infinity') AS at),
                held AS MATERIALIZED (

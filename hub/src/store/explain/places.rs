@@ -53,7 +53,7 @@ impl Store {
     /// The agents of clusters that an app has no unit in.
     pub async fn explain_agents(&self, clusters: &[Uuid]) -> Result<HashMap<Uuid, Agent>> {
         let rows = sqlx::query!(
-            r#"SELECT c.id, c.state, coalesce(p.connected, false) AS "connected!", p.last_seen AS "last_seen?",
+            r#"SELECT c.id AS "id!", c.state AS "state!", coalesce(p.connected, false) AS "connected!", p.last_seen AS "last_seen?",
                       is_alive(p.last_seen) IS NOT TRUE AS "silent!", coalesce(d.generation, 0) AS "desired!",
                       d.published_at AS "published_at?", coalesce(s.accepted_generation, 0) AS "accepted!",
                       coalesce(s.message, '') AS "refusal!",
