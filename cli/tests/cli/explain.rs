@@ -152,7 +152,9 @@ async fn explain_gives_no_advice_but_its_own() {
         "{shown}"
     );
     assert!(
-        shown.out.contains("cause: source: GitOperationFailed: denied  next:  curl"),
+        shown
+            .out
+            .contains("cause: source: GitOperationFailed: denied  next:  curl"),
         "{shown}"
     );
     // As data it is what it is.

@@ -82,10 +82,7 @@ async fn history_lists_what_an_app_had_the_newest_first_through_all_pages() {
 #[tokio::test]
 async fn history_of_an_app_that_is_gone_has_nothing_that_is_present() {
     let hub = Hub::start(Answers {
-        held: vec![
-            held(2, "removed", HOUR, 0),
-            held(1, "applied", 50 * HOUR, HOUR),
-        ],
+        held: vec![held(2, "removed", HOUR, 0), held(1, "applied", 50 * HOUR, HOUR)],
         ..Answers::default()
     })
     .await;

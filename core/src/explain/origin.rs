@@ -105,7 +105,8 @@ pub(super) fn rendering(facts: &Facts) -> Step {
             return Step::skipped(RENDERING, message);
         }
         Input::Changed => {
-            let message = "the app is suspended, and it or the hub's engine has changed since it was rendered";
+            let message =
+                "the app is suspended, and it or the hub's engine has changed since it was rendered";
             return Step::new(RENDERING, State::Unknown, "Suspended", message);
         }
     }

@@ -410,10 +410,7 @@ fn a_suspended_app_that_was_changed_is_not_compared_with_what_it_was_rendered_fr
     facts.input = Input::OtherSource;
     source(&mut facts).revision = Some("main@sha1:fedcba9876543210fedcba9876543210fedcba98".into());
     let answer = "main@sha1:fedcba98 is not applied; main@sha1:01234567 is".to_owned();
-    assert_eq!(
-        explained(&facts),
-        (Verdict::NotApplied, answer, State::Skipped)
-    );
+    assert_eq!(explained(&facts), (Verdict::NotApplied, answer, State::Skipped));
     source(&mut facts).revision = Some(REVISION.into());
     facts.input = Input::Changed;
     let answer = "main@sha1:01234567 was applied as the app said when it was rendered last".to_owned();

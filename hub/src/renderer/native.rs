@@ -378,7 +378,7 @@ mod tests {
             Duration::from_millis(1),
             move || {
                 let _ = ended.recv();
-                Err(RenderFailure::Stopping)
+                Err::<(), _>(RenderFailure::Stopping)
             },
         );
         let failure = failure.await.expect_err("it does not stop");
@@ -418,7 +418,7 @@ mod tests {
             while !stopping.is_cancelled() {
                 std::thread::yield_now();
             }
-            Err(RenderFailure::Stopping)
+            Err::<(), _>(RenderFailure::Stopping)
         });
         tokio::select! {
             _ = rendering => panic!("it does not end by itself"),

@@ -232,11 +232,19 @@ pub(super) async fn others<'e>(
             .ok()
             .and_then(|number| found.get_mut(number));
         let Some(of) = of else { continue };
-        let names = row.groups.iter().zip(&row.kinds).zip(row.namespaces.iter().zip(&row.names));
+        let names = row
+            .groups
+            .iter()
+            .zip(&row.kinds)
+            .zip(row.namespaces.iter().zip(&row.names));
         let keys: Arc<[ObjectKey]> = names
             .map(|((group, kind), (namespace, name))| ObjectKey::new(group, kind, namespace, name))
             .collect();
-        let units = row.ids.into_iter().zip(row.clusters).zip(row.owners.into_iter().zip(row.withheld.0));
+        let units = row
+            .ids
+            .into_iter()
+            .zip(row.clusters)
+            .zip(row.owners.into_iter().zip(row.withheld.0));
         of.extend(units.map(|((id, cluster), (owner, withheld))| {
             let other = Other {
                 cluster: ClusterId(cluster),

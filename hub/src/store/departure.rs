@@ -158,8 +158,10 @@ impl Store {
         )
         .fetch_all(&mut *tx)
         .await?;
-        let (released, clusters): (Vec<Uuid>, Vec<Uuid>) =
-            released.into_iter().map(|unit| (unit.id, unit.cluster_id)).unzip();
+        let (released, clusters): (Vec<Uuid>, Vec<Uuid>) = released
+            .into_iter()
+            .map(|unit| (unit.id, unit.cluster_id))
+            .unzip();
         session::lock(&mut tx, &clusters).await?;
         // One that never had an agent has applied nothing of it.
         let turned = rollout::withdraw(&mut tx, &released).await?;

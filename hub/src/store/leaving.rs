@@ -146,7 +146,10 @@ impl Store {
         let others = claim::others(&mut *tx, &[asked]).await?;
         let mut claimed: BTreeMap<Uuid, BTreeSet<&ObjectKey>> = BTreeMap::new();
         for other in others.iter().flatten() {
-            claimed.entry(other.cluster.0).or_default().extend(other.keys.iter());
+            claimed
+                .entry(other.cluster.0)
+                .or_default()
+                .extend(other.keys.iter());
         }
         let none = BTreeSet::new();
         let (mut cleared, mut held) = (Vec::new(), Vec::new());

@@ -186,7 +186,8 @@ impl Store {
         let held: Vec<Uuid> = held.collect();
         // Those that are let go of just now have to be published first.
         let going = units.iter().filter(|unit| unit.released).take(GOING.into());
-        let (released, clusters): (Vec<Uuid>, Vec<Uuid>) = going.map(|unit| (unit.id, unit.cluster_id)).unzip();
+        let (released, clusters): (Vec<Uuid>, Vec<Uuid>) =
+            going.map(|unit| (unit.id, unit.cluster_id)).unzip();
         let mut moves = self.release(&held).await? > 0;
         if !released.is_empty() {
             moves |= self.forget_released().await? > 0;

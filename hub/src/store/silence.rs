@@ -66,7 +66,8 @@ impl<'p> Pool<'p> {
 
     /// Begins one that writes nothing, and each of whose statements sees what was so at the first.
     pub(crate) async fn begin_reading(self) -> sqlx::Result<Transaction> {
-        self.begin_as("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await
+        self.begin_as("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            .await
     }
 
     async fn begin_as(self, word: &'static str) -> sqlx::Result<Transaction> {

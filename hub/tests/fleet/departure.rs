@@ -387,7 +387,8 @@ async fn a_report_that_comes_while_its_unit_is_deleted_leaves_no_row_of_it() {
         });
         ingested.expect("ingested")
     };
-    let (forgotten, ingested) = tokio::join!(world.store.forget_units(&[unit]), reported);
+    let units = [unit];
+    let (forgotten, ingested) = tokio::join!(world.store.forget_units(&units), reported);
     assert_eq!(forgotten.expect("forgotten"), 1);
     assert_eq!(
         ingested.counted,

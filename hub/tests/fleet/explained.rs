@@ -122,7 +122,12 @@ async fn a_cluster_that_lacks_the_app_stands_among_those_that_have_it_and_is_a_r
             .map(|one| {
                 let plan = step(one, "plan");
                 let has_unit = !one.unit_id.is_empty();
-                (one.cluster.as_str(), has_unit, plan.state.as_str(), plan.reason.as_str())
+                (
+                    one.cluster.as_str(),
+                    has_unit,
+                    plan.state.as_str(),
+                    plan.reason.as_str(),
+                )
             })
             .collect();
         let expected = [

@@ -350,15 +350,12 @@ async fn keys_of_config_maps_and_secrets_are_listed_and_no_values() {
     const CANARY: &str = "cAnArY-0f-keys";
     let hub = Hub::start().await;
     let bytes = "Y0FuQXJZLTBmLWtleXM=";
-    let answer = apply(
-        &hub,
-        &format!(
-            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: m, namespace: apps}}\ndata: {{b: {CANARY}, a: {CANARY}}}\n\
+    let manifests = format!(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: m, namespace: apps}}\ndata: {{b: {CANARY}, a: {CANARY}}}\n\
              binaryData: {{c: {bytes}}}\n---\napiVersion: v1\nkind: Secret\nmetadata: {{name: s, namespace: apps}}\n\
              stringData: {{password: {CANARY}}}\n"
-        ),
     );
-    let answer = answer.await;
+    let answer = apply(&hub, &manifests).await;
     assert_eq!(answer.applied.len(), 2, "{:?}", answer.problems);
     for (kind, keys) in [
         ("ConfigMap", json!(["a", "b", "c"])),

@@ -116,7 +116,9 @@ async fn who_asks_for_more_than_the_database_may_do_is_told_to_ask_for_less() {
             let ended = world.count(&waits).await;
             Ok::<_, String>((ended > 0).then_some(()))
         };
-        wait_until("it is asked", PATIENCE, cancelled).await.expect("asked");
+        wait_until("it is asked", PATIENCE, cancelled)
+            .await
+            .expect("asked");
     };
     let (answer, ()) = tokio::join!(asked, cancel);
     let status = answer.expect_err("it was given up");

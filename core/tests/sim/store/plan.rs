@@ -1,6 +1,6 @@
 //! Plans of apps: read, and committed by compare-and-set (`hub/src/store/plan.rs`, `claim.rs`).
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use flotilla_core::{
     claim::{Claims, Other, withheld},

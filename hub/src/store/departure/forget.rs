@@ -4,7 +4,8 @@ use uuid::Uuid;
 
 use super::apps_of;
 use crate::store::{
-    Connection, Result, Store, StoreError, Topic, authority::audit, due::wake_apps, nudge_all, rollout, session,
+    Connection, Result, Store, StoreError, Topic, authority::audit, due::wake_apps, nudge_all, rollout,
+    session,
 };
 
 /// So often a deletion is tried that others lock each other out of.
@@ -95,7 +96,8 @@ pub(super) async fn forget(
     )
     .fetch_all(&mut *tx)
     .await?;
-    let (units, mut apps): (Vec<Uuid>, Vec<Uuid>) = units.into_iter().map(|row| (row.id, row.app_uid)).unzip();
+    let (units, mut apps): (Vec<Uuid>, Vec<Uuid>) =
+        units.into_iter().map(|row| (row.id, row.app_uid)).unzip();
     let turned = rollout::withdraw(tx, &units).await?;
     sqlx::query!("DELETE FROM desired_entry WHERE cluster_id = $1", cluster)
         .execute(&mut *tx)
