@@ -68,7 +68,7 @@ async fn marks_of_a_plan_and_of_those_that_it_wakes_are_taken_in_the_order_in_wh
             .await
             .expect("marked");
     };
-    mark(&mut many, before).await;
+    mark(&mut *many, before).await;
     let waiting = "SELECT count(*) = 1 FROM pg_stat_activity
                    WHERE datname = current_database() AND wait_event_type = 'Lock'";
     let marked = async {
@@ -78,7 +78,7 @@ async fn marks_of_a_plan_and_of_those_that_it_wakes_are_taken_in_the_order_in_wh
         })
         .await
         .expect("it waits");
-        mark(&mut many, app).await;
+        mark(&mut *many, app).await;
         many.commit().await.expect("committed");
     };
     let (committed, ()) = tokio::join!(world.commit(&gathered), marked);
