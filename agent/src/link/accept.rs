@@ -175,7 +175,7 @@ impl Acceptance {
             match Entry::from_bytes(&offered.bytes) {
                 Ok(entry) => {
                     let entry = Arc::new(entry);
-                    let bytes = EntryBytes::of((*offered.bytes).into(), digest, Some(entry.clone()));
+                    let bytes = EntryBytes::of(offered.bytes.as_slice().into(), digest, Some(entry.clone()));
                     entries.push((
                         unit,
                         Some(Pending {
