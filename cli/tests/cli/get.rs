@@ -180,9 +180,9 @@ async fn placements_and_groups_say_which_apps_and_clusters_they_mean_and_config_
     assert_snapshot!(hub.run(&["get", "placements"]).await, @"
     exit 0
     -- out
-    NAME      	APPS                                   	CLUSTERS                                                    	READY	MESSAGE
-    everywhere	kustomization/apps, helmrelease/team/web	all; not c9                                                 	True 	stored
-    some      	kustomization/apps                     	env=prod,tier; groups edge; c1, c2, c3, c4, c5 and 2 more	True 	stored
+    NAME      	APPS                                    	CLUSTERS                                                 	READY	MESSAGE
+    everywhere	kustomization/apps, helmrelease/team/web	all; not c9                                              	True 	stored
+    some      	kustomization/apps                      	env=prod,tier; groups edge; c1, c2, c3, c4, c5 and 2 more	True 	stored
     -- err
     ");
     assert_snapshot!(hub.run(&["get", "clustergroup", "edge"]).await, @"

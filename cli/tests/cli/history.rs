@@ -91,7 +91,7 @@ async fn history_of_an_app_that_is_gone_has_nothing_that_is_present() {
     -- out
     CLUSTER	REVISION          	RESULT 	AGE	LASTED	CAUSE
     c1     	main@sha1:696f056d	removed	60m	      	content
-    c1     	main@sha1:696f056d	applied	2d 	49h   	content
+    c1     	main@sha1:696f056d	applied	2d 	2d    	content
     -- err
     ");
 }

@@ -398,8 +398,8 @@ mod tests {
                 "document 2: A/x has no apiVersion",
             ),
             (
-                "kind: A\nmetadata: {name: x, namespace: y}\n",
-                "document 2: A/y/x has no apiVersion",
+                "kind: A\nmetadata: {name: x, namespace: web}\n",
+                "document 2: A/web/x has no apiVersion",
             ),
             (
                 "apiVersion: v1\nmetadata: {name: x}\n",
