@@ -43,7 +43,7 @@ CREATE OR REPLACE FUNCTION reachable(cluster uuid, contents bytea[], objects byt
     WHERE e.cluster_id = cluster AND cardinality(reachable.configs) > 0 AND c = ANY (reachable.configs);
     END;
 
--- The same of what it has, or had. What is gone through for is found where the cluster's agent holds it: of another one no patch
+-- The same of what it has, or had, of up to 100 objects: history has more to look through. What is gone through for is found where the cluster's agent holds it: of another one no patch
 -- is made.
 CREATE OR REPLACE FUNCTION given(cluster uuid, contents bytea[], objects bytea[], configs bytea[]) RETURNS SETOF bytea
     LANGUAGE sql STABLE
@@ -53,9 +53,9 @@ CREATE OR REPLACE FUNCTION given(cluster uuid, contents bytea[], objects bytea[]
     looked AS MATERIALIZED (
         SELECT a.object, (SELECT true FROM contents_of(a.object, 16) AS c CROSS JOIN LATERAL (
             SELECT FROM history h WHERE h.content = c AND h.cluster_id = cluster LIMIT 1) AS h LIMIT 1) AS found
-        FROM asked a WHERE (SELECT count(*) FROM asked) <= 500),
+        FROM asked a WHERE (SELECT count(*) FROM asked) <= 100),
     passed AS MATERIALIZED (
-        SELECT a.object FROM asked a WHERE (SELECT count(*) FROM asked) > 500
+        SELECT a.object FROM asked a WHERE (SELECT count(*) FROM asked) > 100
         UNION ALL
         SELECT l.object FROM looked l WHERE l.found IS NULL AND (SELECT count(*) FROM contents_of(l.object, 16)) = 16)
     SELECT v FROM unnest(contents) AS v CROSS JOIN LATERAL (

@@ -316,11 +316,19 @@ async fn enforce(
 /// Tells whether the ledger is that of this cluster. A server that does not say which it is takes no writes either; one
 /// that refuses to say has not said that it is another.
 async fn is_home(ledger: &Ledger, cluster: &dyn Cluster) -> bool {
+    let mut is_told = false;
     loop {
         match cluster.uid().await {
             Ok(uid) => return ledger.is_of(&uid).await,
             Err(ClusterError::Rejected { code: 403, .. }) => return true,
-            Err(_) => tokio::time::sleep(HOME_AGAIN).await,
+            Err(error) => {
+                if !std::mem::replace(&mut is_told, true) {
+                    tracing::warn!(
+                        "which cluster this is is not known yet, and nothing is enforced until it is: {error}"
+                    );
+                }
+                tokio::time::sleep(HOME_AGAIN).await;
+            }
         }
     }
 }

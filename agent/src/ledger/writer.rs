@@ -109,8 +109,9 @@ impl Writer {
     pub(super) fn set_cluster(&mut self, uid: &str) -> Binding {
         match &self.head.cluster {
             Some(held) if held == uid => Binding::Same,
-            Some(_) => Binding::Other,
-            None => {
+            // A server that did not say which it is was once taken for one.
+            Some(held) if !held.is_empty() => Binding::Other,
+            _ => {
                 self.head.cluster = Some(uid.to_owned());
                 Binding::New
             }

@@ -76,7 +76,11 @@ impl Lately {
     pub(super) fn keep(&self, unit: UnitId, made: Option<Made>) {
         let mut all = self.lock();
         all.remove(&unit);
-        if let Some(made) = made.filter(|made| !made.bodies.objects.is_empty() && all.len() < UNITS) {
+        if let Some(made) = made.filter(|made| !made.bodies.objects.is_empty()) {
+            // What nobody has taken by now is of units that had nothing to write.
+            while all.len() >= UNITS {
+                all.pop_first();
+            }
             all.insert(unit, made);
         }
     }

@@ -81,7 +81,8 @@ pub(crate) async fn until_gone(world: &mut World, name: &str) {
         .until("its row goes", |world| {
             // One of the same name elsewhere may be told of in the same report.
             let row = &world.objects[name];
-            row.state() == ObjectState::Gone || row.key.as_ref().is_some_and(|of| of.namespace != key.namespace)
+            row.state() == ObjectState::Gone
+                || row.key.as_ref().is_some_and(|of| of.namespace != key.namespace)
         })
         .await;
 }

@@ -48,7 +48,7 @@ pub(super) async fn depart(
     if output.is_structured() {
         structured(&mut host.ui, *output, &as_json(&told, departure, name))?;
     } else {
-        follows(&told, departure, name, &mut host.ui);
+        follows(&told, departure, &mut host.ui);
     }
     warns(&told, departure, name, &mut host.ui);
     if !yes {
@@ -95,7 +95,7 @@ pub(super) async fn delete(
 }
 
 /// Says what follows from it.
-fn follows(told: &DepartClusterResponse, departure: ClusterDeparture, name: &str, ui: &mut Ui) {
+fn follows(told: &DepartClusterResponse, departure: ClusterDeparture, ui: &mut Ui) {
     let is_deleted = departure == ClusterDeparture::Delete;
     let stays = match is_deleted {
         true => "stays there",

@@ -9,7 +9,6 @@ use serde_json::Value;
 use super::{Shown, readiness};
 use crate::error::CommandError;
 use crate::output::ago;
-use crate::table::Table;
 
 /// Names of one cell that are shown, unless more columns are.
 const NAMED: usize = 5;

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Due, Failure, Found, Look, Next, Present, Remedy, Spec, State, due, is_present, next, rewritten};
+use super::{
+    Due, Failure, Found, Look, Next, Present, Remedy, Spec, State, due, is_present, next, rewritten,
+};
 use crate::{
     backoff::{Backoff, INTERVAL_JITTER_PERCENT},
     clock::Timestamp,

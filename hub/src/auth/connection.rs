@@ -29,6 +29,8 @@ pub struct Connection {
     stream: TlsStream<TcpStream>,
     frames: Frames,
     silence: Silence,
+    /// Its way was full: once there is room again, it has taken something.
+    is_full: bool,
     _open: Place,
     place: Option<Place>,
 }
@@ -41,6 +43,7 @@ impl Connection {
             stream,
             frames: Frames::default(),
             silence: Silence::new(is_agent.then_some(SILENCE)),
+            is_full: false,
             _open: open,
             place,
         }
@@ -49,6 +52,16 @@ impl Connection {
     /// Whether it is an agent's, by its certificate.
     pub(super) fn is_agent(&self) -> bool {
         self.place.is_none()
+    }
+
+    /// What is written: one that takes what it could not take before is there, be it that it has nothing to say.
+    fn unless_stuck<T>(&mut self, polled: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        match &polled {
+            Poll::Pending => self.is_full = true,
+            Poll::Ready(Ok(_)) if std::mem::take(&mut self.is_full) => self.silence.heard(),
+            Poll::Ready(_) => {}
+        }
+        self.unless_silent(polled, cx)
     }
 
     /// Whatever is waited for: where the way to an agent is full, nothing is read from it.
@@ -139,12 +152,12 @@ impl AsyncRead for Connection {
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.unless_silent(written, cx)
+        self.unless_stuck(written, cx)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
-        self.unless_silent(flushed, cx)
+        self.unless_stuck(flushed, cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -158,7 +171,7 @@ impl AsyncWrite for Connection {
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
-        self.unless_silent(written, cx)
+        self.unless_stuck(written, cx)
     }
 
     fn is_write_vectored(&self) -> bool {

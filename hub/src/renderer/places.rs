@@ -16,16 +16,12 @@ use super::RenderFailure;
 /// rendering wait for, and the rendering's lease, which a hub with a free place may have a use for.
 const WAIT: Duration = Duration::from_secs(5);
 
-/// So many are in line however few places there are: most renderings take less than a statement of the store, and what begins
-/// at the same time is one statement.
-const LINE: usize = 16;
-
 /// So many renderings at the same time. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Places {
     count: usize,
     free: Arc<Semaphore>,
-    /// For those that have a place, wait for one, or are being recorded: twice as many as there are places, and some more.
+    /// For those that have a place or wait for one: twice as many as there are places.
     line: Arc<Semaphore>,
     /// For threads that do not end, as many as there are places: each holds memory, so that there is a bound.
     spare: Arc<Semaphore>,
@@ -47,7 +43,7 @@ impl Places {
         Self {
             count,
             free: Arc::new(Semaphore::new(count)),
-            line: Arc::new(Semaphore::new((2 * count).max(LINE))),
+            line: Arc::new(Semaphore::new(2 * count)),
             spare: Arc::new(Semaphore::new(count)),
         }
     }
@@ -119,12 +115,12 @@ mod tests {
     async fn of_many_that_wait_for_a_place_most_wait_before_they_have_begun() {
         let places = Places::new(2);
         let mut line = Vec::new();
-        for _ in 0..LINE {
+        for _ in 0..4 {
             line.push(
                 places
                     .stand_in_line()
                     .await
-                    .expect("two with a place, and some behind them"),
+                    .expect("two with a place, and two behind them"),
             );
         }
         assert!(places.stand_in_line().await.is_none(), "nobody has ended");

@@ -163,6 +163,10 @@ impl Store {
             .map(|unit| (unit.id, unit.cluster_id))
             .unzip();
         session::lock(&mut tx, &clusters).await?;
+        // While these were waited for one may have become wanted.
+        let released = sqlx::query_scalar!("SELECT id FROM unit WHERE id = ANY($1) AND released", &released)
+            .fetch_all(&mut *tx)
+            .await?;
         // One that never had an agent has applied nothing of it.
         let turned = rollout::withdraw(&mut tx, &released).await?;
         let gone = removal::forget(&mut tx, &released).await?;

@@ -54,6 +54,7 @@ pub struct AppPlan {
 }
 
 /// What is recorded of an app's plan beside its units, and whose it is to make.
+#[derive(Debug)]
 struct Head {
     app: Uuid,
     version: i64,
@@ -70,6 +71,10 @@ struct Head {
     /// It has more units than are read with those of others.
     large: bool,
 }
+
+/// A plan whose units are not read yet.
+#[derive(Debug)]
+pub struct Unread(Head);
 
 /// Units of an app that are read with those of others.
 const TOGETHER: i32 = 100;
@@ -152,14 +157,14 @@ impl Store {
     pub async fn take_plan(&self, app_uid: Uuid, replica: &str) -> Result<Lease> {
         let taken = self.take_plans(&[app_uid], replica).await?;
         Ok(match taken.into_iter().next() {
-            Some(Lease::Large) => Lease::Held(self.app_plan(app_uid).await?),
+            Some(Lease::Large(plan)) => Lease::Held(self.read_plan(plan).await?),
             Some(lease) => lease,
             None => Lease::Settled,
         })
     }
 
     /// As [`Self::take_plan`], of several apps in as many statements as of one. The units of those that have many are left to
-    /// [`Self::app_plan`]: those of all together might be more than fits into memory.
+    /// [`Self::read_plan`]: those of all together might be more than fits into memory.
     pub async fn take_plans(&self, apps: &[Uuid], replica: &str) -> Result<Vec<Lease>> {
         let heads = self.heads(apps, Some(replica)).await?;
         let mut left = HashMap::new();
@@ -168,7 +173,7 @@ impl Store {
             match (head.held, head.due, head.rendered) {
                 (false, Some(_), _) => drop(left.insert(head.app, Lease::Others)),
                 (false, None, true) => drop(left.insert(head.app, Lease::Settled)),
-                _ if head.large => drop(left.insert(head.app, Lease::Large)),
+                _ if head.large => drop(left.insert(head.app, Lease::Large(Unread(head)))),
                 _ => held.push(head),
             }
         }
@@ -178,6 +183,12 @@ impl Store {
             .iter()
             .map(|app| left.remove(app).unwrap_or(Lease::Settled))
             .collect())
+    }
+
+    /// Reads the units of a plan that was taken.
+    pub async fn read_plan(&self, plan: Unread) -> Result<AppPlan> {
+        let plans = self.planned_units(vec![plan.0]).await?;
+        Ok(plans.into_iter().map(|(_, plan)| plan).next().unwrap_or_default())
     }
 
     async fn heads(&self, apps: &[Uuid], replica: Option<&str>) -> Result<Vec<Head>> {
@@ -297,7 +308,9 @@ impl Store {
         if !apps.is_empty() {
             claim::lock(&mut tx, &apps, &keys).await?;
         }
-        hold_marks(&mut tx, commits).await?;
+        let apps: Vec<Uuid> = commits.iter().map(|commit| commit.app_uid).collect();
+        let clusters: BTreeSet<Uuid> = let_go(commits).into_iter().map(|(_, cluster)| cluster).collect();
+        hold_marks(&mut tx, &apps, &clusters.into_iter().collect::<Vec<_>>()).await?;
         let bumped = bump(&mut tx, commits, self.writer).await?;
         let turned = if bumped.is_empty() {
             tx.rollback().await?;
@@ -416,16 +429,13 @@ fn let_go(commits: &[&Commit<'_>]) -> Vec<(Uuid, Uuid)> {
     clusters.collect()
 }
 
-/// Takes the marks of these apps, and of those that they wake by what they let go of, in the order in which all take marks. One
+/// Takes the marks of these apps, and of those that they wake by what they let go of in these clusters, in the order in which all take marks. One
 /// after the other, the first to take them away and the last to wake others, they were taken in no order, and whoever marks many
 /// apps at once held one of them and waited for another. After the plans, which others hold when they mark an app.
-async fn hold_marks(tx: &mut Connection, commits: &[&Commit<'_>]) -> Result<()> {
-    let clusters: BTreeSet<Uuid> = let_go(commits).into_iter().map(|(_, cluster)| cluster).collect();
-    let clusters: Vec<Uuid> = clusters.into_iter().collect();
+pub(super) async fn hold_marks(tx: &mut Connection, apps: &[Uuid], clusters: &[Uuid]) -> Result<()> {
     if clusters.is_empty() {
         return Ok(());
     }
-    let apps: Vec<Uuid> = commits.iter().map(|commit| commit.app_uid).collect();
     sqlx::query!(
         "WITH planned AS MATERIALIZED (
            SELECT app_uid FROM app_plan WHERE app_uid = ANY ($1) ORDER BY app_uid FOR NO KEY UPDATE),
@@ -442,8 +452,8 @@ async fn hold_marks(tx: &mut Connection, commits: &[&Commit<'_>]) -> Result<()> 
          SELECT 'app', key FROM marks WHERE (SELECT count(*) FROM planned) >= 0 ORDER BY key
          -- What it says stays: they are woken once all is written.
          ON CONFLICT (topic, key) DO UPDATE SET at = d.at",
-        &apps,
-        &clusters
+        apps,
+        clusters
     )
     .execute(tx)
     .await?;

@@ -9,11 +9,13 @@ use uuid::Uuid;
 
 use super::{
     Connection, Result, Store, Topic, Wakes, authority::audit, claim, event::tell, leaving, nudge, nudge_all,
-    reference::apps_of, session, wake, wake_apps,
+    plan::hold_marks, reference::apps_of, session, wake, wake_apps,
 };
 
-/// Units that go in one transaction.
+/// Units that go at a time.
 pub(super) const GOING: u16 = 2000;
+/// Clusters whose agents wait with what they report while units of theirs are deleted.
+pub(super) const SESSIONS: usize = 100;
 
 /// A request to delete a configured object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -192,9 +194,14 @@ impl Store {
         if !released.is_empty() {
             moves |= self.forget_released().await? > 0;
         }
+        let mut gone = Vec::new();
+        for (units, clusters) in released.chunks(SESSIONS).zip(clusters.chunks(SESSIONS)) {
+            let mut tx = self.pool().begin().await?;
+            session::lock(&mut tx, clusters).await?;
+            gone.extend(forget(&mut tx, units).await?);
+            tx.commit().await?;
+        }
         let mut tx = self.pool().begin().await?;
-        session::lock(&mut tx, &clusters).await?;
-        let gone = forget(&mut tx, &released).await?;
         let shown: BTreeSet<Uuid> = gone.iter().map(|(app, _)| *app).collect();
         let shown: Vec<Uuid> = shown.into_iter().collect();
         // In a statement of its own, which sees which units are left. One that is to be planned may get some.
@@ -267,6 +274,23 @@ pub(super) async fn keep(tx: &mut Connection, apps: &[Uuid], cluster: Option<Uui
 /// Takes away those of these units that are let go of and that their agents have forgotten, for who holds their clusters'
 /// sessions. Returns of each the app and the cluster.
 pub(super) async fn forget(tx: &mut Connection, units: &[Uuid]) -> Result<Vec<(Uuid, Uuid)>> {
+    let going = sqlx::query!(
+        "SELECT u.app_uid, u.cluster_id FROM unit u WHERE u.id = ANY($1) AND u.released
+           AND (SELECT true FROM unpublished n WHERE n.cluster_id = u.cluster_id AND n.unit_id = u.id LIMIT 1) IS NULL
+           AND (SELECT true FROM desired_entry e WHERE e.cluster_id = u.cluster_id AND e.unit_id = u.id LIMIT 1) IS NULL",
+        units
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    if going.is_empty() {
+        return Ok(Vec::new());
+    }
+    // Before units, as plans do.
+    let (apps, clusters): (BTreeSet<Uuid>, BTreeSet<Uuid>) =
+        going.into_iter().map(|row| (row.app_uid, row.cluster_id)).unzip();
+    let (apps, clusters): (Vec<Uuid>, Vec<Uuid>) =
+        (apps.into_iter().collect(), clusters.into_iter().collect());
+    hold_marks(tx, &apps, &clusters).await?;
     let gone = sqlx::query!(
         "DELETE FROM unit u WHERE u.id = ANY($1) AND u.released
            AND (SELECT true FROM unpublished n WHERE n.cluster_id = u.cluster_id AND n.unit_id = u.id LIMIT 1) IS NULL

@@ -7,7 +7,11 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Result, Store, Topic, due::Changed, plan::AppPlan};
+use super::{
+    Result, Store, Topic,
+    due::Changed,
+    plan::{AppPlan, Unread},
+};
 
 /// For so long something is held, unless whoever holds it says that it is still at it.
 pub const HELD: Duration = Duration::from_secs(5);
@@ -17,8 +21,8 @@ pub const HELD: Duration = Duration::from_secs(5);
 pub enum Lease {
     /// It is, from this.
     Held(AppPlan),
-    /// It is, and has so many units that they are read by themselves.
-    Large,
+    /// It is, and has so many units that they are read by themselves: [`Store::read_plan`].
+    Large(Unread),
     /// Another one is at it.
     Others,
     /// Nothing has changed since it was planned, and it is rendered.

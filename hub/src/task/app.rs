@@ -64,7 +64,7 @@ async fn reconcile_once(
     let (lease, _turn) = planner.take_plan(uid).await?;
     let recorded = match lease {
         Lease::Held(recorded) => Arc::new(recorded),
-        Lease::Others | Lease::Large => return Ok(Outcome::After(HELD)),
+        Lease::Others | Lease::Large(_) => return Ok(Outcome::After(HELD)),
         Lease::Settled => return Ok(Outcome::Done),
     };
     let app = planner.app(uid).await?;

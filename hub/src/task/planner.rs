@@ -32,7 +32,7 @@ use crate::{
         resource::ResourceRow,
         source::RevisionRow,
         together::Together,
-        work::{HELD, Lease},
+        work::Lease,
     },
 };
 
@@ -42,7 +42,9 @@ const MANY: usize = 100;
 const LARGE: usize = 64 << 10;
 
 /// Apps of many units that are planned at the same time.
-const LARGE_PLANS: usize = 4;
+const LARGE_PLANS: usize = 32;
+/// For so long one waits for its turn: it has a worker meanwhile.
+const TURN: Duration = Duration::from_millis(500);
 /// Searches for clusters that are asked at the same time.
 const SEARCHES: usize = 4;
 
@@ -54,6 +56,7 @@ type Found = Option<(Uuid, Option<RevisionRow>)>;
 pub struct Planner {
     store: Store,
     seal: Arc<Seal>,
+    replica: Arc<str>,
     large: Arc<Semaphore>,
     plans: Together<Uuid, Lease>,
     apps: Together<Uuid, Option<Arc<ResourceRow>>>,
@@ -140,6 +143,7 @@ impl Planner {
         Self {
             store: store.clone(),
             seal: seal.clone(),
+            replica: replica.clone(),
             large: Arc::new(Semaphore::new(LARGE_PLANS)),
             plans: together(store, move |store, apps: Vec<Uuid>| {
                 let replica = of_plans.clone();
@@ -183,15 +187,17 @@ impl Planner {
     /// As [`Store::take_plan`]. An app of many units is one of few that are planned at the same time, until what it comes with
     /// is dropped: all that is known of each unit is in memory meanwhile.
     pub(super) async fn take_plan(&self, app: Uuid) -> Result<(Lease, Option<OwnedSemaphorePermit>)> {
-        let lease = self.plans.ask(app).await?;
-        if !matches!(lease, Lease::Large) {
-            return Ok((lease, None));
-        }
-        let turn = timeout(HELD / 2, Arc::clone(&self.large).acquire_owned()).await;
-        match turn {
-            Ok(Ok(turn)) => Ok((Lease::Held(self.store.app_plan(app).await?), Some(turn))),
-            // It is due again once it is nobody's.
-            _ => Ok((Lease::Others, None)),
+        let plan = match self.plans.ask(app).await? {
+            Lease::Large(plan) => plan,
+            lease => return Ok((lease, None)),
+        };
+        match timeout(TURN, Arc::clone(&self.large).acquire_owned()).await {
+            Ok(Ok(turn)) => Ok((Lease::Held(self.store.read_plan(plan).await?), Some(turn))),
+            // Another hub may have a turn for it.
+            _ => {
+                self.store.give_back_plan(app, &self.replica).await?;
+                Ok((Lease::Others, None))
+            }
         }
     }
 

@@ -101,7 +101,12 @@ pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> 
         && let (Some((fetched, source)), Some(former)) = (fetched, &recorded.revision)
     {
         // Afterwards: the commit waits for no answer to this.
-        tell_rewritten(context, &object, former, &fetched, source).await?;
+        if let Err(error) = tell_rewritten(context, &object, former, &fetched, source).await {
+            tracing::warn!(
+                "whether the history of {} was rewritten is not told: {error:#}",
+                object.display()
+            );
+        }
     }
     Ok(Outcome::After(next.wait))
 }

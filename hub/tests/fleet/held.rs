@@ -36,7 +36,7 @@ async fn with_history(world: &World, units: usize, versions: &str) -> Uuid {
              DELETE FROM history;
              INSERT INTO history (cluster_id, unit_id, version, at, target, ready)
                SELECT u.cluster_id, u.id, v, now() - interval '20 days'
-                        + make_interval(hours => (v * (1 + i % 11))::int, mins => (i % 5)::int, secs => 30 * t), u.target,
+                        + make_interval(mins => (v * (1 + i % 11) * 2)::int, secs => (i % 5 + 10 * t)::int), u.target,
                       CASE t WHEN 0 THEN 'Unknown' ELSE 'True' END
                FROM (SELECT *, row_number() OVER (ORDER BY id) AS i FROM unit) u,
                     generate_series(1, {versions}) v, generate_series(0, 1) t;
@@ -74,13 +74,13 @@ async fn pages_of_units_with_histories_of_any_length_miss_and_repeat_nothing() {
 async fn a_page_of_an_app_on_many_clusters_reads_no_page_of_each() {
     let world = World::new().await;
     let (units, page) = (300, 10);
-    let app = with_history(&world, units, "20").await;
+    let app = with_history(&world, units, "200").await;
     let before = read(&world, "history%").await;
     let rows = world.store.held_targets(&of(app), &Place::newest(), page).await;
     assert_eq!(rows.expect("read").len(), 10);
     let rows = read(&world, "history%").await - before;
-    // Of each unit its newest, and what is older of those few that are on the page.
-    assert!((300..2400).contains(&rows), "{rows} rows");
+    // Of each unit its newest of each day, of 400, and what is older of those few that are on the page.
+    assert!((300..6000).contains(&rows), "{rows} rows");
 }
 
 #[tokio::test]

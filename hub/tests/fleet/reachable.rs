@@ -38,13 +38,15 @@ async fn an_agent_may_have_what_its_units_hold_however_many_others_have_it_and_h
     let world = World::new().await;
     let (app, other) = (world.app("a").await, world.app("b").await);
     let (cluster, elsewhere) = (world.cluster("c1").await, world.cluster("c2").await);
-    let held: Vec<Object> = (0..150).map(|n| config(&format!("x{n}"), "a: 1")).collect();
+    let held: Vec<Object> = (0..150)
+        .map(|n| config(&format!("x{n}"), &format!("a: {n}")))
+        .collect();
     let content = world.render(app, "r1", &held).await;
     world.roll_out(app, &[cluster], &content).await;
     let held = objects(&world).await;
     assert_eq!(held.len(), 150);
     // One that has units, and none of these objects.
-    let content = world.render(other, "r2", &[config("y", "a: 1")]).await;
+    let content = world.render(other, "r2", &[config("y", "b: 1")]).await;
     world.roll_out(other, &[elsewhere], &content).await;
     assert_eq!(asked(&world, cluster, &held).await, (150, 150));
     assert_eq!(asked(&world, elsewhere, &held).await, (0, 0));

@@ -14,8 +14,8 @@ use crate::{
     },
 };
 
-/// Bytes below which a content is stored whole: a delta would save less than what making it takes.
-const WHOLE: usize = 2 << 10;
+/// Bytes, uncompressed, below which a content is stored whole: a delta would save less than what making it takes.
+const WHOLE: u32 = 2 << 10;
 
 impl Shared {
     /// Returns the records as they are appended: contents that differ little from one which is stored as what differs.
@@ -40,7 +40,7 @@ impl Shared {
 
     /// What memory has is stored, or waits to be before this: only the writer drops it.
     async fn delta(&self, digest: Digest, blob: &Blob) -> Option<Delta> {
-        if blob.room() < WHOLE {
+        if blob.size < WHOLE {
             return None;
         }
         let base = blob.base.filter(|base| *base != digest)?;

@@ -96,7 +96,10 @@ impl Store {
         let others = self.other_claims(app, &clusters, &keys);
         let mut claimed: BTreeMap<Uuid, BTreeSet<&ObjectKey>> = BTreeMap::new();
         for other in &others {
-            claimed.entry(other.cluster.0).or_default().extend(other.keys.iter());
+            claimed
+                .entry(other.cluster.0)
+                .or_default()
+                .extend(other.keys.iter());
         }
         let none = BTreeSet::new();
         let mut cleared = Vec::new();
