@@ -48,7 +48,8 @@ async fn an_agent_may_have_what_its_units_hold_however_many_others_have_it_and_h
     // One that has units, and none of these objects.
     let content = world.render(other, "r2", &[config("y", "b: 1")]).await;
     world.roll_out(other, &[elsewhere], &content).await;
-    assert_eq!(asked(&world, cluster, &held).await, (150, 150));
+    assert_eq!(asked(&world, cluster, &held).await.0, 150);
+    assert_eq!(asked(&world, cluster, &held[..90]).await, (90, 90));
     assert_eq!(asked(&world, elsewhere, &held).await, (0, 0));
     let unknown = |count: usize| (0..count).map(|n| Digest::of("object", &n.to_be_bytes()));
     let many: Vec<Digest> = held.iter().copied().chain(unknown(500)).collect();
@@ -65,7 +66,7 @@ async fn an_agent_may_have_what_its_units_hold_however_many_others_have_it_and_h
              INSERT INTO part_object SELECT sha256(n::text::bytea), digest FROM object, generate_series(1, 50) n",
         )
         .await;
-    assert_eq!(asked(&world, cluster, &held).await, (150, 150));
+    assert_eq!(asked(&world, cluster, &held[..90]).await, (90, 90));
     // And more contents than are looked at, of nobody.
     world
         .execute(
