@@ -193,8 +193,8 @@ impl Ledger {
         self.shared.encodings()
     }
 
-    /// Waits until storage was found put back to a state that knew of objects which no unit has any more, and gives
-    /// them, each once. Cancel-safe.
+    /// Waits until storage was found put back to an earlier state, and gives the objects which that knew of and no unit has
+    /// any more, each once. Cancel-safe.
     pub async fn recovered(&self) -> Recovered {
         self.shared.recovered().await
     }

@@ -169,15 +169,20 @@ impl Reconciler {
     }
 
     /// Takes in objects that had left their units and that only an earlier state of the ledger knew: they are back where
-    /// the cluster was put back with it.
+    /// the cluster was put back with it. All is looked at anew then: a watch that found that out before has shown objects of
+    /// which nothing was known yet, and one that went on where it was has passed over what became of the others.
     pub(super) async fn recovered(&mut self, recovered: Recovered) {
-        let Recovered { of_units, unproven } = recovered;
+        let Recovered {
+            of_units, unproven, ..
+        } = recovered;
         let mut pace = Pace::default();
-        tracing::info!(
-            of_apps = of_units.len(),
-            unproven = unproven.len(),
-            "objects that had left their apps were put back with the ledger's storage, and may be there again"
-        );
+        if !of_units.is_empty() || !unproven.is_empty() {
+            tracing::info!(
+                of_apps = of_units.len(),
+                unproven = unproven.len(),
+                "objects that had left their apps were put back with the ledger's storage, and may be there again"
+            );
+        }
         for (id, key) in of_units {
             let record = self
                 .context
@@ -192,6 +197,7 @@ impl Reconciler {
         if !unproven.is_empty() {
             self.context.tell_unproven(&unproven);
         }
+        self.watch_anew().await;
     }
 
     /// Forgets units that the hub has let go of. What their jobs still answer is not heard, and what these write into the

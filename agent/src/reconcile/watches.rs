@@ -384,6 +384,20 @@ impl Reconciler {
         }
     }
 
+    /// Has all that is watched shown from the beginning, whatever its versions. An API server that begins with a store of
+    /// before has soon reached the version at which a watch goes on, which shows nothing of what is different up to there.
+    pub(super) async fn watch_anew(&mut self) {
+        let open = &mut self.watches.open;
+        let ended = open.extract_if(.., |_, watched| matches!(watched, Watched::Open { .. }));
+        let ended: Vec<Stream> = ended.map(|(stream, _)| stream).collect();
+        for stream in ended {
+            self.watches.listing.remove(&stream);
+            self.watches.silent.remove(&stream);
+            self.forget_versions(&stream.scope).await;
+        }
+        self.watches.revision = None;
+    }
+
     /// Reports what is not watched, to those who can narrow what there is to watch, or give rights.
     fn report_unwatched(&self) {
         let said = [

@@ -77,6 +77,22 @@ async fn objects_that_are_older_than_what_was_known_are_read_a_few_times_and_put
     rests(&mut world).await;
 }
 
+/// An API server that begins with the store of before has soon reached the version of a watch, which goes on and shows nothing.
+#[tokio::test(start_paused = true)]
+async fn what_no_watch_shows_of_a_restore_is_seen_once_the_ledger_has_found_it() {
+    let (mut world, wanted) = put_back().await;
+    let content = world.contents.add(&[config_map("other", "1")]);
+    world.offer(&[wanted, entry(2, content)]).await;
+    world
+        .until("all is there again", |world| world.value("z").is_some())
+        .await;
+    settle().await;
+    for name in ["x", "y", "z", "other"] {
+        assert_eq!(world.value(name).as_deref(), Some("1"), "{name}");
+    }
+    rests(&mut world).await;
+}
+
 /// As an API server that was restarted after the restore does.
 #[tokio::test(start_paused = true)]
 async fn drift_and_health_are_seen_after_the_store_went_back() {

@@ -28,11 +28,13 @@ pub struct Recovered {
     pub of_units: Vec<(UnitId, Arc<ObjectKey>)>,
     /// Of units that are not: nobody will remove them.
     pub unproven: Vec<Arc<ObjectKey>>,
+    /// Storage was put back: with or without such objects, the cluster may have been with it.
+    pub is_put_back: bool,
 }
 
 impl Recovered {
     fn is_empty(&self) -> bool {
-        self.of_units.is_empty() && self.unproven.is_empty()
+        !self.is_put_back && self.of_units.is_empty() && self.unproven.is_empty()
     }
 }
 
@@ -54,16 +56,16 @@ impl Shared {
 
     fn take_back(&self, rows: Rows) {
         let (records, recovered) = self.read(|state| lost(state, rows));
-        if recovered.is_empty() {
-            return;
+        if !records.is_empty() {
+            self.take_in(records);
         }
-        self.take_in(records);
         let mut all = self
             .recovered
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         all.of_units.extend(recovered.of_units);
         all.unproven.extend(recovered.unproven);
+        all.is_put_back = true;
         drop(all);
         self.has_recovered.notify_one();
     }
