@@ -10,7 +10,7 @@ use flotilla_hub::task::{
     render::Engine,
 };
 use flotilla_proto::fleet::v1::{
-    ExplainRequest, ExplainResponse, ExplainedStep, Explanation, ResourceRef, SuspendRequest,
+    ExplainRequest, ExplainResponse, ExplainedStep, Explanation, Resource, ResourceRef, SuspendRequest,
 };
 use flotilla_testkit::{GitFault, wait_until};
 use serde_json::json;
@@ -177,7 +177,18 @@ async fn explain_names_what_stands_in_the_way_from_source_to_agent_and_nothing_o
     fleet.suspend("Kustomization", "app", false).await;
     fleet.is_explained_as_applied().await;
     fleet.git.set_fault(Some(GitFault::Refuse));
-    fleet.end("GitRepository", "a", false).await;
+    wait_until("it is seen", PATIENCE, async || {
+        // A look of a moment ago answers this one as well: servers are not asked without end.
+        fleet.end("GitRepository", "a", false).await;
+        let shown = fleet.resources("GitRepository").await;
+        let is_seen = |one: &Resource| one.conditions.iter().any(|it| it.reason == "GitOperationFailed");
+        match shown.iter().any(is_seen) {
+            true => Ok(Some(())),
+            false => Err(format!("{shown:?}")),
+        }
+    })
+    .await
+    .expect("seen");
     let unreachable = fleet.hub.blames("c1", "source", "GitOperationFailed").await;
     assert!(
         cause(&unreachable).again_ms > 0 && cause(&unreachable).since_ms > 0,
