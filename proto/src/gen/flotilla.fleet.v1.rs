@@ -419,7 +419,7 @@ pub struct UnitObject {
 pub struct ExplainRequest {
     #[prost(message, optional, tag = "1")]
     pub app: ::core::option::Option<ResourceRef>,
-    /// Empty for all clusters that it is in.
+    /// Empty for all clusters that it is in, or is to be in.
     #[prost(string, tag = "2")]
     pub cluster: ::prost::alloc::string::String,
     /// At most 20.
@@ -430,7 +430,7 @@ pub struct ExplainRequest {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExplainResponse {
-    /// By the names of clusters; one without a cluster where the app is in none.
+    /// By the names of clusters; one without a cluster where the app is in none, and is to be in none.
     #[prost(message, repeated, tag = "1")]
     pub explanations: ::prost::alloc::vec::Vec<Explanation>,
     #[prost(string, tag = "2")]
@@ -584,12 +584,12 @@ pub struct HeldTarget {
     /// What changed: commit, variables, settings …
     #[prost(string, tag = "6")]
     pub cause: ::prost::alloc::string::String,
-    /// progressing, applied, healthy, failed, superseded
+    /// progressing, applied, healthy, failed, superseded, removed
     #[prost(string, tag = "7")]
     pub result: ::prost::alloc::string::String,
     #[prost(int64, tag = "8")]
     pub from_ms: i64,
-    /// Zero: it is so.
+    /// Zero: it is so, or it was the last and is removed: when is not on record.
     #[prost(int64, tag = "9")]
     pub until_ms: i64,
     /// When it was ready first; zero for never.
