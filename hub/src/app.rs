@@ -254,25 +254,28 @@ async fn start_on(serve: &Serve, store: &Store) -> anyhow::Result<Started> {
         store: store.clone(),
         index,
         streams,
-        ingest: Ingest::start(store.for_writing()),
+        ingest: {
+            let publishing = driver.publishing();
+            Ingest::start(store.for_writing(), move || publishing.depth() > PUBLISHING)
+        },
         fetcher: Fetcher::new(store.for_fetching(), seal.clone()),
         identities: {
             let store = store.for_fetching();
-            Together::start(move |clusters: Vec<Uuid>| {
+            Together::collecting(COLLECTED, move |clusters: Vec<Uuid>| {
                 let store = store.clone();
                 async move { store.identities(&clusters).await }
             })
         },
         openings: {
             let store = store.for_writing();
-            Together::start(move |openings: Vec<Opening>| {
+            Together::collecting(COLLECTED, move |openings: Vec<Opening>| {
                 let store = store.clone();
                 async move { store.open_sessions(&openings).await }
             })
         },
         closings: {
             let store = store.for_writing();
-            Together::start(move |streams: Vec<(Uuid, u64)>| {
+            Together::collecting(COLLECTED, move |streams: Vec<(Uuid, u64)>| {
                 let store = store.clone();
                 async move {
                     store.close_sessions(&streams).await?;
@@ -659,6 +662,11 @@ async fn serve_grpc(
     }
 }
 
+/// Agents that come back or go at the same time are taken together, those of so long at most: a slow machine sees them
+/// trickle in.
+const COLLECTED: Duration = Duration::from_millis(100);
+/// States that are still to be published, of which there are many.
+const PUBLISHING: usize = 200;
 /// Connections that the system keeps until they are accepted: agents that come back within the same moment.
 const BACKLOG: u32 = 4096;
 /// A call that is not answered by then has failed, however slowly its body comes.

@@ -17,6 +17,7 @@ pub mod http;
 pub mod index;
 pub mod lock;
 pub mod metrics;
+mod pace;
 pub mod process;
 pub mod renderer;
 pub mod source;

@@ -2,12 +2,16 @@
 //! wait for the next. One that comes alone is asked at once. Where what is asked is to write something, several are one
 //! transaction.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, stream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep},
+};
 
 use super::{Result, StoreError};
+use crate::pace::Pace;
 
 /// Questions of one statement.
 const MOST: usize = 500;
@@ -36,11 +40,31 @@ impl<Q: Clone + Send + 'static, A: Send + 'static> Together<Q, A> {
     where
         Asked: Future<Output = Result<Vec<A>>> + Send + 'static,
     {
+        Self::collecting(Duration::ZERO, ask)
+    }
+
+    /// The same for questions of which thousands come within seconds: while many come, those of a while are asked together,
+    /// of `longest` at most.
+    pub fn collecting<Asked>(longest: Duration, ask: impl Fn(Vec<Q>) -> Asked + Send + Sync + 'static) -> Self
+    where
+        Asked: Future<Output = Result<Vec<A>>> + Send + 'static,
+    {
         let ask = Arc::new(ask);
         let (asked_tx, mut asked_rx) = mpsc::channel::<Waiting<Q, A>>(MOST);
         tokio::spawn(async move {
             let mut together = Vec::new();
+            let mut pace = Pace::new(Instant::now());
             while asked_rx.recv_many(&mut together, MOST).await > 0 {
+                let collects = pace.collects(Instant::now(), longest);
+                if !collects.is_zero() {
+                    sleep(collects).await;
+                    while together.len() < MOST
+                        && let Ok(next) = asked_rx.try_recv()
+                    {
+                        together.push(next);
+                    }
+                }
+                pace.count(together.len(), Instant::now());
                 // Whoever has gone away needs no answer.
                 together.retain(|(_, answered)| !answered.is_closed());
                 let (questions, waiting): (Vec<Q>, Vec<_>) = together.drain(..).unzip();
@@ -177,6 +201,48 @@ mod tests {
         let answers: Vec<u32> = answers.map(|answer| answer.expect("answered")).collect();
         assert_eq!(answers, [4, 6, 8, 10, 12, 14, 16, 18]);
         assert_eq!(*asked.lock().expect("whole"), [1, 8]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn questions_that_trickle_in_are_few_statements_and_one_that_comes_alone_is_asked_at_once() {
+        let longest = Duration::from_millis(100);
+        let asked: Arc<Mutex<Vec<usize>>> = Arc::default();
+        let seen = asked.clone();
+        let together = Together::collecting(longest, move |questions: Vec<u32>| {
+            seen.lock().expect("whole").push(questions.len());
+            async move {
+                sleep(Duration::from_millis(1)).await;
+                Ok(questions)
+            }
+        });
+        let begun = Instant::now();
+        assert_eq!(together.ask(0).await.expect("answered"), 0);
+        assert!(begun.elapsed() < Duration::from_millis(5));
+        let mut waiting = Vec::new();
+        for question in 0..1000 {
+            sleep(Duration::from_millis(2)).await;
+            let together = together.clone();
+            waiting.push(tokio::spawn(async move {
+                let begun = Instant::now();
+                assert_eq!(together.ask(question).await.expect("answered"), question);
+                begun.elapsed()
+            }));
+        }
+        for waited in waiting {
+            let waited = waited.await.expect("answered");
+            assert!(waited < 3 * longest, "{waited:?}");
+        }
+        // The first of them one by one, until there are many.
+        let statements = asked.lock().expect("whole").len();
+        assert!(statements < 100, "{statements}");
+        sleep(Duration::from_secs(2)).await;
+        let begun = Instant::now();
+        assert_eq!(together.ask(1).await.expect("answered"), 1);
+        assert!(
+            begun.elapsed() < Duration::from_millis(5),
+            "{:?}",
+            begun.elapsed()
+        );
     }
 
     /// A conflict of one question among many, an outage, and a fault of the driver.

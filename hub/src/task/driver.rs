@@ -145,6 +145,11 @@ impl Driver {
         [sources, apps, clusters, leaving, departing].map(Queue::clone)
     }
 
+    /// The queue of clusters whose states are to be published.
+    pub fn publishing(&self) -> Queue {
+        self.clusters.clone()
+    }
+
     /// Reads the outbox until told to stop.
     pub async fn run(self, listener: Listener, stop: CancellationToken) {
         let this = Arc::new(self);

@@ -19,15 +19,19 @@ use uuid::Uuid;
 
 use self::allowance::Allowances;
 use super::rollouts;
-use crate::store::{Store, StoreError, report::Report, session::Told};
-use crate::trace::{self, Past};
+use crate::{
+    pace::Pace,
+    store::{Store, StoreError, report::Report, session::Told},
+    trace::{self, Past},
+};
 
-/// How long reports are collected. The first of a batch waits this long.
-const TICK: Duration = Duration::from_millis(10);
-/// The same while many agents report: nobody waits for the end of a report, and others still wait for what they are to hear.
-const BUSY_TICK: Duration = Duration::from_millis(100);
-/// Reports of one batch that many agents make.
-const BUSY: usize = 50;
+/// How long reports are collected at least.
+const SHORTEST: Duration = Duration::from_millis(10);
+/// The longest, while many report: nobody waits for the end of a report, and others still wait for what they are to hear.
+const LONGEST: Duration = Duration::from_millis(300);
+/// The same while many states are still to be published, for which clusters wait: what comes back from those that have
+/// theirs is behind them.
+const BEHIND: Duration = Duration::from_secs(1);
 /// Reports of one transaction.
 const BATCH: usize = 500;
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -57,11 +61,11 @@ pub struct Ingest {
 }
 
 impl Ingest {
-    /// Starts the task that commits.
-    pub fn start(store: Store) -> Self {
+    /// Starts the task that commits; `is_publishing` tells whether many states are still to be published.
+    pub fn start(store: Store, is_publishing: impl Fn() -> bool + Send + 'static) -> Self {
         let (waiting_tx, waiting_rx) = mpsc::channel(BATCH * 2);
         let told = Arc::<Latest>::default();
-        tokio::spawn(run(store, waiting_rx, told.clone()));
+        tokio::spawn(run(store, waiting_rx, told.clone(), is_publishing));
         Self { waiting_tx, told }
     }
 
@@ -90,9 +94,14 @@ impl Ingest {
     }
 }
 
-async fn run(store: Store, mut waiting_rx: mpsc::Receiver<Waiting>, told: Arc<Latest>) {
+async fn run(
+    store: Store,
+    mut waiting_rx: mpsc::Receiver<Waiting>,
+    told: Arc<Latest>,
+    is_publishing: impl Fn() -> bool,
+) {
     let mut allowances = Allowances::default();
-    let mut tick = TICK;
+    let mut pace = Pace::new(Instant::now());
     loop {
         let mut batch = Vec::new();
         tokio::select! {
@@ -103,21 +112,21 @@ async fn run(store: Store, mut waiting_rx: mpsc::Receiver<Waiting>, told: Arc<La
             () = told.wake.notified() => {}
             () = tokio::time::sleep(RETRY), if !told.is_empty() => {}
         }
-        tokio::time::sleep(tick).await;
+        let longest = if is_publishing() { BEHIND } else { LONGEST };
+        let collects = pace.collects(Instant::now(), longest);
+        tokio::time::sleep(collects.max(SHORTEST)).await;
         while batch.len() < BATCH
             && let Ok(next) = waiting_rx.try_recv()
         {
             batch.push(next);
         }
-        tick = match batch.len() > BUSY {
-            true => BUSY_TICK,
-            false => TICK,
-        };
         for (report, _) in &mut batch {
             allowances.apply(report, Instant::now());
         }
         // What was told before a report is kept before that is acknowledged.
         let (along, rest) = told.take(&batch.iter().map(|(report, _)| report.cluster).collect());
+        let collected = batch.len() + rest.iter().map(Vec::len).sum::<usize>();
+        pace.count(collected, Instant::now());
         let mut left = told::commit(&store, rest).await;
         if !batch.is_empty() {
             left.extend(commit(&store, along, batch).await);

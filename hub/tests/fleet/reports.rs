@@ -506,7 +506,7 @@ async fn what_is_wrong_with_a_cluster_is_in_its_message_until_it_is_well() {
 #[tokio::test]
 async fn a_report_that_the_database_does_not_take_is_refused_alone() {
     let world = World::new().await;
-    let ingest = Ingest::start(world.store.clone());
+    let ingest = Ingest::start(world.store.clone(), || false);
     let mut waiting = Vec::new();
     for n in 0..9 {
         let app = world.app(&format!("a{n}")).await;
@@ -805,7 +805,7 @@ async fn what_agents_accept_while_the_database_takes_nothing_is_kept_and_committ
     let (cluster, unit, target) = one_unit(&world, "c1", app).await;
     let epoch = open(&world, cluster).await;
     break_table(&world, "session").await;
-    let ingest = Ingest::start(world.store.clone());
+    let ingest = Ingest::start(world.store.clone(), || false);
     let told = |generation, units| Told {
         cluster,
         epoch,
@@ -837,7 +837,7 @@ async fn what_one_agent_accepts_and_the_database_never_takes_holds_up_no_other()
     let app = world.app("a").await;
     let (one, _, _) = one_unit(&world, "c1", app).await;
     let (other, unit, target) = one_unit(&world, "c2", app).await;
-    let ingest = Ingest::start(world.store.clone());
+    let ingest = Ingest::start(world.store.clone(), || false);
     let told = |cluster, epoch, message: &str, units| Told {
         cluster,
         epoch,
