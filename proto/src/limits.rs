@@ -1,5 +1,7 @@
 //! Bounds of what an agent says, known to both sides: the agent stays within them, the hub takes no more.
 
+use std::time::Duration;
+
 /// Bytes of one report.
 pub const REPORT_BYTES: usize = 1 << 20;
 /// Rows of one report: units and objects together, and as many events.
@@ -14,6 +16,10 @@ pub const NAME_BYTES: usize = 253;
 pub const WORD_BYTES: usize = 128;
 /// Bytes of one message from the hub: the entries of all units.
 pub const DESIRED_BYTES: usize = 32 << 20;
+
+/// So often an agent asks whether its hub is there. The hub takes one of which it hears nothing for so long, and as long
+/// again or nearly, for gone.
+pub const ASKED_EVERY: Duration = Duration::from_secs(40);
 
 /// Cuts `text` to at most `max` bytes, the mark of the cut included.
 pub fn cut(text: &mut String, max: usize) {

@@ -8,7 +8,10 @@ use std::{
 };
 
 use flotilla_core::digest::Digest;
-use flotilla_proto::tls::{HubVerifier, Pin};
+use flotilla_proto::{
+    limits::ASKED_EVERY,
+    tls::{HubVerifier, Pin},
+};
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint, Identity as TlsIdentity, Uri};
 
 use super::identity::Certified;
@@ -239,7 +242,7 @@ fn way(
         .tls_config_with_verifier(tls, verifier)
         .map_err(unusable)?
         .connect_timeout(Duration::from_secs(15))
-        .http2_keep_alive_interval(Duration::from_secs(30))
+        .http2_keep_alive_interval(ASKED_EVERY)
         .keep_alive_timeout(Duration::from_secs(20))
         .keep_alive_while_idle(true)
         .initial_stream_window_size(256 << 10)

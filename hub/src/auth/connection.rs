@@ -3,24 +3,25 @@
 use std::{
     io,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    time::{Instant, Sleep, sleep},
 };
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::{Connected, TcpConnectInfo, TlsConnectInfo};
 use tracing::debug;
 
-use super::{frames::Frames, limit::Place};
+use super::{
+    frames::Frames,
+    limit::Place,
+    silence::{Silence, Silences},
+};
 
-/// A connection that has not begun to speak HTTP/2 by then is closed.
-const FIRST_FRAME: Duration = Duration::from_secs(10);
-/// An agent asks every 30 s whether its hub is there, so one that says nothing for so long is gone. The hub does not ask as
+/// An agent asks every 40 s whether its hub is there, so one that says nothing for so long is gone. The hub does not ask as
 /// well: with ten thousand agents that was most of what it did while nothing changed.
 const SILENCE: Duration = Duration::from_secs(75);
 
@@ -37,12 +38,17 @@ pub struct Connection {
 
 impl Connection {
     /// `place`: of one without a certificate.
-    pub(super) fn new(stream: TlsStream<TcpStream>, open: Place, place: Option<Place>) -> Self {
+    pub(super) fn new(
+        stream: TlsStream<TcpStream>,
+        open: Place,
+        place: Option<Place>,
+        silences: &Silences,
+    ) -> Self {
         let is_agent = place.is_none();
         Self {
             stream,
             frames: Frames::default(),
-            silence: Silence::new(is_agent.then_some(SILENCE)),
+            silence: silences.add(is_agent.then_some(SILENCE)),
             is_full: false,
             _open: open,
             place,
@@ -72,49 +78,6 @@ impl Connection {
                 Err(io::ErrorKind::TimedOut.into())
             }),
             polled => polled,
-        }
-    }
-}
-
-/// The time since something was heard. The timer is set anew only when it has ended: something is heard far more often.
-struct Silence {
-    /// The longest, once there was a first word; `None`: it is not bounded here.
-    longest: Option<Duration>,
-    heard: Option<Instant>,
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
-impl Silence {
-    fn new(longest: Option<Duration>) -> Self {
-        Self {
-            longest,
-            heard: None,
-            timer: Some(Box::pin(sleep(FIRST_FRAME))),
-        }
-    }
-
-    fn heard(&mut self) {
-        self.heard = Some(Instant::now());
-        if self.longest.is_none() {
-            self.timer = None;
-        }
-    }
-
-    /// Ends once it was too long.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(timer) = &mut self.timer else {
-            return Poll::Pending;
-        };
-        loop {
-            ready!(timer.as_mut().poll(cx));
-            let ends = self
-                .heard
-                .zip(self.longest)
-                .map(|(heard, longest)| heard + longest);
-            match ends.filter(|ends| *ends > Instant::now()) {
-                Some(ends) => timer.as_mut().reset(ends),
-                None => return Poll::Ready(()),
-            }
         }
     }
 }
@@ -181,46 +144,12 @@ impl AsyncWrite for Connection {
 
 #[cfg(test)]
 mod tests {
-    use std::future::poll_fn;
-
-    use tokio::time::timeout;
-
     use super::*;
 
-    /// After how long a connection that speaks at these seconds is closed, if it is within an hour.
-    async fn ends(longest: Option<Duration>, speaks: impl IntoIterator<Item = u64>) -> Option<u64> {
-        let begun = Instant::now();
-        let mut silence = Silence::new(longest);
-        let at = |second| begun + Duration::from_secs(second);
-        for second in speaks {
-            let waited = tokio::time::timeout_at(at(second), poll_fn(|cx| silence.poll(cx)));
-            if waited.await.is_ok() {
-                return Some(begun.elapsed().as_secs());
-            }
-            silence.heard();
-        }
-        let ended = timeout(Duration::from_secs(3600), poll_fn(|cx| silence.poll(cx))).await;
-        ended.ok().map(|()| begun.elapsed().as_secs())
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_agent_that_says_nothing_is_gone_within_80_s_and_one_that_asks_every_30_s_is_there() {
-        assert_eq!(ends(Some(SILENCE), [1]).await, Some(1 + 75));
-        let asks = (0..100).map(|n| 1 + n * 30);
-        assert_eq!(ends(Some(SILENCE), asks).await, Some(1 + 99 * 30 + 75));
-        // One that comes late is heard, whatever the timer had been set for.
-        assert_eq!(ends(Some(SILENCE), [1, 74, 148, 222]).await, Some(222 + 75));
-        assert_eq!(ends(Some(SILENCE), [1, 77]).await, Some(1 + 75));
-        assert!(
-            SILENCE < Duration::from_secs(80),
-            "noticed before the cluster counts as away"
-        );
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_does_not_begin_is_closed_and_a_stranger_who_has_begun_is_asked_by_the_server() {
-        assert_eq!(ends(Some(SILENCE), []).await, Some(10));
-        assert_eq!(ends(None, []).await, Some(10));
-        assert_eq!(ends(None, [9]).await, None);
+    #[test]
+    fn an_agent_that_is_gone_is_noticed_before_its_cluster_counts_as_away() {
+        assert!(SILENCE + Duration::from_secs(5) < Duration::from_secs(90));
+        // One question that is lost on its way leaves time for the next byte.
+        assert!(SILENCE > flotilla_proto::limits::ASKED_EVERY + Duration::from_secs(30));
     }
 }

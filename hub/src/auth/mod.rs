@@ -9,6 +9,7 @@ pub mod limit;
 pub mod line;
 pub mod peer;
 pub mod seal;
+mod silence;
 pub mod tls;
 pub mod token;
 

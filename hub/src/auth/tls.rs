@@ -21,6 +21,7 @@ use super::{
     connection::Connection,
     limit::{Place, Places},
     line::Line,
+    silence::Silences,
 };
 use crate::process::descriptors;
 
@@ -104,6 +105,7 @@ pub fn serve(listener: TcpListener, config: SharedConfig, [attempts, attempts_ea
             waiting: Places::new(WAITING, WAITING_EACH),
             handshakes: Line::new(HANDSHAKES, HANDSHAKES_EACH),
             strangers: Places::new(STRANGERS.max(attempts), STRANGERS_EACH.max(attempts_each)),
+            silences: Silences::watch(),
             config,
         });
         loop {
@@ -158,6 +160,7 @@ struct Door {
     waiting: Arc<Places>,
     handshakes: Arc<Line>,
     strangers: Arc<Places>,
+    silences: Arc<Silences>,
     config: SharedConfig,
 }
 
@@ -198,6 +201,6 @@ impl Door {
             (false, Some(place)) => Some(place),
             (false, None) => return Err("too many without a certificate".to_owned()),
         };
-        Ok(Connection::new(stream, open, place))
+        Ok(Connection::new(stream, open, place, &self.silences))
     }
 }
