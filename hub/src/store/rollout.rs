@@ -128,26 +128,29 @@ impl Store {
     /// How far those of these rollouts are that no cluster is waited for, and how they have ended so far.
     async fn tallies(&self, rollouts: &[i64]) -> Result<Vec<(i64, Option<End>, Tally)>> {
         let counted = sqlx::query!(
-            r#"SELECT r.id, r.state, r.clusters, count(*) FILTER (WHERE a.state = $2) AS "admitted!",
-                      count(*) FILTER (WHERE a.state = $3) AS "withdrawn!",
-                      count(*) FILTER (WHERE a.state = $4) AS "superseded!"
-               FROM rollout r LEFT JOIN admission a ON a.rollout_id = r.id AND a.state <> 'Applied'
-               -- One that is waited for says enough. Of what ended long ago no admissions are left to count.
-               WHERE r.id = ANY ($1) AND (r.state = 'Progressing' OR r.state = 'Withdrawn' AND EXISTS (
-                   SELECT FROM admission w WHERE w.rollout_id = r.id))
-                 AND NOT EXISTS (SELECT FROM admission w WHERE w.rollout_id = r.id AND w.state = 'Admitted')
-               GROUP BY r.id"#,
+            // One that is waited for says enough, and is found by one look-up, with a limit: in a fleet at rest no admission is
+            // unfinished as far as the server knows, and joined with those it would go through all of the rollout's, with each
+            // batch of reports. Of what ended long ago no admissions are left to count.
+            r#"SELECT r.id AS "id!", r.state AS "state!", r.clusters AS "clusters!", n.withdrawn AS "withdrawn!",
+                      n.superseded AS "superseded!"
+               FROM unnest($1::bigint[]) AS v(id)
+               CROSS JOIN LATERAL (SELECT id, state, clusters FROM rollout WHERE id = v.id OFFSET 0) AS r
+               CROSS JOIN LATERAL (
+                 SELECT count(*) FILTER (WHERE state = $2) AS withdrawn, count(*) FILTER (WHERE state = $3) AS superseded
+                 FROM admission WHERE rollout_id = r.id AND state <> 'Applied' OFFSET 0) AS n
+               WHERE (SELECT true FROM admission WHERE rollout_id = r.id AND state = 'Admitted' LIMIT 1) IS NULL
+                 AND (r.state = 'Progressing' OR r.state = 'Withdrawn'
+                   AND (SELECT true FROM admission WHERE rollout_id = r.id LIMIT 1))"#,
             rollouts,
-            AdmissionState::Admitted.as_str(),
             AdmissionState::Withdrawn.as_str(),
             AdmissionState::Superseded.as_str()
         )
         .fetch_all(self.pool())
         .await?;
         let tallies = counted.into_iter().map(|row| {
-            let unfinished = row.admitted + row.withdrawn + row.superseded;
+            let unfinished = row.withdrawn + row.superseded;
             let tally = Tally {
-                admitted: row.admitted,
+                admitted: 0,
                 applied: i64::from(row.clusters) - unfinished,
                 withdrawn: row.withdrawn,
                 superseded: row.superseded,
