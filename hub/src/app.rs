@@ -31,7 +31,7 @@ use crate::{
     data_dir::{self, Owner},
     database::Server,
     grpc::{
-        agent::Agents,
+        agent::{Agents, Served},
         enroll::Enrolments,
         fetch::Fetcher,
         fleet::{Fleet, counts::Counts},
@@ -622,7 +622,7 @@ async fn serve_grpc(
     let routes = tonic::service::Routes::new(health)
         .add_service(reflection)
         // A report that is larger than it may be is refused as a report; only what is far off breaks the stream.
-        .add_service(AgentServiceServer::new(agents).max_decoding_message_size(4 * REPORT_BYTES))
+        .add_service(AgentServiceServer::new(Served::by(agents)).max_decoding_message_size(4 * REPORT_BYTES))
         .add_service(EnrollServiceServer::new(enrolments).max_decoding_message_size(MAX_ENROLMENT))
         // A request's documents may be larger than a message's default bound.
         .add_service(FleetServiceServer::new(fleet).max_decoding_message_size(20 << 20));

@@ -27,7 +27,8 @@ const SILENCE: Duration = Duration::from_secs(75);
 
 /// A connection that is served. One without a certificate holds a place.
 pub struct Connection {
-    stream: TlsStream<TcpStream>,
+    /// Boxed: whoever serves a connection keeps room for it several times.
+    stream: Box<TlsStream<TcpStream>>,
     frames: Frames,
     silence: Silence,
     /// Its way was full: once there is room again, it has taken something.
@@ -46,7 +47,7 @@ impl Connection {
     ) -> Self {
         let is_agent = place.is_none();
         Self {
-            stream,
+            stream: Box::new(stream),
             frames: Frames::default(),
             silence: silences.add(is_agent.then_some(SILENCE)),
             is_full: false,
@@ -145,6 +146,11 @@ impl AsyncWrite for Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_connection_is_small_wherever_room_is_kept_for_it() {
+        assert!(size_of::<Connection>() <= 192, "{}", size_of::<Connection>());
+    }
 
     #[test]
     fn an_agent_that_is_gone_is_noticed_before_its_cluster_counts_as_away() {

@@ -40,8 +40,7 @@ use crate::{
 
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The service.
-#[derive(Clone)]
+/// What serves agents. All streams have one.
 pub struct Agents {
     /// Store.
     pub store: Store,
@@ -96,8 +95,19 @@ impl Agents {
     }
 }
 
+/// The service.
+#[derive(Clone)]
+pub struct Served(Arc<Agents>);
+
+impl Served {
+    /// By these.
+    pub fn by(agents: Agents) -> Self {
+        Self(Arc::new(agents))
+    }
+}
+
 #[tonic::async_trait]
-impl AgentService for Agents {
+impl AgentService for Served {
     type ConnectStream = Unboxed;
     type FetchStream = ReceiverStream<Result<flotilla_proto::agent::v1::Chunk, Status>>;
 
@@ -105,11 +115,11 @@ impl AgentService for Agents {
         &self,
         request: Request<Streaming<AgentMessage>>,
     ) -> Result<Response<Self::ConnectStream>, Status> {
-        let admitted = self.admit(&request).await?;
+        let admitted = self.0.admit(&request).await?;
         let mut inbound = request.into_inner();
         // One message of room: the agent's own pace decides when the next state is made.
         let (outbound_tx, outbound_rx) = mpsc::channel(1);
-        let service = self.clone();
+        let service = self.0.clone();
         let span = info_span!("agent stream", cluster.name = %admitted.name, cluster.id = %admitted.cluster);
         tokio::spawn(
             async move {
@@ -125,7 +135,7 @@ impl AgentService for Agents {
     }
 
     async fn fetch(&self, request: Request<FetchRequest>) -> Result<Response<Self::FetchStream>, Status> {
-        let admitted = self.admit(&request).await?;
+        let admitted = self.0.admit(&request).await?;
         let (cluster, epoch) = (admitted.cluster, request.get_ref().epoch);
         // Whoever copied the identity has no stream: the cluster's UID was checked when that was opened.
         if admitted.epoch != Some(epoch) {
@@ -133,13 +143,13 @@ impl AgentService for Agents {
                 "content goes to the agent whose stream holds the cluster: open one first",
             ));
         }
-        let Some(turn) = self.streams.fetch(cluster) else {
+        let Some(turn) = self.0.streams.fetch(cluster) else {
             return Err(Status::resource_exhausted(
                 "too many fetches of one cluster at once",
             ));
         };
         let (chunks_tx, chunks_rx) = mpsc::channel(4);
-        let fetcher = self.fetcher.clone();
+        let fetcher = self.0.fetcher.clone();
         tokio::spawn(async move {
             let _turn = turn;
             if let Err(status) = fetcher.serve(cluster, request.into_inner(), &chunks_tx).await {
@@ -157,6 +167,22 @@ impl Agents {
         inbound: &mut Streaming<AgentMessage>,
         outbound: &Outbound,
     ) -> Result<(), Status> {
+        // What opens a stream is much larger than what serves it for an hour, and is let go of here.
+        let session = Box::pin(self.open(admitted, inbound, outbound)).await?;
+        let epoch = session.epoch;
+        let result = session.run(inbound, outbound).await;
+        self.streams.closed(admitted.cluster, epoch);
+        tokio::spawn(session::close(self.closings.clone(), admitted.cluster, epoch));
+        info!(epoch, "agent disconnected");
+        result
+    }
+
+    async fn open<'a>(
+        &'a self,
+        admitted: &'a Admitted,
+        inbound: &mut Streaming<AgentMessage>,
+        outbound: &Outbound,
+    ) -> Result<Box<Session<'a>>, Status> {
         let hello = bounded(expect_hello(inbound).await?);
         if admitted
             .cluster_uid
@@ -193,32 +219,24 @@ impl Agents {
         let _ = outbound
             .send(Ok(message(hub_message::Kind::Welcome(welcome))))
             .await;
-        let session = Session {
+        Ok(Box::new(Session {
             service: self,
             cluster: admitted.cluster,
             cluster_name: &admitted.name,
-            boot_id: &hello.boot_id,
-            epoch: opened.epoch,
             at_hello: held(&hello),
             sent: held(&hello),
+            last_told: (hello.incarnation, hello.generation, String::new()),
+            // Of what it has said nothing else is kept: its other texts share a buffer.
+            boot_id: hello.boot_id,
+            epoch: opened.epoch,
             sent_whole: false,
             problems: BTreeMap::new(),
             refusal: None,
             ahead: false,
-            last_told: (hello.incarnation, hello.generation, String::new()),
             ends_at: Instant::now() + age(admitted.cluster, opened.epoch),
             watched,
             close,
-        };
-        let result = session.run(inbound, outbound).await;
-        self.streams.closed(admitted.cluster, opened.epoch);
-        tokio::spawn(session::close(
-            self.closings.clone(),
-            admitted.cluster,
-            opened.epoch,
-        ));
-        info!(epoch = opened.epoch, "agent disconnected");
-        result
+        }))
     }
 }
 
@@ -321,6 +339,22 @@ fn message(kind: hub_message::Kind) -> Box<HubMessage> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Of ten thousand streams each holds it for an hour.
+    #[test]
+    fn what_serves_a_stream_is_small_and_what_opens_it_is_let_go_of() {
+        fn size<A, B, C, D, F>(_: fn(A, B, C, D) -> F) -> usize {
+            size_of::<F>()
+        }
+        type Run<F> = fn(
+            &'static Agents,
+            &'static Admitted,
+            &'static mut Streaming<AgentMessage>,
+            &'static Outbound,
+        ) -> F;
+        let run = size(Agents::run as Run<_>);
+        assert!(run <= 3 << 10, "{run}");
+    }
 
     #[test]
     fn an_agent_that_does_not_tell_its_clock_is_not_said_to_be_off() {

@@ -81,7 +81,7 @@ pub(super) struct Session<'a> {
     pub(super) cluster: Uuid,
     pub(super) cluster_name: &'a str,
     /// The instance of the agent.
-    pub(super) boot_id: &'a str,
+    pub(super) boot_id: String,
     pub(super) epoch: u64,
     /// What the agent held at Hello.
     pub(super) at_hello: Held,
@@ -105,7 +105,7 @@ pub(super) struct Session<'a> {
 
 impl Session<'_> {
     pub(super) async fn run(
-        mut self,
+        mut self: Box<Self>,
         inbound: &mut Streaming<AgentMessage>,
         outbound: &Outbound,
     ) -> Result<(), Status> {
@@ -116,7 +116,8 @@ impl Session<'_> {
         loop {
             // Every arm is cancel-safe: `changed`, `reserve`, `next`, `room` and `message` lose nothing when dropped.
             tokio::select! {
-                () = self.close.cancelled() => return Err(self.closed().await),
+                // What is asked of the store meanwhile is large, and most of the time there is none of it.
+                () = self.close.cancelled() => return Err(Box::pin(self.closed()).await),
                 () = tokio::time::sleep_until(self.ends_at) => return Ok(()),
                 changed = self.watched.changed() => match changed {
                     Ok(()) => pending = true,
@@ -130,7 +131,7 @@ impl Session<'_> {
                     if self.is_ahead(head) {
                         self.ahead(head);
                     } else if let Some(state) = state
-                        && let Some(desired) = self.desired(&state).await?
+                        && let Some(desired) = Box::pin(self.desired(&state)).await?
                     {
                         permit.send(Ok(message(hub_message::Kind::Desired(desired))));
                     }
@@ -171,7 +172,7 @@ impl Session<'_> {
         match holder {
             Ok(Some(holder)) if holder.epoch > self.epoch && holder.boot_id != self.boot_id => {
                 warn!(
-                    agent.instance = self.boot_id,
+                    agent.instance = %self.boot_id,
                     by = holder.boot_id,
                     "another agent with the identity of this cluster took its stream"
                 );
