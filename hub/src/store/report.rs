@@ -9,7 +9,7 @@ use flotilla_core::{digest::Digest, object::ObjectKey};
 
 use super::{
     Connection, Result, Store, Topic, nudge_all,
-    session::{Heard, Told, refuse_rest, signed, tell},
+    session::{Told, refuse_rest, signed, take, tell},
 };
 
 /// A target at the version of the entry that asked for it.
@@ -226,6 +226,8 @@ pub struct Ingested {
     pub counted: Vec<bool>,
     /// Units that have applied another target than they last had.
     pub applied: Vec<Uuid>,
+    /// Those of them that have applied what they are to be, each with its version.
+    pub reached: Vec<(Uuid, i64)>,
 }
 
 impl Store {
@@ -260,11 +262,18 @@ impl Store {
             .map(|(report, _)| report)
             .collect();
         let reporting: HashSet<Uuid> = counted.iter().map(|report| report.cluster).collect();
-        let mut heard = Heard::default();
-        if !told.is_empty() {
-            heard = tell(&mut tx, told, &reporting).await?;
+        let live_told: Vec<&Told> = told
+            .iter()
+            .filter(|one| is_live(one.cluster, one.epoch))
+            .collect();
+        let heard: Vec<Uuid> = live_told.iter().map(|one| one.cluster).collect();
+        let mut changed: BTreeSet<Uuid> = take(&mut tx, &live_told).await?.into_iter().collect();
+        // The sessions of the others are written with their reports.
+        let silent = |one: &&Told| !reporting.contains(&one.cluster);
+        let silent: Vec<&Told> = live_told.iter().copied().filter(silent).collect();
+        if !silent.is_empty() {
+            tell(&mut tx, &silent).await?;
         }
-        let mut changed = BTreeSet::new();
         let mut wrote = Wrote::default();
         let mut objects: BTreeMap<Uuid, i64> = live.iter().map(|row| (row.cluster_id, row.objects)).collect();
         let mut beyond = BTreeSet::new();
@@ -317,8 +326,7 @@ impl Store {
             .map(|id| objects.get(id).copied().unwrap_or_default())
             .collect();
         let (of, units) = named_units(&counted);
-        let answers = told.iter().filter(|one| is_live(one.cluster, one.epoch));
-        let answers: HashMap<Uuid, &Told> = answers.map(|one| (one.cluster, one)).collect();
+        let answers: HashMap<Uuid, &Told> = live_told.iter().map(|one| (one.cluster, *one)).collect();
         let accepted = |number: fn((u64, u64)) -> u64| -> Vec<Option<i64>> {
             let of = |id| answers.get(id).and_then(|one| one.accepted);
             ids.iter()
@@ -357,7 +365,6 @@ impl Store {
         )
         .execute(&mut *tx)
         .await?;
-        changed.extend(heard.apps);
         changed.extend(refuse_rest(&mut tx, told).await?);
         // An unchanged report wakes nobody.
         let changed: Vec<Uuid> = changed.into_iter().collect();
@@ -365,7 +372,7 @@ impl Store {
         nudge_all(
             &mut tx,
             &[
-                (Topic::Session, &heard.clusters),
+                (Topic::Session, &heard),
                 (Topic::Shown, &changed),
                 (Topic::Leaving, &leaving),
             ],
@@ -375,6 +382,7 @@ impl Store {
         Ok(Ingested {
             counted: counts,
             applied: wrote.applied,
+            reached: wrote.reached,
         })
     }
 }
@@ -417,6 +425,8 @@ const OBJECTS: i64 = 200_000;
 struct Wrote {
     /// Units that have applied another target than they last had.
     applied: Vec<Uuid>,
+    /// Those of them that have applied what they are to be, each with its version.
+    reached: Vec<(Uuid, i64)>,
     /// Apps that something has left.
     leaving: BTreeSet<Uuid>,
 }
@@ -535,7 +545,8 @@ async fn write_status(
                SELECT unit_id AS "unit_id!", app_uid AS "app_uid!", pending > 0
                    -- With what left last an app may be gone.
                    OR coalesce(old_pending, 0) > 0 AS "leaving!", applied IS NOT NULL
-                   AND (old_applied_version, old_applied) IS DISTINCT FROM (applied_version, applied) AS "applied!"
+                   AND (old_applied_version, old_applied) IS DISTINCT FROM (applied_version, applied) AS "applied!",
+                   of_unit AS "version!", ((applied_version, applied) = (of_unit, target)) IS TRUE AS "is_target!"
                FROM written"#,
             &clusters,
             &units,
@@ -564,6 +575,10 @@ async fn write_status(
         wrote_units
             .applied
             .extend(wrote.iter().filter(|row| row.applied).map(|row| row.unit_id));
+        let reached = wrote.iter().filter(|row| row.applied && row.is_target);
+        wrote_units
+            .reached
+            .extend(reached.map(|row| (row.unit_id, row.version)));
         wrote_units
             .leaving
             .extend(wrote.iter().filter(|row| row.leaving).map(|row| row.app_uid));

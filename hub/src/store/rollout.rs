@@ -55,37 +55,36 @@ struct Change {
 const PAGE: i64 = 1000;
 
 impl Store {
-    /// Records which of these units have applied what a rollout gave them; returns the rollouts that this turns.
-    pub async fn turn_applied(&self, units: &[Uuid]) -> Result<Vec<Turned>> {
+    /// Records that these units have applied what a rollout gave them with this version; returns the rollouts that this turns.
+    pub async fn turn_applied(&self, reached: &[(Uuid, i64)]) -> Result<Vec<Turned>> {
+        let (units, versions): (Vec<Uuid>, Vec<i64>) = reached.iter().copied().unzip();
         let rollouts = sqlx::query_scalar!(
             // Each is looked up, whatever is known of the tables: in a fleet at rest no admission is unfinished as far as the
             // server knows, and it would go through all of the rollout's for each batch of reports. Their state is asked
             // after the look-up, or the index of the unfinished would come first again. Locked in one order for all writers.
             "WITH moved AS MATERIALIZED (
-               SELECT u.rollout_id, u.cluster_id FROM unnest($1::uuid[]) AS v(id)
-               CROSS JOIN LATERAL (SELECT * FROM unit WHERE id = v.id OFFSET 0) AS u
+               SELECT u.rollout_id, u.cluster_id FROM unnest($1::uuid[], $2::bigint[]) AS v(id, version)
                CROSS JOIN LATERAL (
-                 SELECT applied_version, applied FROM unit_status WHERE unit_id = u.id OFFSET 0) AS s
-               WHERE (s.applied_version, s.applied) = (u.version, u.target)),
+                 SELECT rollout_id, cluster_id, version FROM unit WHERE id = v.id OFFSET 0) AS u
+               -- One that has got another target since has it of another rollout.
+               WHERE u.version = v.version),
              rolling AS MATERIALIZED (
                -- Of one that has ended without this cluster: it may be chosen again.
                SELECT id FROM rollout
                WHERE id = ANY (ARRAY(SELECT DISTINCT rollout_id FROM moved)) AND state IN ('Progressing', 'Withdrawn')),
-             found AS MATERIALIZED (
-               SELECT a.rollout_id, a.cluster_id FROM moved m JOIN rolling r ON r.id = m.rollout_id
+             reached AS MATERIALIZED (
+               SELECT a.rollout_id, a.cluster_id FROM (
+                 SELECT m.rollout_id, m.cluster_id FROM moved m JOIN rolling r ON r.id = m.rollout_id
+                 ORDER BY m.cluster_id, m.rollout_id OFFSET 0) AS m
                CROSS JOIN LATERAL (
-                 SELECT * FROM admission
-                 WHERE (rollout_id, cluster_id) = (m.rollout_id, m.cluster_id) OFFSET 0) AS a
-               WHERE a.state = ANY ($2)),
-             reached AS (
-               SELECT a.rollout_id, a.cluster_id, a.state FROM found f
-               JOIN admission a ON (a.rollout_id, a.cluster_id) = (f.rollout_id, f.cluster_id)
-               ORDER BY a.cluster_id, a.rollout_id FOR UPDATE OF a)
-             UPDATE admission a SET state = $3, at = now() FROM reached
+                 SELECT rollout_id, cluster_id, state FROM admission
+                 WHERE (rollout_id, cluster_id) = (m.rollout_id, m.cluster_id) OFFSET 0 FOR UPDATE) AS a
+               WHERE a.state = ANY ($3))
+             UPDATE admission a SET state = $4, at = now() FROM reached
              WHERE (a.rollout_id, a.cluster_id) = (reached.rollout_id, reached.cluster_id)
-               AND reached.state = ANY ($2)
              RETURNING a.rollout_id",
-            units,
+            &units,
+            &versions,
             &words(Turn::Applied.from()),
             Turn::Applied.to().as_str()
         )

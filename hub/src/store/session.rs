@@ -15,7 +15,7 @@ mod told;
 
 pub use opening::{Opened, Opening};
 pub use told::{Answer, Refusal, Told};
-pub(super) use told::{Heard, refuse_rest, tell};
+pub(super) use told::{refuse_rest, take, tell};
 
 /// Who holds a cluster's stream.
 pub struct Holder {

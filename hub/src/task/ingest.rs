@@ -153,7 +153,7 @@ async fn commit(store: &Store, along: Vec<Told>, batch: Vec<Waiting>) -> Vec<Tol
                         false => Outcome::Replaced,
                     });
                 }
-                finish(store, &ingested.applied).await;
+                finish(store, &ingested.reached).await;
                 trace_applied(store, ingested.applied);
             }
             Ok(Err(error)) if is_about_the_rows(&error) && !along.is_empty() => {
@@ -212,11 +212,11 @@ fn is_about_the_rows(error: &StoreError) -> bool {
 }
 
 /// Ends the rollouts that these units were the last of. Where that fails they end with a later look.
-async fn finish(store: &Store, applied: &[Uuid]) {
-    if applied.is_empty() {
+async fn finish(store: &Store, reached: &[(Uuid, i64)]) {
+    if reached.is_empty() {
         return;
     }
-    let ended = async { store.end_rollouts(&store.turn_applied(applied).await?).await };
+    let ended = async { store.end_rollouts(&store.turn_applied(reached).await?).await };
     match ended.await {
         Ok(ended) => rollouts::ended(ended),
         Err(error) => warn!(%error, "whether a rollout has ended is looked at later"),

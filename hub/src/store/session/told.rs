@@ -87,11 +87,11 @@ struct Accepted {
 }
 
 impl Accepted {
-    fn of(told: &[Told]) -> Self {
+    fn of(told: &[&Told]) -> Self {
         let mut this = Self::default();
         for (one, unit, answer) in answers(told) {
             if let Answer::Accepted { entry, held } = answer {
-                this.clusters.push(one);
+                this.clusters.push(one.cluster);
                 this.units.push(unit);
                 this.versions.push(signed(held.version));
                 this.targets.push(held.target.as_bytes().to_vec());
@@ -113,7 +113,7 @@ struct Refused<'a> {
 }
 
 impl<'a> Refused<'a> {
-    fn of(told: &'a [Told]) -> Self {
+    fn of(told: &[&'a Told]) -> Self {
         let mut this = Self::default();
         for (one, unit, answer) in answers(told) {
             if let Answer::Refused {
@@ -122,7 +122,7 @@ impl<'a> Refused<'a> {
                 message,
             } = answer
             {
-                this.clusters.push(one);
+                this.clusters.push(one.cluster);
                 this.units.push(unit);
                 this.entries.push(entry.as_bytes().to_vec());
                 this.reasons.push(reason);
@@ -133,10 +133,10 @@ impl<'a> Refused<'a> {
     }
 }
 
-fn answers(told: &[Told]) -> impl Iterator<Item = (Uuid, Uuid, &Answer)> {
+fn answers<'a>(told: &[&'a Told]) -> impl Iterator<Item = (&'a Told, Uuid, &'a Answer)> {
     told.iter().flat_map(|one| {
         let units = one.units.iter();
-        units.map(|(unit, answer)| (one.cluster, *unit, answer))
+        units.map(|(unit, answer)| (*one, *unit, answer))
     })
 }
 
@@ -144,13 +144,12 @@ impl Store {
     /// Records what agents told, of streams that hold their clusters.
     pub async fn told(&self, told: &[Told]) -> Result<()> {
         let mut tx = self.pool().begin().await?;
-        let mut heard = tell(&mut tx, told, &HashSet::new()).await?;
-        heard.apps.extend(refuse_rest(&mut tx, told).await?);
-        nudge_all(
-            &mut tx,
-            &[(Topic::Session, &heard.clusters), (Topic::Shown, &heard.apps)],
-        )
-        .await?;
+        let clusters = tell(&mut tx, &told.iter().collect::<Vec<_>>()).await?;
+        let heard: HashSet<Uuid> = clusters.iter().copied().collect();
+        let live: Vec<&Told> = told.iter().filter(|one| heard.contains(&one.cluster)).collect();
+        let mut apps = take(&mut tx, &live).await?;
+        apps.extend(refuse_rest(&mut tx, told).await?);
+        nudge_all(&mut tx, &[(Topic::Session, &clusters), (Topic::Shown, &apps)]).await?;
         tx.commit().await?;
         Ok(())
     }
@@ -174,23 +173,8 @@ impl Store {
     }
 }
 
-/// Who is concerned by what agents told.
-#[derive(Default)]
-pub(in crate::store) struct Heard {
-    /// Clusters whose agents were heard.
-    pub(in crate::store) clusters: Vec<Uuid>,
-    /// Apps of which what is shown has changed.
-    pub(in crate::store) apps: Vec<Uuid>,
-}
-
-/// Records what agents told, of streams that hold their clusters, but why they take no entry at all. The sessions of those that
-/// are `reporting` are left to be written with their reports.
-pub(in crate::store) async fn tell(
-    tx: &mut Connection,
-    told: &[Told],
-    reporting: &HashSet<Uuid>,
-) -> Result<Heard> {
-    let reporting: Vec<bool> = told.iter().map(|one| reporting.contains(&one.cluster)).collect();
+/// Records in their sessions what agents told, of streams that hold their clusters, which are returned.
+pub(in crate::store) async fn tell(tx: &mut Connection, told: &[&Told]) -> Result<Vec<Uuid>> {
     let clusters: Vec<Uuid> = told.iter().map(|one| one.cluster).collect();
     let epochs: Vec<i64> = told.iter().map(|one| signed(one.epoch)).collect();
     let accepted = |number: fn((u64, u64)) -> u64| -> Vec<Option<i64>> {
@@ -198,25 +182,45 @@ pub(in crate::store) async fn tell(
             .map(|one| one.accepted.map(|state| signed(number(state))))
             .collect()
     };
-    let (incarnations, generations) = (accepted(|state| state.0), accepted(|state| state.1));
     let messages: Vec<&str> = told.iter().map(|one| one.message.as_str()).collect();
+    Ok(sqlx::query_scalar!(
+        // Locked in one order, as reports lock them.
+        "WITH held AS (
+           SELECT s.cluster_id, v.incarnation, v.generation, v.message
+           FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[])
+             AS v(id, epoch, incarnation, generation, message)
+           JOIN session s ON s.cluster_id = v.id AND s.epoch = v.epoch
+           ORDER BY s.cluster_id FOR UPDATE OF s)
+         UPDATE session s SET
+           accepted_incarnation = coalesce(held.incarnation, s.accepted_incarnation),
+           accepted_generation = coalesce(held.generation, s.accepted_generation), message = held.message,
+           last_seen = now()
+         FROM held WHERE s.cluster_id = held.cluster_id RETURNING s.cluster_id",
+        &clusters,
+        &epochs,
+        &accepted(|state| state.0) as &[Option<i64>],
+        &accepted(|state| state.1) as &[Option<i64>],
+        &messages as &[&str]
+    )
+    .fetch_all(tx)
+    .await?)
+}
+
+/// Records what agents say of entries, but why they take no entry at all: of streams that hold their clusters, whose sessions are
+/// locked. Returns the apps of which what is shown has changed.
+pub(in crate::store) async fn take(tx: &mut Connection, told: &[&Told]) -> Result<Vec<Uuid>> {
     let accepted = Accepted::of(told);
     let refused = Refused::of(told);
-    let changed = sqlx::query!(
-        // Locked in one order, as reports lock them. A unit of another cluster is not for this agent to tell of.
-        r#"WITH held AS (
-           SELECT s.cluster_id, v.incarnation, v.generation, v.message, v.reporting
-           FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[], $16::boolean[])
-             AS v(id, epoch, incarnation, generation, message, reporting)
-           JOIN session s ON s.cluster_id = v.id AND s.epoch = v.epoch
-           ORDER BY s.cluster_id FOR UPDATE OF s),
-         taken AS (
-           SELECT v.cluster, v.unit, v.version, v.target, v.entry, u.app_uid
-           FROM unnest($6::uuid[], $7::uuid[], $8::bigint[], $9::bytea[], $10::bytea[])
+    if accepted.units.is_empty() && refused.units.is_empty() {
+        return Ok(Vec::new());
+    }
+    Ok(sqlx::query_scalar!(
+        // A unit of another cluster is not for this agent to tell of.
+        "WITH taken AS (
+           SELECT v.cluster, v.unit, v.version, v.target, v.entry
+           FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bytea[], $5::bytea[])
              AS v(cluster, unit, version, target, entry)
-           JOIN held ON held.cluster_id = v.cluster
-           JOIN LATERAL (
-             SELECT cluster_id, app_uid FROM unit WHERE id = v.unit OFFSET 0) AS u ON u.cluster_id = v.cluster),
+           JOIN LATERAL (SELECT cluster_id FROM unit WHERE id = v.unit OFFSET 0) AS u ON u.cluster_id = v.cluster),
          accepted AS (
            INSERT INTO unit_accepted AS a (cluster_id, unit_id, version, target, entry)
            SELECT cluster, unit, version, target, entry FROM taken
@@ -226,33 +230,17 @@ pub(in crate::store) async fn tell(
          refused AS (
            INSERT INTO unit_refused AS r (cluster_id, unit_id, entry, reason, message)
            SELECT v.cluster, v.unit, v.entry, v.reason, v.message
-           FROM unnest($11::uuid[], $12::uuid[], $13::bytea[], $14::text[], $15::text[])
+           FROM unnest($6::uuid[], $7::uuid[], $8::bytea[], $9::text[], $10::text[])
              AS v(cluster, unit, entry, reason, message)
-           JOIN held ON held.cluster_id = v.cluster
-           JOIN LATERAL (
-             SELECT cluster_id, app_uid FROM unit WHERE id = v.unit OFFSET 0) AS u ON u.cluster_id = v.cluster
+           JOIN LATERAL (SELECT cluster_id FROM unit WHERE id = v.unit OFFSET 0) AS u ON u.cluster_id = v.cluster
            ON CONFLICT (cluster_id, unit_id)
              DO UPDATE SET entry = excluded.entry, reason = excluded.reason, message = excluded.message, at = now()
            WHERE (r.entry, r.reason, r.message) IS DISTINCT FROM (excluded.entry, excluded.reason, excluded.message)
            RETURNING r.unit_id),
          ended AS (
            DELETE FROM unit_refused r USING taken WHERE r.cluster_id = taken.cluster AND r.unit_id = taken.unit
-           RETURNING r.unit_id),
-         told AS (
-           UPDATE session s SET
-             accepted_incarnation = coalesce(held.incarnation, s.accepted_incarnation),
-             accepted_generation = coalesce(held.generation, s.accepted_generation), message = held.message,
-             last_seen = now()
-           FROM held WHERE s.cluster_id = held.cluster_id AND NOT held.reporting)
-         SELECT cluster_id AS "id!", false AS "is_app!" FROM held
-         UNION ALL
-         SELECT app_uid, true FROM unit
-         WHERE id IN (SELECT unit_id FROM refused UNION ALL SELECT unit_id FROM ended)"#,
-        &clusters,
-        &epochs,
-        &incarnations as &[Option<i64>],
-        &generations as &[Option<i64>],
-        &messages as &[&str],
+           RETURNING r.unit_id)
+         SELECT app_uid FROM unit WHERE id IN (SELECT unit_id FROM refused UNION ALL SELECT unit_id FROM ended)",
         &accepted.clusters,
         &accepted.units,
         &accepted.versions,
@@ -262,19 +250,10 @@ pub(in crate::store) async fn tell(
         &refused.units,
         &refused.entries,
         &refused.reasons as &[&str],
-        &refused.messages as &[&str],
-        &reporting
+        &refused.messages as &[&str]
     )
     .fetch_all(tx)
-    .await?;
-    let ids = |is_app: bool| -> Vec<Uuid> {
-        let rows = changed.iter().filter(|row| row.is_app == is_app);
-        rows.map(|row| row.id).collect()
-    };
-    Ok(Heard {
-        clusters: ids(false),
-        apps: ids(true),
-    })
+    .await?)
 }
 
 /// Records of all entries that an agent does not hold why it takes none of them, once its session says what it
