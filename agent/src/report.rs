@@ -292,6 +292,11 @@ impl Reports {
         fill::is_passing(&self.lock())
     }
 
+    /// Tells whether there is something to tell that may wait for more, as while much becomes of many units.
+    pub fn may_gather(&self) -> bool {
+        fill::may_gather(&self.lock())
+    }
+
     /// Makes the next report, unless one is in flight or nothing has changed.
     pub fn next(&self, epoch: u64) -> Option<Report> {
         fill::next(&mut self.lock(), epoch)

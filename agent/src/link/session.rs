@@ -231,6 +231,8 @@ impl Session {
                 acks: VecDeque::new(),
                 acks_at: None,
                 passing_until: None,
+                spaced_until: None,
+                gathering_until: None,
             },
             client,
             along: Along::default(),

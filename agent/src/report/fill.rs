@@ -25,15 +25,30 @@ const FRAME: usize = 8;
 /// Tells whether the next report would say nothing but that units are on their way.
 pub(super) fn is_passing(inner: &Inner) -> bool {
     let may_wait = inner.in_flight.is_none() && inner.hold == Hold::Nothing && inner.full == Full::No;
-    let is_news = inner.events_dropped > 0
-        || !inner.events.is_empty()
-        || inner.conditions.values().any(|held| held.acked < held.change);
+    let is_news = is_news(inner);
     // Rows of objects stand last: where there are some, units are not looked through.
     let is_of_units = matches!(inner.pending.last(), Some(RowKey::Unit(_)));
     may_wait && !is_news && is_of_units && {
         let mut rows = pending(inner.pending.iter(), inner);
         rows.all(|(_, entry)| matches!(&entry.row, Row::Unit(status) if is_on_its_way(status)))
     }
+}
+
+/// Tells whether there is something to tell, and more of it may come: it is no part of a full report, and far from one by
+/// itself.
+pub(super) fn may_gather(inner: &Inner) -> bool {
+    inner.in_flight.is_none()
+        && inner.hold == Hold::Nothing
+        && inner.full == Full::No
+        && inner.pending.len() < REPORT_ROWS / 4
+        && (is_news(inner) || !inner.pending.is_empty())
+}
+
+/// Tells whether something is to be told that is no row.
+fn is_news(inner: &Inner) -> bool {
+    inner.events_dropped > 0
+        || !inner.events.is_empty()
+        || inner.conditions.values().any(|held| held.acked < held.change)
 }
 
 /// Tells whether the status is one that another follows by itself. Of a unit that is suspended or let go nothing is known

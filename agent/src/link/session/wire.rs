@@ -16,6 +16,9 @@ use crate::report::Reports;
 const COALESCE: Duration = Duration::from_millis(20);
 /// Units on their way are told after this, unless they have arrived by then, or something else is to be told.
 pub(super) const PASSING: Duration = Duration::from_millis(500);
+/// One report comes so long after another, unless it is full. Each costs the hub the same few statements, whatever it says,
+/// and while an agent applies hundreds of units each of them has a word within moments.
+pub(super) const SPACED: Duration = Duration::from_millis(250);
 
 /// Messages that may wait for the ledger; more stay with the hub.
 const EARLY: usize = 16;
@@ -39,6 +42,10 @@ pub(super) struct Wire {
     pub(super) acks_at: Option<Instant>,
     /// Until when it is waited for what becomes of units on their way.
     pub(super) passing_until: Option<Instant>,
+    /// Until when the last report keeps the next one back.
+    pub(super) spaced_until: Option<Instant>,
+    /// The same, where there is something to tell.
+    pub(super) gathering_until: Option<Instant>,
 }
 
 impl Wire {
@@ -76,7 +83,9 @@ impl Wire {
     /// Takes what the hub is to hear of an offer: it goes with the next message, or within moments.
     pub(super) fn acknowledge(&mut self, ack: Ack) {
         self.acks.push_back(ack);
-        self.acks_at.get_or_insert_with(|| Instant::now() + COALESCE);
+        let soon = Instant::now() + COALESCE;
+        self.acks_at
+            .get_or_insert(self.spaced_until.map_or(soon, |until| until.max(soon)));
     }
 
     /// Sends a message, behind the acknowledgements that came before it.
@@ -104,6 +113,7 @@ impl Wire {
             Some(mut report) => {
                 report.sent_at_ms = self.clock.now().0;
                 self.sent_at = Some(now);
+                self.spaced_until = Some(now + SPACED);
                 self.send(agent_message::Kind::Report(report)).await
             }
             None if self.acks_at.is_some_and(|at| at <= now) => self.send_acks().await,
@@ -111,17 +121,23 @@ impl Wire {
         }
     }
 
-    /// Tells whether all that is to be told are units on their way, whose next word is waited for.
+    /// Tells whether all that is to be told are units on their way, whose next word is waited for, or it is little and the last
+    /// report was a moment ago.
     fn holds_back(&mut self, now: Instant) -> bool {
         let is_passing = self.reports.is_passing();
         let until = is_passing.then(|| self.passing_until.unwrap_or(now + PASSING));
         self.passing_until = until.filter(|until| now < *until);
-        self.passing_until.is_some()
+        let spaced = self.spaced_until.filter(|until| now < *until);
+        self.gathering_until = spaced.filter(|_| self.reports.may_gather());
+        self.passing_until.is_some() || self.gathering_until.is_some()
     }
 
     /// When something goes although nothing changes any more.
     pub(super) fn due_at(&self) -> Option<Instant> {
-        [self.acks_at, self.passing_until].into_iter().flatten().min()
+        [self.acks_at, self.passing_until, self.gathering_until]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Waits for a write of the ledger. Its storage may stand still, and that, with all else, is to be told meanwhile,

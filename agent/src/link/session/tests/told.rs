@@ -1,9 +1,11 @@
 //! When the hub is told: once for a commit, and what does not pass at once.
 
+use std::collections::BTreeSet;
+
 use flotilla_proto::agent::v1::{Event, Readiness, Report, UnitStatus};
 
 use super::*;
-use crate::link::session::wire::PASSING;
+use crate::link::session::wire::{PASSING, SPACED};
 
 const MOMENT: Duration = Duration::from_millis(50);
 
@@ -106,4 +108,32 @@ async fn what_is_accepted_is_acknowledged_with_the_report_that_follows_and_else_
             assert_eq!(later, Duration::ZERO, "in one turn, behind the acknowledgement");
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_something_becomes_of_many_units_it_is_told_a_few_times_a_second_and_one_alone_at_once() {
+    let mut world = World::new().await;
+    let reports = world.reports.clone();
+    let becomes = tokio::spawn(async move {
+        for n in 0..200 {
+            reports.unit(unit(n), applied());
+            tokio::time::sleep(Duration::from_millis(15)).await;
+        }
+    });
+    let (mut told, mut count) = (BTreeSet::new(), 0);
+    while told.len() < 200 {
+        let (report, waited) = world.report().await;
+        assert!(waited <= SPACED + MOMENT, "{waited:?}");
+        told.extend(report.units.iter().map(|unit| unit.unit_id.to_vec()));
+        count += 1;
+    }
+    becomes.await.expect("ended");
+    // In three seconds.
+    assert!((10..=14).contains(&count), "{count}");
+    tokio::time::sleep(SPACED).await;
+    world
+        .reports
+        .unit(unit(7), status(Readiness::False, "ApplyFailed"));
+    let (_, waited) = world.report().await;
+    assert!(waited <= MOMENT, "{waited:?}");
 }
