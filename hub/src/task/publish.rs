@@ -10,7 +10,7 @@ use crate::trace::{self, Past};
 
 /// Before a cluster's next state is published: what changes meanwhile goes with it. A state by itself is one turn of the
 /// database, the stream, the agent and its ledger, whatever it holds.
-const REST: Duration = Duration::from_millis(100);
+const REST: Duration = Duration::from_millis(200);
 
 /// Reconciles the desired states of clusters.
 pub async fn reconcile(context: &Context, clusters: &[Uuid]) -> anyhow::Result<Outcome> {
