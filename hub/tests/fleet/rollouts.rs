@@ -368,7 +368,8 @@ async fn a_withdrawn_rollout_whose_last_report_or_end_was_missed_is_complete_at_
     world
         .execute("UPDATE rollout SET state = 'Withdrawn', clusters_applied = 2")
         .await;
-    assert_eq!(world.store.turn_applied(&[unit]).await.expect("turned"), []);
+    let reached = world.reached(&[unit]).await;
+    assert_eq!(world.store.turn_applied(&reached).await.expect("turned"), []);
     assert_eq!(ends().await, [End::Complete]);
     assert_eq!(rolling.shown().await, [row("Complete", 3, 3)]);
     rolling.is_quiet().await;
@@ -476,7 +477,9 @@ async fn a_report_of_few_clusters_looks_at_no_others_of_their_rollout() {
     };
     let (looked_up, gone_through) = (read("admission_pkey").await, read("admission_unfinished").await);
     for few in units.chunks(10) {
-        world.store.turn_applied(few).await.expect("turned");
+        let reached = world.reached(few).await;
+        assert_eq!(reached.len(), few.len());
+        world.store.turn_applied(&reached).await.expect("turned");
     }
     // The server counts a moment later.
     wait_until("the look-ups are counted", Duration::from_secs(30), async || {
@@ -486,6 +489,59 @@ async fn a_report_of_few_clusters_looks_at_no_others_of_their_rollout() {
     .expect("counted");
     let gone_through = read("admission_unfinished").await - gone_through;
     assert!(gone_through <= 50, "{gone_through} admissions were gone through");
+    // What was reported for a version that the unit does not have any more turns nothing.
+    let first = units[..1].iter().map(|id| (*id, 7)).collect::<Vec<_>>();
+    world
+        .execute("UPDATE admission SET state = 'Admitted' WHERE state = 'Applied'")
+        .await;
+    assert_eq!(world.store.turn_applied(&first).await.expect("turned"), []);
+    let reached = world.reached(&units).await;
+    world.store.turn_applied(&reached).await.expect("turned");
     let turned = "SELECT count(*) FROM admission WHERE state = 'Applied'";
     assert_eq!(world.count(turned).await, 50);
+}
+
+/// Whether a rollout has ended is asked after each batch of reports, by statements that were planned while nothing was
+/// unfinished.
+#[tokio::test]
+async fn whether_a_rollout_has_ended_is_a_look_up_while_most_of_it_is_unfinished() {
+    let rolling = Rolling::out(1).await;
+    let world = &rolling.world;
+    world
+        .execute(
+            "INSERT INTO cluster (id, name, state)
+               SELECT gen_random_uuid(), 'z' || n, 'Active' FROM generate_series(1, 2500) n;
+             INSERT INTO admission (rollout_id, cluster_id, state)
+               SELECT r.id, c.id, 'Applied' FROM rollout r, cluster c WHERE c.name LIKE 'z%';
+             UPDATE admission SET state = 'Applied'",
+        )
+        .await;
+    for statement in [
+        "VACUUM ANALYZE admission",
+        "VACUUM ANALYZE rollout",
+        "UPDATE admission SET state = 'Admitted'",
+    ] {
+        world.execute(statement).await;
+    }
+    let [cluster] = rolling.clusters[..] else {
+        panic!("one cluster")
+    };
+    let unit = rolling.reports(cluster).await;
+    let read = async || {
+        let counter =
+            "SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes WHERE relname = 'admission'";
+        world.count(counter).await
+    };
+    let before = read().await;
+    for _ in 0..20 {
+        assert_eq!(world.ended(unit).await, []);
+    }
+    // The server counts a moment later.
+    wait_until("the look-ups are counted", Duration::from_secs(30), async || {
+        Ok::<_, sqlx::Error>((read().await > before).then_some(()))
+    })
+    .await
+    .expect("counted");
+    let read = read().await - before;
+    assert!(read <= 1000, "{read} admissions were gone through");
 }

@@ -525,9 +525,23 @@ impl World {
 
     /// How the rollouts end that this unit's last report ends.
     pub(crate) async fn ended(&self, unit: Uuid) -> Vec<End> {
-        let turned = self.store.turn_applied(&[unit]).await.expect("turned");
+        let reached = self.reached(&[unit]).await;
+        let turned = self.store.turn_applied(&reached).await.expect("turned");
         let ended = self.store.end_rollouts(&turned).await.expect("ended");
         ended.into_iter().map(|one| one.end).collect()
+    }
+
+    /// Which of these units have applied what they are to be, as their last reports said, each with its version.
+    pub(crate) async fn reached(&self, units: &[Uuid]) -> Vec<(Uuid, i64)> {
+        sqlx::query_as(
+            "SELECT u.id, u.version FROM unit u
+             JOIN unit_status s ON s.unit_id = u.id AND (s.applied_version, s.applied) = (u.version, u.target)
+             WHERE u.id = ANY ($1) ORDER BY u.id",
+        )
+        .bind(units)
+        .fetch_all(&self.pool)
+        .await
+        .expect("read")
     }
 
     /// How the rollouts end whose end was missed.
