@@ -181,7 +181,8 @@ pub(super) async fn others<'e>(
         .flat_map(|one| one.clusters.iter().map(|cluster| cluster.0))
         .collect();
     let apps: Vec<Uuid> = asked.iter().map(|one| one.app).collect();
-    // First the sets, then who has them: there are few sets, and many units of one.
+    // First the sets, then the apps that have them, then their units in these clusters: there are few sets and few apps, and
+    // many units of one.
     let rows = sqlx::query!(
         r#"WITH asked AS MATERIALIZED (
              -- Each key is looked up once, however many there are.
@@ -195,16 +196,22 @@ pub(super) async fn others<'e>(
                     array_agg(namespace ORDER BY api_group, kind, namespace, name) AS namespaces,
                     array_agg(name ORDER BY api_group, kind, namespace, name) AS names
              FROM asked GROUP BY q, keyset
-           ), other AS (
-             SELECT s.q, s.keyset, u.id, u.cluster_id, u.withheld,
-                    object_name(r.kind, r.namespace, r.name) AS owner
-             FROM sets AS s
+           ), theirs AS MATERIALIZED (
+             SELECT DISTINCT s.q, a.app_uid FROM sets AS s
              CROSS JOIN LATERAL (SELECT digest FROM target WHERE keyset = s.keyset OFFSET 0) AS t
-             CROSS JOIN LATERAL (SELECT * FROM unit WHERE target = t.digest OFFSET 0) AS u
-             JOIN resource r ON r.uid = u.app_uid
+             CROSS JOIN LATERAL (SELECT app_uid FROM target_app WHERE target = t.digest OFFSET 0) AS a
+             WHERE a.app_uid <> ($3::uuid[])[s.q]
+           ), other AS (
+             SELECT c.q, t.keyset, u.id, u.cluster_id, u.withheld,
+                    object_name(r.kind, r.namespace, r.name) AS owner
+             FROM theirs AS o
+             JOIN unnest($1::int[], $2::uuid[]) AS c(q, cluster) ON c.q = o.q
              -- Looked up, and not compared with each.
-             WHERE ((s.q, u.cluster_id) IN (SELECT * FROM unnest($1::int[], $2::uuid[]))) IS TRUE
-               AND u.app_uid <> ($3::uuid[])[s.q]
+             CROSS JOIN LATERAL (
+               SELECT * FROM unit WHERE app_uid = o.app_uid AND cluster_id = c.cluster OFFSET 0) AS u
+             CROSS JOIN LATERAL (SELECT keyset FROM target WHERE digest = u.target OFFSET 0) AS t
+             JOIN resource r ON r.uid = u.app_uid
+             WHERE ((c.q, t.keyset) IN (SELECT q, keyset FROM sets)) IS TRUE
            ), units AS (
              -- What a set has and what a unit leaves is told once, and not for each key or unit of the other.
              SELECT q, keyset, array_agg(id) AS ids, array_agg(cluster_id) AS clusters, array_agg(owner) AS owners,

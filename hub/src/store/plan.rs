@@ -562,6 +562,12 @@ async fn write_units(tx: &mut Connection, rows: &[Row<'_>]) -> Result<()> {
     let rollouts: Vec<Option<i64>> = rollouts.collect();
     let published: Vec<bool> = rows.iter().map(|row| is_published(row.unit)).collect();
     let shared = Columns::of(rows)?;
+    let of_apps = rows.iter().map(|row| (row.unit.target, row.commit.app_uid));
+    let of_apps: BTreeSet<(Digest, Uuid)> = of_apps.collect();
+    let (of_targets, of_apps): (Vec<Vec<u8>>, Vec<Uuid>) = of_apps
+        .into_iter()
+        .map(|(target, app)| (target.as_bytes().to_vec(), app))
+        .unzip();
     sqlx::query!(
         // A target that is used again is touched, in one order for all writers: what removes the unused leaves it.
         "WITH named AS (
@@ -571,6 +577,13 @@ async fn write_units(tx: &mut Connection, rows: &[Row<'_>]) -> Result<()> {
              AS v(d, c, s, v, f, k)
            ORDER BY d
            ON CONFLICT (digest) DO UPDATE SET referenced_at = now(), keyset = coalesce(excluded.keyset, t.keyset)
+           RETURNING digest
+         ), of_apps AS (
+         -- Once the targets are held, so that none of them is removed meanwhile.
+         INSERT INTO target_app (target, app_uid)
+         SELECT v.target, v.app FROM unnest($21::bytea[], $22::uuid[]) AS v(target, app)
+         WHERE (SELECT count(*) FROM named) > 0 ORDER BY 1, 2
+         ON CONFLICT (target, app_uid) DO NOTHING
          ), written AS (
          INSERT INTO unit (id, app_uid, cluster_id, target, revision_id, rollout_id, state, cause, withheld, waiting,
                            requested, removal)
@@ -616,7 +629,9 @@ async fn write_units(tx: &mut Connection, rows: &[Row<'_>]) -> Result<()> {
         &shared.variables,
         &shared.configs,
         &shared.keysets as &[Option<Vec<u8>>],
-        &removals as &[Option<Value>]
+        &removals as &[Option<Value>],
+        &of_targets,
+        &of_apps
     )
     .execute(tx)
     .await
