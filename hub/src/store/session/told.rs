@@ -136,7 +136,7 @@ impl<'a> Refused<'a> {
 fn answers<'a>(told: &[&'a Told]) -> impl Iterator<Item = (&'a Told, Uuid, &'a Answer)> {
     told.iter().flat_map(|one| {
         let units = one.units.iter();
-        units.map(|(unit, answer)| (*one, *unit, answer))
+        units.map(move |(unit, answer)| (*one, *unit, answer))
     })
 }
 
