@@ -3,7 +3,7 @@
 //! latest state and never a queue; what it lacks beyond the last change is read from the store when it is sent.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::store::{
     Result, Store,
-    publish::{CLUSTERS, DesiredRow, EntryRow},
+    publish::{CLUSTERS, DesiredRow, EntryRow, Published},
 };
 
 /// Bytes of a last change that are kept for a cluster.
@@ -35,6 +35,8 @@ pub struct State {
 pub struct Index {
     store: Store,
     slots: Mutex<HashMap<Uuid, watch::Sender<Watched>>>,
+    /// Clusters of which this hub's last publication is here, and its notification is still to come.
+    own: Mutex<HashSet<Uuid>>,
 }
 
 impl Index {
@@ -43,6 +45,7 @@ impl Index {
         Self {
             store,
             slots: Mutex::new(HashMap::new()),
+            own: Mutex::default(),
         }
     }
 
@@ -58,6 +61,37 @@ impl Index {
     pub fn found(&self, cluster: Uuid, head: Head) {
         let changes = None;
         self.set(cluster, State { head, changes });
+    }
+
+    /// Notes that this hub begins to publish states of these clusters: however that ends, what is notified is read, unless
+    /// [`Self::published`] is called.
+    pub fn publishes(&self, clusters: &[Uuid]) {
+        let mut own = self.own();
+        for cluster in clusters {
+            own.remove(cluster);
+        }
+    }
+
+    /// Takes in what this hub has published, as it was committed.
+    pub fn published(&self, published: Published) {
+        let Published {
+            cluster,
+            head,
+            entries,
+            ..
+        } = published;
+        let changed = DesiredRow { head, entries };
+        if self.set(cluster, kept(changed, head.generation.checked_sub(1))) {
+            self.own().insert(cluster);
+        }
+    }
+
+    /// Of clusters that a notification names those whose states are to be read: where no other hub publishes, all but those
+    /// whose publication is here.
+    pub fn unread(&self, mut clusters: Vec<Uuid>, is_alone: bool) -> Vec<Uuid> {
+        let mut own = self.own();
+        clusters.retain(|cluster| !own.remove(cluster) || !is_alone);
+        clusters
     }
 
     /// Reads the states of those of the clusters again that anybody watches.
@@ -89,19 +123,23 @@ impl Index {
         self.slots().len()
     }
 
-    fn set(&self, cluster: Uuid, fresh: State) {
-        if let Some(sender) = self.slots().get(&cluster) {
-            sender.send_if_modified(|held| {
-                // Two readers may pass each other: the later state stays.
-                let later = held
-                    .as_ref()
-                    .is_none_or(|held| fresh.head.order() > held.head.order());
-                if later {
-                    *held = Some(Arc::new(fresh));
-                }
-                later
-            });
-        }
+    /// Sets a state, and tells whether anybody watches it.
+    fn set(&self, cluster: Uuid, fresh: State) -> bool {
+        let slots = self.slots();
+        let Some(sender) = slots.get(&cluster) else {
+            return false;
+        };
+        sender.send_if_modified(|held| {
+            // Two readers may pass each other: the later state stays.
+            let later = held
+                .as_ref()
+                .is_none_or(|held| fresh.head.order() > held.head.order());
+            if later {
+                *held = Some(Arc::new(fresh));
+            }
+            later
+        });
+        sender.receiver_count() > 0
     }
 
     /// The generations held of those of the clusters that anybody watches; slots of all others go.
@@ -119,6 +157,10 @@ impl Index {
             }
         }
         held
+    }
+
+    fn own(&self) -> MutexGuard<'_, HashSet<Uuid>> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn slots(&self) -> MutexGuard<'_, HashMap<Uuid, watch::Sender<Watched>>> {

@@ -249,6 +249,11 @@ impl Store {
         Ok(())
     }
 
+    /// Whether no other hub is on this database, as far as is known.
+    pub fn is_alone(&self) -> bool {
+        self.telling.is_alone()
+    }
+
     /// Tells whether the database answers.
     pub async fn ping(&self) -> Result<()> {
         sqlx::query("SELECT 1").execute(self.pool()).await?;

@@ -61,8 +61,10 @@ pub struct Published {
     pub cluster: Uuid,
     /// Number of the new state.
     pub generation: u64,
-    /// Units whose entries are new.
-    pub changed: Vec<Uuid>,
+    /// The new state.
+    pub head: Head,
+    /// Entries that are new with it, ordered by unit.
+    pub entries: Vec<EntryRow>,
 }
 
 impl Store {
@@ -88,8 +90,8 @@ impl Store {
             .map(|one| one.cluster)
             .chain(touched.iter().copied());
         let mut entries = self.entries(&mut tx, concerned.collect(), &locked).await?;
-        let mut written: Vec<&Changed> = Vec::new();
-        for one in &changed {
+        let mut written: Vec<Changed> = Vec::new();
+        for one in changed {
             let known = entries.entry(one.cluster).or_default();
             let before = match one.digest {
                 Some(digest) => known.insert(UnitId(one.unit), digest),
@@ -105,26 +107,31 @@ impl Store {
         for cluster in touched {
             let units = entries.get(&cluster).into_iter().flatten();
             let generation = locked.get(&cluster).map_or(0, |state| state.generation) + 1;
-            roots.push((
-                cluster,
-                generation,
-                root(units.map(|(id, digest)| (*id, *digest))),
-            ));
+            let root = root(units.map(|(id, digest)| (*id, *digest)));
+            roots.push((cluster, generation, root));
+            let head = Head {
+                incarnation,
+                generation: generation.unsigned_abs(),
+                root,
+            };
             published.insert(
                 cluster,
                 Published {
                     cluster,
-                    generation: generation.unsigned_abs(),
-                    changed: Vec::new(),
+                    generation: head.generation,
+                    head,
+                    entries: Vec::new(),
                 },
             );
         }
+        let mut formers = HashMap::new();
         for batch in written.chunks(ENTRIES) {
-            write_entries(&mut tx, batch, &published).await?;
+            formers.extend(write_entries(&mut tx, batch, &published).await?);
         }
         for one in written {
             if let Some(published) = published.get_mut(&one.cluster) {
-                published.changed.push(one.unit);
+                let former = formers.remove(&(one.cluster, one.unit)).flatten();
+                published.entries.push(one.entry(published.generation, former));
             }
         }
         write_heads(&mut tx, &roots, incarnation).await?;
@@ -273,6 +280,25 @@ struct Changed {
     bytes: Vec<u8>,
     content: Option<Digest>,
     configs: Vec<Digest>,
+}
+
+impl Changed {
+    /// Its row, as it is read once it is written.
+    fn entry(self, since: u64, former: Option<Digest>) -> EntryRow {
+        EntryRow {
+            unit: self.unit,
+            digest: self.written_digest(),
+            bytes: self.bytes,
+            since,
+            released: self.digest.is_none(),
+            change: former.zip(self.content),
+        }
+    }
+
+    /// What is let go of has no bytes: theirs is the digest of a row that stands for none.
+    fn written_digest(&self) -> Digest {
+        self.digest.unwrap_or_else(|| Entry::digest_of(&[]))
+    }
 }
 
 /// A state that is locked.
@@ -468,22 +494,21 @@ async fn digests(tx: &mut Connection, clusters: &[Uuid]) -> Result<HashMap<Uuid,
     Ok(all)
 }
 
+/// Writes the entries; returns of each the content that it had before, where it has another now.
 async fn write_entries(
     tx: &mut Connection,
-    changed: &[&Changed],
+    changed: &[Changed],
     published: &BTreeMap<Uuid, Published>,
-) -> Result<()> {
+) -> Result<Vec<((Uuid, Uuid), Option<Digest>)>> {
     let clusters: Vec<Uuid> = changed.iter().map(|one| one.cluster).collect();
     let generations: Vec<i64> = clusters
         .iter()
         .map(|id| published.get(id).map_or(0, |one| signed(one.generation)))
         .collect();
     let units: Vec<Uuid> = changed.iter().map(|one| one.unit).collect();
-    // What is let go of has no bytes: theirs is the digest of a row that stands for none.
-    let digest = |one: &&Changed| one.digest.unwrap_or_else(|| Entry::digest_of(&[]));
     let digests: Vec<Vec<u8>> = changed
         .iter()
-        .map(|one| digest(one).as_bytes().to_vec())
+        .map(|one| one.written_digest().as_bytes().to_vec())
         .collect();
     let released: Vec<bool> = changed.iter().map(|one| one.digest.is_none()).collect();
     let bytes: Vec<&[u8]> = changed.iter().map(|one| &one.bytes[..]).collect();
@@ -502,7 +527,7 @@ async fn write_entries(
                 .join(",")
         })
         .collect();
-    sqlx::query!(
+    let rows = sqlx::query!(
         "INSERT INTO desired_entry (cluster_id, unit_id, digest, bytes, content, configs, since_generation, released)
          SELECT c, u, d, b, n, ARRAY(SELECT decode(one, 'hex') FROM unnest(string_to_array(f, ',')) AS one), g, r
          FROM unnest($1::uuid[], $2::uuid[], $3::bytea[], $4::bytea[], $5::bytea[], $6::text[], $7::bigint[],
@@ -510,7 +535,8 @@ async fn write_entries(
          ON CONFLICT (cluster_id, unit_id) DO UPDATE SET digest = excluded.digest, bytes = excluded.bytes,
            former = CASE WHEN desired_entry.content IS DISTINCT FROM excluded.content THEN desired_entry.content END,
            content = excluded.content, configs = excluded.configs, since_generation = excluded.since_generation,
-           released = excluded.released",
+           released = excluded.released
+         RETURNING cluster_id, unit_id, former",
         &clusters,
         &units,
         &digests,
@@ -520,9 +546,16 @@ async fn write_entries(
         &generations,
         &released
     )
-    .execute(tx)
+    .fetch_all(tx)
     .await?;
-    Ok(())
+    rows.into_iter()
+        .map(|row| {
+            let former = row.former.as_deref().map(Digest::try_from_slice).transpose();
+            let former =
+                former.map_err(|e| StoreError::corrupt(format!("desired of {}", row.cluster_id), e))?;
+            Ok(((row.cluster_id, row.unit_id), former))
+        })
+        .collect()
 }
 
 async fn write_heads(tx: &mut Connection, roots: &[(Uuid, i64, Digest)], incarnation: u64) -> Result<()> {

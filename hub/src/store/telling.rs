@@ -72,6 +72,11 @@ impl Telling {
         !is_own
     }
 
+    /// Whether no other hub is on this database, as far as is known.
+    pub(super) fn is_alone(&self) -> bool {
+        self.alone.load(Ordering::Relaxed)
+    }
+
     /// How much was heard of other hubs so far.
     pub(super) fn heard(&self) -> u64 {
         self.heard.load(Ordering::Relaxed)

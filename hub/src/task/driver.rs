@@ -1,7 +1,14 @@
 //! Wires the queues: reads the outbox, folds wake-ups into keys, and once a minute asks for what is marked and was not
 //! done, so that a lost wake-up costs a minute and no correctness. Where nothing is marked, nothing is looked at.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use time::OffsetDateTime;
 use tokio::{sync::Notify, time::Instant};
@@ -64,6 +71,8 @@ pub struct Driver {
     departing: Queue,
     /// That rollouts are looked at whole.
     missed: Notify,
+    /// No other hub was known when wake-ups were acted on last.
+    was_alone: AtomicBool,
 }
 
 impl Driver {
@@ -96,9 +105,10 @@ impl Driver {
             let (context, planner) = (app_context.clone(), planner.clone());
             async move { app::reconcile(&context, &planner, key).await }
         });
+        let published = index.clone();
         let clusters = Queue::together("cluster", PUBLISHERS, DEADLINE, CLUSTERS, move |keys| {
-            let context = cluster_context.clone();
-            async move { publish::reconcile(&context, &keys).await }
+            let (context, index) = (cluster_context.clone(), published.clone());
+            async move { publish::reconcile(&context, &index, &keys).await }
         });
         let clearing_context = Context {
             store: context.store.for_writing(),
@@ -129,6 +139,7 @@ impl Driver {
             leaving,
             departing,
             missed: Notify::new(),
+            was_alone: AtomicBool::new(false),
         }
     }
 
@@ -252,7 +263,16 @@ impl Driver {
         if !clusters.is_empty() {
             self.judge_clusters(clusters, &mut again).await;
         }
-        let published = due.take(Topic::Desired);
+        let is_alone = self.context.store.is_alone();
+        // What another hub had published before it was heard of may have passed for this one's.
+        if self.was_alone.swap(is_alone, Ordering::Relaxed)
+            && !is_alone
+            && let Err(error) = self.index.poll().await
+        {
+            warn!(%error, "reading desired states failed; they are read again");
+            self.was_alone.store(true, Ordering::Relaxed);
+        }
+        let published = self.index.unread(due.take(Topic::Desired), is_alone);
         if !published.is_empty()
             && let Err(error) = self.index.refresh(&published).await
         {

@@ -205,7 +205,7 @@ async fn states_of_a_former_incarnation_are_published_again_and_followed_whateve
         .publish(&[cluster], INCARNATION + 1)
         .await
         .expect("published");
-    assert_eq!((published.len(), published[0].changed.len()), (1, 0));
+    assert_eq!((published.len(), published[0].entries.len()), (1, 0));
     index.refresh(&[cluster]).await.expect("read");
     assert_eq!((head().incarnation, head().root), (INCARNATION + 1, before.root));
     assert!(head().generation > before.generation);
@@ -235,4 +235,56 @@ async fn states_of_a_former_incarnation_are_published_again_and_followed_whateve
         .await;
     index.refresh(&[cluster]).await.expect("read");
     assert_eq!((head().incarnation, head().generation), (INCARNATION + 2, 1));
+}
+
+#[tokio::test]
+async fn what_this_hub_has_published_is_not_read_again_unless_another_one_may_have_published() {
+    let world = World::new().await;
+    let app = world.app("a").await;
+    let (cluster, ..) = one_unit(&world, "c1", app).await;
+    let index = Index::new(world.store.clone());
+    let watched = index.watch(cluster);
+    let publish = async |requested: &str| {
+        world
+            .execute(&format!(
+                "UPDATE unit SET requested = '{requested}'; INSERT INTO unpublished SELECT cluster_id, id FROM unit"
+            ))
+            .await;
+        index.publishes(&[cluster]);
+        let mut published = world
+            .store
+            .publish(&[cluster], INCARNATION)
+            .await
+            .expect("published");
+        published.pop().expect("it differs")
+    };
+    let published = publish("first").await;
+    let (head, entries) = (published.head, published.entries.clone());
+    let before = head.generation - 1;
+    let read = world
+        .store
+        .desired_since(&[(cluster, before)])
+        .await
+        .expect("read");
+    assert_eq!(
+        (read[0].1.head, &read[0].1.entries),
+        (head, &entries),
+        "as it is stored"
+    );
+    index.published(published);
+    let state = watched.borrow().clone().expect("a state");
+    assert_eq!((state.head, &state.changes), (head, &Some((before, entries))));
+    // One notification for one publication.
+    assert_eq!(index.unread(vec![cluster], true), Vec::<Uuid>::new());
+    assert_eq!(index.unread(vec![cluster], true), [cluster]);
+    index.published(publish("second").await);
+    assert_eq!(index.unread(vec![cluster], false), [cluster]);
+    // One that is not known to have been published is read.
+    index.published(publish("third").await);
+    publish("fourth").await;
+    assert_eq!(index.unread(vec![cluster], true), [cluster]);
+    // Nobody watches it here any more.
+    drop(watched);
+    index.published(publish("fifth").await);
+    assert_eq!(index.unread(vec![cluster], true), [cluster]);
 }

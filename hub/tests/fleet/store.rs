@@ -716,7 +716,7 @@ async fn a_crash_between_any_two_steps_leaves_nothing_half_done_and_the_next_try
         world
             .publish(cluster)
             .await
-            .map(|published| (published.generation, published.changed.len())),
+            .map(|published| (published.generation, published.entries.len())),
         Some((1, 1))
     );
     assert_eq!(world.publish(cluster).await, None);
