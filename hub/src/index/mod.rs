@@ -86,6 +86,25 @@ impl Index {
         }
     }
 
+    /// Lets go of what changed with a state: whoever watches the cluster has sent it, and at rest ten thousand would be kept.
+    pub fn sent(&self, cluster: Uuid, head: Head) {
+        let slots = self.slots();
+        let Some(sender) = slots.get(&cluster).filter(|sender| sender.receiver_count() == 1) else {
+            return;
+        };
+        sender.send_if_modified(|held| {
+            if held
+                .as_ref()
+                .is_some_and(|held| held.head == head && held.changes.is_some())
+            {
+                let changes = None;
+                *held = Some(Arc::new(State { head, changes }));
+            }
+            // It is the same state.
+            false
+        });
+    }
+
     /// Of clusters that a notification names those whose states are to be read: where no other hub publishes, all but those
     /// whose publication is here.
     pub fn unread(&self, mut clusters: Vec<Uuid>, is_alone: bool) -> Vec<Uuid> {

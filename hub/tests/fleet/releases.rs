@@ -274,6 +274,13 @@ async fn what_this_hub_has_published_is_not_read_again_unless_another_one_may_ha
     index.published(published);
     let state = watched.borrow().clone().expect("a state");
     assert_eq!((state.head, &state.changes), (head, &Some((before, entries))));
+    // What is sent is let go of, and nobody is told of that.
+    let mut watched = watched;
+    watched.borrow_and_update();
+    index.sent(cluster, head);
+    assert!(!watched.has_changed().expect("open"));
+    let state = watched.borrow().clone().expect("a state");
+    assert_eq!((state.head, &state.changes), (head, &None));
     // One notification for one publication.
     assert_eq!(index.unread(vec![cluster], true), Vec::<Uuid>::new());
     assert_eq!(index.unread(vec![cluster], true), [cluster]);

@@ -134,6 +134,7 @@ impl Session<'_> {
                         && let Some(desired) = Box::pin(self.desired(&state)).await?
                     {
                         permit.send(Ok(message(hub_message::Kind::Desired(desired))));
+                        self.service.index.sent(self.cluster, state.head);
                     }
                 }
                 Some(committed) = committing.next(), if !committing.is_empty() => {
