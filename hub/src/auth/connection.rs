@@ -2,17 +2,20 @@
 
 use std::{
     io,
+    net::IpAddr,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
+use rustls::pki_types::CertificateDer;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
 use tokio_rustls::server::TlsStream;
-use tonic::transport::server::{Connected, TcpConnectInfo, TlsConnectInfo};
+use tonic::transport::server::Connected;
 use tracing::debug;
 
 use super::{
@@ -84,11 +87,25 @@ impl Connection {
 }
 
 impl Connected for Connection {
-    type ConnectInfo = TlsConnectInfo<TcpConnectInfo>;
+    type ConnectInfo = Caller;
 
-    fn connect_info(&self) -> Self::ConnectInfo {
-        self.stream.connect_info()
+    fn connect_info(&self) -> Caller {
+        let (socket, tls) = self.stream.get_ref();
+        let leaf = tls.peer_certificates().and_then(|chain| chain.first());
+        Caller {
+            address: socket.peer_addr().ok().map(|address| address.ip()),
+            leaf: leaf.map(|leaf| Arc::new(leaf.clone().into_owned())),
+        }
     }
+}
+
+/// Who has made a connection, for all its calls. Of the chain that was shown the rest is not kept a second time.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// Where it comes from.
+    pub address: Option<IpAddr>,
+    /// The certificate that TLS verified; `None`: it showed none.
+    pub leaf: Option<Arc<CertificateDer<'static>>>,
 }
 
 impl AsyncRead for Connection {

@@ -11,15 +11,11 @@ use std::{
 };
 
 use http::{HeaderMap, Request, Response};
-use tonic::{
-    Status,
-    body::Body,
-    transport::server::{TcpConnectInfo, TlsConnectInfo},
-};
+use tonic::{Status, body::Body};
 use tower::{Layer, Service};
 use tracing::warn;
 
-use super::{limit::Attempts, token};
+use super::{connection::Caller, limit::Attempts, token};
 use crate::{grpc::status::from_store, store::Store};
 
 /// Who calls `flotilla.fleet.v1`. There is one kind of principal yet: the administrator.
@@ -122,19 +118,17 @@ impl Gate {
     }
 }
 
-fn info(extensions: &http::Extensions) -> Option<&TlsConnectInfo<TcpConnectInfo>> {
+fn caller(extensions: &http::Extensions) -> Option<&Caller> {
     extensions.get()
 }
 
 fn has_certificate(request: &Request<Body>) -> bool {
-    info(request.extensions())
-        .and_then(TlsConnectInfo::peer_certs)
-        .is_some_and(|certificates| !certificates.is_empty())
+    caller(request.extensions()).is_some_and(|caller| caller.leaf.is_some())
 }
 
 /// Where a call comes from.
 pub fn peer_address(extensions: &http::Extensions) -> Option<IpAddr> {
-    Some(info(extensions)?.get_ref().remote_addr()?.ip())
+    caller(extensions)?.address
 }
 
 impl<S> Layer<S> for Gate {

@@ -9,13 +9,12 @@ pub mod status;
 pub mod streams;
 
 use rustls::pki_types::CertificateDer;
-use tonic::{
-    Request,
-    transport::server::{TcpConnectInfo, TlsConnectInfo},
-};
+use tonic::Request;
+
+use crate::auth::connection::Caller;
 
 /// The leaf certificate that TLS verified on this call's connection.
 pub(crate) fn leaf<T>(request: &Request<T>) -> Option<CertificateDer<'static>> {
-    let info = request.extensions().get::<TlsConnectInfo<TcpConnectInfo>>()?;
-    info.peer_certs()?.first().cloned()
+    let caller = request.extensions().get::<Caller>()?;
+    Some(CertificateDer::clone(caller.leaf.as_ref()?))
 }
