@@ -94,7 +94,7 @@ impl Connected for Connection {
         let leaf = tls.peer_certificates().and_then(|chain| chain.first());
         Caller {
             address: socket.peer_addr().ok().map(|address| address.ip()),
-            leaf: leaf.map(|leaf| Arc::new(leaf.clone().into_owned())),
+            leaf: leaf.map(|leaf| Arc::new(leaf.clone())),
         }
     }
 }
