@@ -11,6 +11,7 @@ pub mod kind;
 pub mod kinds;
 pub mod meta;
 mod metadata;
+pub mod nested;
 pub mod parse;
 pub mod problem;
 pub mod resource;

@@ -15,6 +15,7 @@ pub mod fleet;
 pub mod health;
 pub mod history;
 pub mod id;
+pub mod nest;
 pub mod object;
 pub mod printable;
 #[cfg(test)]

@@ -21,7 +21,7 @@ use crate::{object::ObjectKey, removal::Clearing};
 
 mod guard;
 
-pub use guard::{Going, Guard, LEAST, guard};
+pub use guard::{Going, Guard, LEAST, guard, most};
 
 /// What is to become of an object that is no longer desired.
 #[derive(Debug, Clone, PartialEq, Eq)]

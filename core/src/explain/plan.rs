@@ -199,7 +199,18 @@ fn remedy(facts: &Facts, why: &Waiting) -> String {
                 clusters.first().map_or("NAME", String::as_str)
             )
         }
-        Waiting::RendererBusy => String::new(),
+        Waiting::KeptInvalid { object, .. } => format!("correct {object} in the source"),
+        Waiting::KeptElsewhere { object, owner, .. } => {
+            format!("take {object} out of {owner} or out of {}", facts.app)
+        }
+        Waiting::KeptCycle { object, .. } => format!("take {object} out of {}", facts.app),
+        Waiting::KeptTooDeep { .. } | Waiting::KeptTooMany { .. } | Waiting::KeptMore { .. } => {
+            format!("divide what {} renders", facts.app)
+        }
+        Waiting::KeptBlocked { .. } => {
+            "bring the objects back in the source, or `flotilla delete` each".to_owned()
+        }
+        Waiting::RendererBusy | Waiting::KeptRemains { .. } => String::new(),
         Waiting::Failed { .. } => "see the hub's log; it is tried again".to_owned(),
         Waiting::RenderingNotSupported { .. }
         | Waiting::NotSupported { .. }

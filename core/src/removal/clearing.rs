@@ -69,10 +69,18 @@ impl Sibling {
     }
 }
 
-/// Whether an app that waits for this may claim more once it does not: one that has no cluster claims nothing, and what
-/// another app has it claims already.
+/// Whether an app that waits for this may claim more once it does not: one that has no cluster claims nothing, what another app
+/// has it claims already, and what is kept for another one, or waits to go, is no more than that.
 fn holds(why: &Waiting) -> bool {
-    !why.is_nowhere() && !matches!(why, Waiting::Claimed { .. })
+    let claims_no_more = matches!(
+        why,
+        Waiting::Claimed { .. }
+            | Waiting::KeptElsewhere { .. }
+            | Waiting::KeptCycle { .. }
+            | Waiting::KeptBlocked { .. }
+            | Waiting::KeptRemains { .. }
+    );
+    !why.is_nowhere() && !claims_no_more
 }
 
 /// What has left a unit, as its agent has reported it.

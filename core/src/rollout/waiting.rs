@@ -113,6 +113,68 @@ pub enum Waiting {
     },
     /// Neither a placement nor a kubeConfig says where to.
     NoTarget,
+    /// An object that the hub would keep cannot be used.
+    KeptInvalid {
+        /// Name of the cluster in whose scope it would be; '' for the fleet.
+        cluster: String,
+        /// The object.
+        object: ObjectKey,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// An object that the hub would keep is kept for another app.
+    KeptElsewhere {
+        /// Name of the cluster in whose scope it is.
+        cluster: String,
+        /// The object.
+        object: ObjectKey,
+        /// `Kind/namespace/name` of the app.
+        owner: String,
+    },
+    /// An app renders one of those that render it.
+    KeptCycle {
+        /// Name of the cluster in whose scope that is.
+        cluster: String,
+        /// That one.
+        object: ObjectKey,
+    },
+    /// Too many apps render one another.
+    KeptTooDeep {
+        /// Name of the cluster in whose scope they are.
+        cluster: String,
+        /// How many may.
+        limit: usize,
+    },
+    /// An app renders too many objects that the hub would keep.
+    KeptTooMany {
+        /// Name of the cluster in whose scope they would be.
+        cluster: String,
+        /// How many it may.
+        limit: usize,
+    },
+    /// Too much of what the hub keeps for an app would go at once.
+    KeptBlocked {
+        /// Name of the cluster in whose scope it is.
+        cluster: String,
+        /// Objects that are kept and would go.
+        going: usize,
+        /// Objects in the cluster that would go with them.
+        objects: usize,
+        /// How many of both may.
+        most: usize,
+    },
+    /// There are more reasons like those before it.
+    KeptMore {
+        /// How many.
+        more: usize,
+    },
+    /// An app that is to be deleted waits for what it has rendered and the hub keeps: that goes first.
+    KeptRemains {
+        /// The first of it, `Kind/namespace/name`.
+        first: String,
+        /// How many there are.
+        count: usize,
+    },
     /// A reason of a newer hub, or one whose parameters are other ones there: kept as it is and shown by its name.
     #[serde(untagged)]
     Other(Other),
@@ -150,7 +212,10 @@ impl Waiting {
 
     /// Whether it passes by itself, and nothing has failed.
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::RendererBusy | Self::Restored)
+        matches!(
+            self,
+            Self::RendererBusy | Self::Restored | Self::KeptRemains { .. }
+        )
     }
 
     /// Condition reason: one word, as Flux has it where it has one.
@@ -170,6 +235,12 @@ impl Waiting {
             Self::NoClusterMatches => "NoClusterMatches",
             Self::ClustersDeparting { .. } => "ClustersDeparting",
             Self::NoTarget => "NoTarget",
+            Self::KeptInvalid { .. } => "ReconciliationFailed",
+            Self::KeptElsewhere { .. } => "Conflict",
+            Self::KeptCycle { .. } => "DependencyCycle",
+            Self::KeptTooDeep { .. } | Self::KeptTooMany { .. } | Self::KeptMore { .. } => "TooLarge",
+            Self::KeptBlocked { .. } => "PruneBlocked",
+            Self::KeptRemains { .. } => "Progressing",
             Self::Other(other) => &other.reason,
         }
     }
@@ -234,8 +305,53 @@ impl Waiting {
                 )
             }
             Self::NoTarget => "no Placement names this app; add one that chooses its clusters".to_owned(),
+            Self::KeptInvalid {
+                cluster,
+                object,
+                message,
+            } => format!("{object}{} is not kept: {message}", of(cluster)),
+            Self::KeptElsewhere {
+                cluster,
+                object,
+                owner,
+            } => format!("{object}{} is kept for {owner}", of(cluster)),
+            Self::KeptCycle { cluster, object } => format!(
+                "{object}{} renders this app, and this app renders it: take it out of one of them",
+                of(cluster)
+            ),
+            Self::KeptTooDeep { cluster, limit } => format!(
+                "nothing that it renders{} is kept: no more than {limit} apps may render one another",
+                of(cluster)
+            ),
+            Self::KeptTooMany { cluster, limit } => format!(
+                "nothing that it renders{} is kept: there are more than {limit} objects of the kinds that the hub keeps",
+                of(cluster)
+            ),
+            Self::KeptBlocked {
+                cluster,
+                going,
+                objects,
+                most,
+            } => format!(
+                "not deleted{}: {going} kept objects have left the source and {objects} objects in the cluster would go \
+                 with them, and no more than {most} may go at once; `flotilla delete` allows it for each",
+                of(cluster)
+            ),
+            Self::KeptMore { more } => format!("and {more} more"),
+            Self::KeptRemains { first, count } => match count {
+                1 => format!("waiting for {first} to be gone"),
+                count => format!("waiting for {first} and {} more to be gone", count - 1),
+            },
             Self::Other(other) => other.reason.clone(),
         }
+    }
+}
+
+/// In whose scope something is.
+fn of(cluster: &str) -> String {
+    match cluster {
+        "" => String::new(),
+        cluster => format!(" of cluster {cluster}"),
     }
 }
 
@@ -259,6 +375,7 @@ mod tests {
     /// Every reason, with a text in each of its parameters.
     fn reasons(text: &str) -> Vec<Waiting> {
         let text = || text.to_owned();
+        let key = || ObjectKey::new(&text(), &text(), &text(), &text());
         vec![
             Waiting::SourceNotFound {
                 kind: text(),
@@ -310,6 +427,39 @@ mod tests {
                 clusters: vec![text(), text()],
                 more: 7,
             },
+            Waiting::KeptInvalid {
+                cluster: text(),
+                object: key(),
+                message: text(),
+            },
+            Waiting::KeptElsewhere {
+                cluster: text(),
+                object: key(),
+                owner: text(),
+            },
+            Waiting::KeptCycle {
+                cluster: text(),
+                object: key(),
+            },
+            Waiting::KeptTooDeep {
+                cluster: text(),
+                limit: 5,
+            },
+            Waiting::KeptTooMany {
+                cluster: text(),
+                limit: 5,
+            },
+            Waiting::KeptBlocked {
+                cluster: text(),
+                going: 1,
+                objects: 2,
+                most: 3,
+            },
+            Waiting::KeptMore { more: 3 },
+            Waiting::KeptRemains {
+                first: text(),
+                count: 2,
+            },
             Waiting::Other(Other {
                 reason: format!("Newer{}", text()),
                 params: json!({ "a": text(), "b": [1, { "c": text() }] }),
@@ -318,7 +468,7 @@ mod tests {
     }
 
     /// Names of the variants in the order of `reasons`: a renamed one would be unknown to what is stored.
-    const STORED: [&str; 19] = [
+    const STORED: [&str; 27] = [
         "SourceNotFound",
         "NoArtifact",
         "ArtifactFailed",
@@ -338,6 +488,14 @@ mod tests {
         "RendererBusy",
         "Restored",
         "ClustersDeparting",
+        "KeptInvalid",
+        "KeptElsewhere",
+        "KeptCycle",
+        "KeptTooDeep",
+        "KeptTooMany",
+        "KeptBlocked",
+        "KeptMore",
+        "KeptRemains",
     ];
 
     /// Texts that a form made of words would trip over, and random ones.

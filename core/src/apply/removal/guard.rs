@@ -50,9 +50,13 @@ pub fn guard<'a>(going: impl Iterator<Item = Going<'a>>, left_over: usize) -> Op
     if let Some(key) = kind {
         return Some(Guard::Kind(key.clone()));
     }
-    let had = usize::try_from(had).unwrap_or(usize::MAX);
-    let most = LEAST.max(had.saturating_mul(SHARE) / 100);
+    let most = most(usize::try_from(had).unwrap_or(usize::MAX));
     (count > most).then_some(Guard::TooMany { most })
+}
+
+/// How many objects may go at once of so many.
+pub fn most(had: usize) -> usize {
+    LEAST.max(had.saturating_mul(SHARE) / 100)
 }
 
 /// Kinds with limit 0: what they hold, and what they stand for, goes with them.
