@@ -71,11 +71,17 @@ pub(crate) fn show_resources(
     if namespaces {
         columns.insert(0, "NAMESPACE");
     }
+    let objects: Vec<Value> = resources.iter().map(object).collect::<Result<_, _>>()?;
+    // Only where something is kept for an app that renders it.
+    let owned = wide && objects.iter().any(|object| owner(object).is_some());
+    if owned {
+        columns.push("OWNER");
+    }
     if wide {
         columns.push("AGE");
     }
     let mut shown = Shown::empty(columns, single);
-    for resource in resources {
+    for (resource, object) in resources.iter().zip(objects) {
         let reference = resource.r#ref.clone().unwrap_or_default();
         let (ready, message) = readiness(resource);
         let mut row = vec![
@@ -92,12 +98,21 @@ pub(crate) fn show_resources(
         if namespaces {
             row.insert(0, reference.namespace.clone());
         }
+        if owned {
+            row.push(owner(&object).unwrap_or_default());
+        }
         if wide {
             row.push(ago(resource.created_at_ms, now_ms));
         }
-        shown.add(row, &reference, object(resource)?);
+        shown.add(row, &reference, object);
     }
     Ok(shown)
+}
+
+/// The app that renders an object and for which it is kept, `Kind/name`.
+fn owner(object: &Value) -> Option<String> {
+    let owner = object.pointer("/metadata/ownerReferences/0")?;
+    Some(format!("{}/{}", owner["kind"].as_str()?, owner["name"].as_str()?))
 }
 
 /// Reads the object of a resource.

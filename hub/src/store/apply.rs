@@ -1,5 +1,6 @@
 //! Storing configured objects: all documents of a request in one transaction, or none.
 
+mod of;
 mod rows;
 
 use std::collections::BTreeSet;
@@ -14,6 +15,7 @@ use super::{
     cluster,
     due::{wake_apps, wake_clusters},
     event, nudge,
+    plan::OUTDATED,
     reference::{Reference, apps_of, put_references, references},
     removal,
 };
@@ -93,7 +95,7 @@ impl Store {
         dry_run: bool,
     ) -> Result<Vec<Action>> {
         let mut tx = self.pool().begin().await?;
-        let actions = put_all(&mut tx, resources, seal, principal).await?;
+        let actions = put_all(&mut tx, resources, seal, &By::person(principal)).await?;
         if dry_run {
             tx.rollback().await?;
         } else {
@@ -103,14 +105,34 @@ impl Store {
     }
 }
 
+/// Who stores objects.
+pub(super) struct By<'a> {
+    /// As they are named in events and in the audit.
+    pub(super) name: &'a str,
+    /// Where the objects come from.
+    pub(super) origin: String,
+    /// The app that keeps them; `None`: a person, who changes nothing that an app keeps.
+    pub(super) keeper: Option<Uuid>,
+}
+
+impl<'a> By<'a> {
+    /// A person.
+    pub(super) fn person(principal: &'a str) -> Self {
+        Self {
+            name: principal,
+            origin: format!("apply/{principal}"),
+            keeper: None,
+        }
+    }
+}
+
 /// Stores objects in the caller's transaction, each once, wakes who uses them, and tells what was done.
 pub(super) async fn put_all(
     tx: &mut Connection,
     resources: &[NewResource],
     seal: &Seal,
-    principal: &str,
+    by: &By<'_>,
 ) -> Result<Vec<Action>> {
-    let origin = format!("apply/{principal}");
     // One order for all writers: two requests that name the same objects wait for each other and never deadlock.
     let mut order: Vec<usize> = (0..resources.len()).collect();
     order.sort_by_key(|index| resources[*index].identity());
@@ -118,13 +140,13 @@ pub(super) async fn put_all(
     let clusters = ordered.iter().filter(|new| new.kind == "Cluster");
     let clusters: BTreeSet<&str> = clusters.map(|new| new.name.as_str()).collect();
     cluster::ensure_all(&mut *tx, &clusters.into_iter().collect::<Vec<_>>()).await?;
-    let rows = rows::taken(&mut *tx, &ordered, seal, &origin).await?;
+    let rows = rows::taken(&mut *tx, &ordered, seal, &by.origin).await?;
     let mut actions = vec![Action::Unchanged; resources.len()];
     let mut changed: Vec<(Uuid, &NewResource)> = Vec::new();
     for ((index, new), row) in order.into_iter().zip(ordered).zip(rows) {
         let (action, uid) = match row {
             Row::Added(uid) => (Action::Created, uid),
-            Row::Locked(old) => (replace(&mut *tx, &old, new, seal, &origin).await?, old.uid),
+            Row::Locked(old) => (replace(&mut *tx, &old, new, seal, by).await?, old.uid),
         };
         if action != Action::Unchanged {
             changed.push((uid, new));
@@ -134,8 +156,8 @@ pub(super) async fn put_all(
     if !changed.is_empty() {
         wake_users(&mut *tx, &changed).await?;
         let uids: Vec<Uuid> = changed.iter().map(|(uid, _)| *uid).collect();
-        event::tell(&mut *tx, &uids, "Applied", &format!("applied by {principal}")).await?;
-        audit(tx, principal, "apply", &summary(resources, &actions)).await?;
+        event::tell(&mut *tx, &uids, "Applied", &format!("applied by {}", by.name)).await?;
+        audit(tx, by.name, "apply", &summary(resources, &actions)).await?;
     }
     Ok(actions)
 }
@@ -216,7 +238,7 @@ async fn replace(
     old: &Stored,
     new: &NewResource,
     seal: &Seal,
-    origin: &str,
+    by: &By<'_>,
 ) -> Result<Action> {
     let digest = new.payload.as_ref().map(|payload| payload.digest.to_vec());
     let spec_changed = old.spec != new.spec || old.payload_digest != digest;
@@ -225,6 +247,19 @@ async fn replace(
     // Whoever applies it wants it: what was not deleted of it yet stays.
     if !spec_changed && !meta_changed && !other_changed && !old.deleting {
         return Ok(Action::Unchanged);
+    }
+    match (&old.owner, by.keeper) {
+        (Some(owner), None) => {
+            return Err(StoreError::Kept {
+                object: object_name(new),
+                owner: owner.name.clone(),
+            });
+        }
+        // Another app has taken it over since it was looked at.
+        (Some(owner), Some(keeper)) if owner.uid != keeper => {
+            return Err(StoreError::Conflict(OUTDATED));
+        }
+        _ => {}
     }
     // What a person set by a command stays until an apply changes that very field.
     let suspended = if old.spec.get("suspend") == new.spec.get("suspend") {
@@ -249,7 +284,7 @@ async fn replace(
         digest,
         &new.not_supported,
         suspended,
-        origin,
+        &by.origin,
         i64::from(spec_changed),
         &replaced
     )
@@ -259,6 +294,14 @@ async fn replace(
         removal::keep(tx, &[old.uid], None).await?;
     }
     Ok(Action::Configured)
+}
+
+/// `Kind/namespace/name`.
+fn object_name(new: &NewResource) -> String {
+    match new.namespace.as_str() {
+        "" => format!("{}/{}", new.kind, new.name),
+        namespace => format!("{}/{namespace}/{}", new.kind, new.name),
+    }
 }
 
 /// Names whose values are not the same in both objects.

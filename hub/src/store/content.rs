@@ -6,8 +6,7 @@ mod write;
 use std::{collections::HashMap, io::Read as _, sync::Arc};
 
 use flotilla_core::{content::Content, digest::Digest};
-use write::Known;
-pub(super) use write::{Made, Prepared, PreparedContent, put_config_values, put_contents};
+pub(super) use write::{Known, Made, Prepared, PreparedContent, put_config_values, put_contents};
 use zeroize::Zeroizing;
 
 use super::{Result, Store, StoreError};

@@ -68,6 +68,12 @@ impl Store {
                  JOIN app_input a ON a.input_key = t.input_key
                WHERE r.state = 'Pending' AND r.not_before < now() - interval '10 seconds'
                UNION ALL
+               -- What is kept waited for it, and its report woke nobody.
+               SELECT DISTINCT 'app', n.app_uid FROM nesting n
+                 JOIN unit u ON u.app_uid = n.app_uid AND u.cluster_id = n.cluster_id
+                 JOIN unit_status s ON s.unit_id = u.id AND (s.applied_version, s.applied) = (u.version, u.target)
+               WHERE n.waits
+               UNION ALL
                SELECT 'gone', cluster_id FROM gone
                UNION ALL
                -- One of a later incarnation is another hub's to publish.
@@ -141,10 +147,11 @@ impl Store {
         let (clusters, changes): (Vec<Uuid>, Vec<i64>) = judged.iter().copied().unzip();
         let mut tx = self.pool().begin().await?;
         let mut placed = sqlx::query_scalar!(
-            "WITH seen AS (
+            r#"WITH seen AS (
                DELETE FROM due d USING unnest($1::uuid[], $2::bigint[]) AS v(key, change)
                WHERE d.topic = 'cluster' AND d.key = v.key AND d.change = v.change)
-             SELECT DISTINCT app_uid FROM unit WHERE cluster_id = ANY($1)",
+             SELECT app_uid AS "app!" FROM unit WHERE cluster_id = ANY($1)
+             UNION SELECT uid FROM resource WHERE scope = ANY($1) AND is_app(kind)"#,
             &clusters,
             &changes
         )

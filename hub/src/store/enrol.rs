@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{
     Connection, Result, Store, StoreError, Topic,
-    apply::{NewResource, put_all},
+    apply::{By, NewResource, put_all},
     authority::audit,
     cluster, nudge, nudge_all,
     report::{ConditionRow, write_conditions},
@@ -114,7 +114,13 @@ impl Store {
         let mut tx = self.pool().begin().await?;
         let (row, created) = cluster::ensure(&mut tx, token.cluster).await?;
         if let Some((labelled, seal)) = token.labelled.filter(|_| created) {
-            put_all(&mut tx, std::slice::from_ref(labelled), seal, token.principal).await?;
+            put_all(
+                &mut tx,
+                std::slice::from_ref(labelled),
+                seal,
+                &By::person(token.principal),
+            )
+            .await?;
         }
         let expires_at = sqlx::query_scalar!(
             "INSERT INTO join_token (id, secret_hash, cluster_id, created_by, expires_at)

@@ -20,6 +20,7 @@ pub mod figures;
 pub mod history;
 pub mod leaving;
 pub mod listener;
+pub mod nest;
 pub mod outbox;
 pub mod plan;
 pub mod presence;
@@ -94,6 +95,14 @@ pub enum StoreError {
     /// Another writer was faster; read again and decide again.
     #[error("{0} was changed meanwhile")]
     Conflict(&'static str),
+    /// An app keeps what somebody else would change: it has to be changed in the app's source.
+    #[error("{object} is kept for {owner}, which renders it: change it in the source of that")]
+    Kept {
+        /// The object.
+        object: String,
+        /// The app.
+        owner: String,
+    },
     /// A hub of a newer release is running on this database: it decides, this one serves.
     #[error("a newer hub runs on this database and decides in this one's place")]
     Superseded,

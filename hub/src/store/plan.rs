@@ -49,6 +49,10 @@ pub struct AppPlan {
     pub is_unconfirmed: bool,
     /// That holds for some source or app.
     pub is_any_unconfirmed: bool,
+    /// The hub keeps objects for it.
+    pub keeps: bool,
+    /// Some that it renders wait for a unit of it to be applied.
+    pub awaits: bool,
     /// Units as recorded.
     pub units: Vec<Current>,
 }
@@ -70,6 +74,8 @@ struct Head {
     rendered: bool,
     /// It has more units than are read with those of others.
     large: bool,
+    keeps: bool,
+    awaits: bool,
 }
 
 /// A plan whose units are not read yet.
@@ -170,7 +176,7 @@ impl Store {
         let mut left = HashMap::new();
         let mut held = Vec::new();
         for head in heads {
-            match (head.held, head.due, head.rendered) {
+            match (head.held, head.due, head.rendered && !head.awaits) {
                 (false, Some(_), _) => drop(left.insert(head.app, Lease::Others)),
                 (false, None, true) => drop(left.insert(head.app, Lease::Settled)),
                 _ if head.large => drop(left.insert(head.app, Lease::Large(Unread(head)))),
@@ -215,7 +221,9 @@ impl Store {
                       (SELECT true FROM app_input i JOIN input_at t ON t.input_key = i.input_key AND t.newest
                          JOIN rendering x ON x.digest = t.rendering AND x.state = 'Done'
                        WHERE i.app_uid = a.uid LIMIT 1) IS NOT NULL AS "rendered!",
-                      (SELECT count(*) FROM (SELECT FROM unit WHERE app_uid = a.uid LIMIT $5 + 1) AS u) > $5 AS "large!"
+                      (SELECT count(*) FROM (SELECT FROM unit WHERE app_uid = a.uid LIMIT $5 + 1) AS u) > $5 AS "large!",
+                      (SELECT true FROM resource k WHERE k.owner = a.uid LIMIT 1) IS NOT NULL AS "keeps!",
+                      (SELECT true FROM nesting n WHERE n.app_uid = a.uid AND n.waits LIMIT 1) IS NOT NULL AS "awaits!"
                FROM unnest($1::uuid[]) AS a(uid) LEFT JOIN app_plan p ON p.app_uid = a.uid
                  LEFT JOIN LATERAL (
                    SELECT change FROM due WHERE topic = 'app' AND key = a.uid OFFSET 0) AS d ON true"#,
@@ -279,6 +287,8 @@ impl Store {
                 due: head.due,
                 is_unconfirmed: head.unconfirmed,
                 is_any_unconfirmed: head.any_unconfirmed,
+                keeps: head.keeps,
+                awaits: head.awaits,
                 units: units.remove(&head.app).unwrap_or_default(),
             };
             (head.app, plan)

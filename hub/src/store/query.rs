@@ -204,7 +204,9 @@ impl Store {
                     annotations || overlay AS "annotations!", spec,
                     suspended, requested_at, handled_at, payload_digest, not_supported, created_at,
                     CASE WHEN deleting_at IS NOT NULL THEN coalesce(deletion_policy, '') END AS deletion,
-                    coalesce(deletion_by, '') AS "deletion_by!"
+                    coalesce(deletion_by, '') AS "deletion_by!",
+                    coalesce((SELECT object_name(k.kind, k.namespace, k.name) FROM resource k WHERE k.uid = resource.owner), '')
+                      AS "owner!"
              FROM resource
              WHERE (cardinality($1::text[]) = 0 OR kind = ANY($1)) AND ($2 = '' OR namespace = $2)
                AND ($3 = '' OR name = $3) AND ($4::uuid IS NULL OR scope = $4)

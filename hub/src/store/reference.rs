@@ -23,6 +23,14 @@ pub fn source_named(scope: Uuid, namespace: &str, spec: &Value) -> Option<Refere
     named(scope, &spec["sourceRef"], None, namespace)
 }
 
+/// Where the source may be that an app names, in the order in which it is looked for: in the app's own scope, then in the
+/// fleet's.
+pub fn sources_named(scope: Uuid, namespace: &str, spec: &Value) -> Vec<Reference> {
+    let own = source_named(scope, namespace, spec);
+    let fleet = (scope != FLEET).then(|| source_named(FLEET, namespace, spec));
+    own.into_iter().chain(fleet.flatten()).collect()
+}
+
 /// What a reference names: of this kind, else of the one that it says, in a namespace that it may say.
 fn named(scope: Uuid, value: &Value, kind: Option<String>, namespace: &str) -> Option<Reference> {
     let text = |field: &str| value[field].as_str().map(str::to_owned);
@@ -36,13 +44,23 @@ fn named(scope: Uuid, value: &Value, kind: Option<String>, namespace: &str) -> O
     })
 }
 
-/// What an object of `kind` names in its spec, each once.
+/// What an object of `kind` names in its spec, each once: what is named in a cluster's scope may be the fleet's too.
 pub fn references(kind: &str, scope: Uuid, namespace: &str, spec: &Value) -> Vec<Reference> {
+    let mut found = in_scope(kind, scope, namespace, spec);
+    if scope != FLEET && kind != "Placement" {
+        found.extend(in_scope(kind, FLEET, namespace, spec));
+    }
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+fn in_scope(kind: &str, scope: Uuid, namespace: &str, spec: &Value) -> Vec<Reference> {
     let named = |value: &Value, kind: Option<&str>, default: &str| {
         named(scope, value, kind.map(str::to_owned), default)
     };
     let items = |value: &Value| value.as_array().cloned().unwrap_or_default();
-    let mut found: Vec<Reference> = match kind {
+    match kind {
         "Kustomization" => {
             let variables = items(&spec["postBuild"]["substituteFrom"]);
             let variables = variables.iter().map(|one| named(one, None, namespace));
@@ -69,10 +87,7 @@ pub fn references(kind: &str, scope: Uuid, namespace: &str, spec: &Value) -> Vec
             apps.chain(groups).collect()
         }
         _ => Vec::new(),
-    };
-    found.sort_unstable();
-    found.dedup();
-    found
+    }
 }
 
 /// Replaces what these objects name, in the caller's transaction.
@@ -143,12 +158,26 @@ mod tests {
             ] },
         });
         assert_eq!(
-            of("Kustomization", spec),
+            of("Kustomization", spec.clone()),
             [
+                "/ConfigMap/apps/a",
                 "c1/ConfigMap/apps/a",
+                "/GitRepository/sources/repo",
                 "c1/GitRepository/sources/repo",
+                "/Secret/apps/b",
                 "c1/Secret/apps/b"
             ]
+        );
+        let of_fleet = references("Kustomization", FLEET, "apps", &spec);
+        assert!(of_fleet.len() == 3 && of_fleet.iter().all(|one| one.scope == FLEET));
+        let source = |scope| {
+            let named = sources_named(scope, "apps", &spec).into_iter();
+            named.map(|one| one.scope).collect::<Vec<_>>()
+        };
+        let cluster = Uuid::from_u128(1);
+        assert_eq!(
+            (source(cluster), source(FLEET)),
+            (vec![cluster, FLEET], vec![FLEET])
         );
     }
 
@@ -173,7 +202,7 @@ mod tests {
         for kind in ["GitRepository", "Receiver"] {
             assert_eq!(
                 of(kind, json!({ "secretRef": { "name": "s" } })),
-                ["c1/Secret/apps/s"]
+                ["/Secret/apps/s", "c1/Secret/apps/s"]
             );
         }
         for kind in ["Kustomization", "Placement", "GitRepository", "ConfigMap"] {

@@ -8,8 +8,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    Connection, Result, Store, Topic, Wakes, authority::audit, claim, event::tell, leaving, nudge, nudge_all,
-    plan::hold_marks, reference::apps_of, session, wake, wake_apps,
+    Connection, Result, Store, Topic, Wakes, authority::audit, claim, event::tell, leaving, nest, nudge,
+    nudge_all, plan::hold_marks, reference::apps_of, session, wake, wake_apps,
 };
 
 /// Units that go at a time.
@@ -88,19 +88,20 @@ impl Store {
         let done = sqlx::query!(
             "WITH shown AS (UPDATE unit SET revision_id = NULL WHERE revision_id IN (SELECT id FROM revision WHERE source_uid = $1)),
                   rolled AS (UPDATE rollout SET revision_id = NULL WHERE revision_id IN (SELECT id FROM revision WHERE source_uid = $1))
-             SELECT uid FROM resource WHERE uid = $1 AND NOT is_app(kind) AND NOT (is_source(kind) AND $2) FOR UPDATE",
+             SELECT uid, owner, scope FROM resource WHERE uid = $1 AND NOT is_app(kind) AND NOT (is_source(kind) AND $2) FOR UPDATE",
             uid,
             !users.is_empty()
         )
         .fetch_optional(&mut *tx)
         .await?;
-        if done.is_none() {
+        let Some(done) = done else {
             tx.rollback().await?;
             return Ok(false);
-        }
+        };
         sqlx::query!("DELETE FROM resource WHERE uid = $1", uid)
             .execute(&mut *tx)
             .await?;
+        nest::gone(&mut tx, &[(done.owner, done.scope)]).await?;
         audit(&mut tx, principal, "delete", &format!("resource/{uid}")).await?;
         wake_apps(&mut tx, &users).await?;
         nudge(&mut tx, Topic::Resource, &[uid]).await?;
@@ -205,20 +206,25 @@ impl Store {
         let shown: BTreeSet<Uuid> = gone.iter().map(|(app, _)| *app).collect();
         let shown: Vec<Uuid> = shown.into_iter().collect();
         // In a statement of its own, which sees which units are left. One that is to be planned may get some.
-        let ended = sqlx::query_scalar!(
+        let ended = sqlx::query!(
             r#"WITH ended AS (
                  DELETE FROM resource r WHERE r.uid = ANY($1) AND r.deleting_at IS NOT NULL
                    AND NOT EXISTS (SELECT FROM unit u WHERE u.app_uid = r.uid)
                    AND NOT EXISTS (SELECT FROM due d WHERE d.topic = 'app' AND d.key = r.uid)
-                 RETURNING r.uid, object_name(r.kind, r.namespace, r.name) AS name, r.deletion_by),
+                   -- What it has rendered and the hub keeps goes first.
+                   AND NOT EXISTS (SELECT FROM resource k WHERE k.owner = r.uid)
+                 RETURNING r.uid, object_name(r.kind, r.namespace, r.name) AS name, r.deletion_by, r.owner, r.scope),
                told AS (
                  INSERT INTO event (reason, message, object)
                  SELECT 'Deleted', name || ' is deleted' || coalesce(', as ' || deletion_by || ' has asked', ''), name FROM ended)
-               SELECT uid FROM ended"#,
+               SELECT uid, owner, scope FROM ended"#,
             apps
         )
         .fetch_all(&mut *tx)
         .await?;
+        let gone_from: Vec<(Option<Uuid>, Uuid)> = ended.iter().map(|row| (row.owner, row.scope)).collect();
+        nest::gone(&mut tx, &gone_from).await?;
+        let ended: Vec<Uuid> = ended.into_iter().map(|row| row.uid).collect();
         nudge_all(&mut tx, &[(Topic::Shown, &shown), (Topic::Resource, &ended)]).await?;
         tx.commit().await?;
         moves |= !gone.is_empty();

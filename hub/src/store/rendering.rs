@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::{
     Connection, Result, Store, StoreError,
-    content::{Blob, Made, PreparedContent, put_contents},
+    content::{Blob, Known, Made, PreparedContent, put_contents},
 };
 use crate::auth::seal::Seal;
 
@@ -90,6 +90,8 @@ pub struct RenderingRow {
     pub state: String,
     /// What came out.
     pub content: Option<Vec<u8>>,
+    /// What of it the hub keeps itself.
+    pub kept: Option<Vec<u8>>,
     /// Condition reason of a failure.
     pub reason: String,
     /// Message of a failure.
@@ -122,6 +124,17 @@ pub struct InputRow {
     pub row: Option<RenderingRow>,
 }
 
+/// Objects that the hub keeps itself: a content of their own, which goes to no agent.
+#[derive(Clone)]
+pub struct Kept {
+    /// Digest of its manifest.
+    pub content: [u8; 32],
+    /// The manifest's bytes.
+    pub manifest: Arc<[u8]>,
+    /// The objects.
+    pub objects: Arc<[Blob]>,
+}
+
 /// A rendering that has ended, to be recorded.
 #[derive(Clone)]
 pub struct Ended {
@@ -145,6 +158,10 @@ pub enum Outcome {
         manifest: Arc<[u8]>,
         /// The objects.
         objects: Arc<[Blob]>,
+        /// What the hub keeps of what came out, if anything.
+        kept: Option<Kept>,
+        /// What is to be known of it all the same.
+        notice: Option<String>,
         /// The paths that were looked at, if the engine records them.
         paths: Option<BTreeSet<String>>,
     },
@@ -184,7 +201,7 @@ impl Store {
         let keys: Vec<&[u8]> = inputs.iter().map(|input| &input.key.as_bytes()[..]).collect();
         let rows = sqlx::query!(
             r#"SELECT v.app AS "app!", t.rendering, (a.input_key = t.input_key) IS TRUE AS "is_named!", s.revision_id,
-                      x.state AS "state?", x.content, x.reason AS "reason?", x.message AS "message?",
+                      x.state AS "state?", x.content, x.kept, x.reason AS "reason?", x.message AS "message?",
                       x.attempts AS "attempts?", x.lost AS "lost?",
                       greatest(extract(epoch FROM x.not_before - now())::float8, 0) AS wait_seconds
                FROM unnest($1::uuid[], $2::bytea[]) AS v(app, key)
@@ -204,6 +221,7 @@ impl Store {
             let begun = row.state.map(|state| RenderingRow {
                 state,
                 content: row.content,
+                kept: row.kept,
                 reason: row.reason.unwrap_or_default(),
                 message: row.message.unwrap_or_default(),
                 attempts: row.attempts.unwrap_or_default(),
@@ -255,7 +273,7 @@ impl Store {
                  ORDER BY key
                  ON CONFLICT (input_key, revision_id) DO UPDATE SET newest = true, until_id = NULL,
                    rendering = excluded.rendering)
-               SELECT held.app AS "app!", x.state AS "state?", x.content, x.reason AS "reason?", x.message AS "message?",
+               SELECT held.app AS "app!", x.state AS "state?", x.content, x.kept, x.reason AS "reason?", x.message AS "message?",
                       x.attempts AS "attempts?", x.lost AS "lost?",
                       greatest(extract(epoch FROM x.not_before - now())::float8, 0) AS wait_seconds
                FROM held LEFT JOIN rendering x ON x.digest = held.rendering"#,
@@ -280,6 +298,7 @@ impl Store {
             let begun = row.state.map(|state| RenderingRow {
                 state,
                 content: row.content,
+                kept: row.kept,
                 reason: row.reason.unwrap_or_default(),
                 message: row.message.unwrap_or_default(),
                 attempts: row.attempts.unwrap_or_default(),
@@ -300,7 +319,7 @@ impl Store {
     pub async fn rendering(&self, digest: &Digest) -> Result<Option<RenderingRow>> {
         Ok(sqlx::query_as!(
             RenderingRow,
-            r#"SELECT state, content, reason, message, attempts, lost,
+            r#"SELECT state, content, kept, reason, message, attempts, lost,
                       greatest(extract(epoch FROM not_before - now())::float8, 0) AS "wait_seconds!"
                FROM rendering WHERE digest = $1"#,
             digest.as_bytes()
@@ -465,15 +484,16 @@ impl Store {
         let after: Vec<f64> = rows.iter().map(|row| row.after.as_secs_f64()).collect();
         let paths: Vec<Option<String>> = rows.iter().map(|row| row.paths.clone()).collect();
         let apps: Vec<Uuid> = rows.iter().map(|row| row.app).collect();
+        let kept: Vec<Option<&[u8]>> = rows.iter().map(|row| row.kept).collect();
         let told = sqlx::query!(
             r#"WITH v AS MATERIALIZED (
                  SELECT * FROM unnest($1::bytea[], $2::text[], $3::bytea[], $4::text[], $5::text[], $6::int[],
-                                      $7::float8[], $8::text[], $9::uuid[])
-                   AS v(digest, state, content, reason, message, duration_ms, after, paths, app)),
+                                      $7::float8[], $8::text[], $9::uuid[], $10::bytea[])
+                   AS v(digest, state, content, reason, message, duration_ms, after, paths, app, kept)),
                held AS MATERIALIZED (
                  SELECT r.digest FROM rendering r WHERE r.digest = ANY ($1) ORDER BY r.digest FOR NO KEY UPDATE),
                ended AS (
-                 UPDATE rendering r SET state = v.state, content = v.content, reason = v.reason, message = v.message,
+                 UPDATE rendering r SET state = v.state, content = v.content, kept = v.kept, reason = v.reason, message = v.message,
                         duration_ms = v.duration_ms, begun_by = '', not_before = now() + make_interval(secs => v.after),
                         finished_at = now(), paths = string_to_array(v.paths, ',')::bigint[]
                  FROM held JOIN v ON v.digest = held.digest
@@ -501,7 +521,8 @@ impl Store {
             &durations,
             &after,
             &paths as &[Option<String>],
-            &apps
+            &apps,
+            &kept as &[Option<&[u8]>]
         )
         .execute(&mut *tx)
         .await?;
@@ -519,8 +540,9 @@ impl Store {
                 content,
                 manifest,
                 objects,
+                kept,
                 ..
-            } => Some((one.app, *content, manifest.clone(), objects.clone())),
+            } => Some((one.app, *content, manifest.clone(), objects.clone(), kept.clone())),
             _ => None,
         });
         let done: Vec<_> = done.collect();
@@ -529,19 +551,26 @@ impl Store {
         }
         let asked: Vec<(Uuid, Arc<[Blob]>)> = done
             .iter()
-            .map(|(app, _, _, objects)| (*app, objects.clone()))
+            .map(|(app, _, _, objects, _)| (*app, objects.clone()))
             .collect();
         let known = self.known(&asked).await?;
-        let made = done
-            .into_iter()
-            .zip(known)
-            .map(|((_, digest, manifest, objects), known)| Made {
+        let mut made: Vec<Made> = Vec::with_capacity(done.len());
+        for ((_, digest, manifest, objects, kept), known) in done.into_iter().zip(known) {
+            made.push(Made {
                 digest,
                 manifest,
                 objects,
                 known,
             });
-        PreparedContent::of(made.collect(), seal).await
+            // It is small beside what is sent, as a rule: nothing is asked for it.
+            made.extend(kept.map(|kept| Made {
+                digest: kept.content,
+                manifest: kept.manifest,
+                objects: kept.objects,
+                known: Known::default(),
+            }));
+        }
+        PreparedContent::of(made, seal).await
     }
 }
 
@@ -551,6 +580,7 @@ struct EndedRow<'a> {
     digest: &'a [u8],
     state: &'static str,
     content: Option<&'a [u8]>,
+    kept: Option<&'a [u8]>,
     reason: &'a str,
     message: &'a str,
     duration_ms: i32,
@@ -566,6 +596,10 @@ impl<'a> EndedRow<'a> {
             Outcome::Failed { reason, message } => ("Failed", None, reason.as_str(), message.as_str()),
             Outcome::Again { reason, message, .. } => ("Pending", None, reason.as_str(), message.as_str()),
             Outcome::NotSupported { message } => ("NotSupported", None, "NotSupported", message.as_str()),
+        };
+        let kept: Option<&[u8]> = match &*ended.outcome {
+            Outcome::Done { kept: Some(kept), .. } => Some(&kept.content),
+            _ => None,
         };
         let paths = match &*ended.outcome {
             Outcome::Done {
@@ -586,6 +620,7 @@ impl<'a> EndedRow<'a> {
             digest: &ended.rendering.as_bytes()[..],
             state,
             content,
+            kept,
             reason,
             message,
             duration_ms: ended.duration_ms,

@@ -58,6 +58,8 @@ pub struct ResourceRow {
     pub deletion: Option<String>,
     /// Who has asked for that last; '' where that is not known.
     pub deletion_by: String,
+    /// `Kind/namespace/name` of the app that renders it and for which it is kept; '' for none.
+    pub owner: String,
 }
 
 /// Asks for objects: what of `resource r` is theirs, joins first.
@@ -69,7 +71,9 @@ macro_rules! resources {
                     r.api_version, r.generation, r.labels, r.annotations || r.overlay AS \"annotations!\",
                     r.suspended, r.requested_at, r.handled_at, r.payload_digest, r.not_supported, r.created_at,
                     CASE WHEN r.deleting_at IS NOT NULL THEN coalesce(r.deletion_policy, '') END AS deletion,
-                    coalesce(r.deletion_by, '') AS \"deletion_by!\", "
+                    coalesce(r.deletion_by, '') AS \"deletion_by!\",
+                    coalesce((SELECT object_name(k.kind, k.namespace, k.name) FROM resource k WHERE k.uid = r.owner), '')
+                      AS \"owner!\", "
                 + $spec + " FROM resource r " + $which,
             $($arguments)+
         )
@@ -165,6 +169,21 @@ impl Store {
         )
         .fetch_optional(self.pool())
         .await?)
+    }
+
+    /// Looks up what an object of this scope names: in its own scope, else in the fleet's.
+    pub async fn resource_named(
+        &self,
+        scope: Uuid,
+        kind: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<ResourceRow>> {
+        let own = self.resource_by_name(scope, kind, namespace, name).await?;
+        match own {
+            None if scope != FLEET => self.resource_by_name(FLEET, kind, namespace, name).await,
+            own => Ok(own),
+        }
     }
 
     /// All objects of a kind in every scope, ordered by identity.

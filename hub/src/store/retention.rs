@@ -277,6 +277,7 @@ impl Store {
             self, HOLDERS, "content",
             passed: "t.referenced_at < now() - interval '1 day'",
             unused: "NOT EXISTS (SELECT 1 FROM rendering r WHERE r.content = t.digest)
+                     AND NOT EXISTS (SELECT 1 FROM rendering r WHERE r.kept = t.digest)
                      AND NOT EXISTS (SELECT 1 FROM target u WHERE u.content = t.digest)
                      AND NOT EXISTS (SELECT 1 FROM rollout r WHERE r.content = t.digest)
                      AND NOT EXISTS (SELECT 1 FROM desired_entry e WHERE e.content = t.digest)"

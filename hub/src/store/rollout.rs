@@ -11,7 +11,7 @@ use flotilla_core::rollout::{
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Connection, Result, Store, StoreError, plan::Commit};
+use super::{Connection, Result, Store, StoreError, plan::Commit, wake_apps};
 
 /// A rollout that has ended.
 #[derive(Debug, Clone)]
@@ -55,17 +55,18 @@ struct Change {
 const PAGE: i64 = 1000;
 
 impl Store {
-    /// Records that these units have applied what a rollout gave them with this version; returns the rollouts that this turns.
+    /// Records that these units have applied what a rollout gave them with this version, and wakes the apps of which something
+    /// that is kept waited for that; returns the rollouts that this turns.
     pub async fn turn_applied(&self, reached: &[(Uuid, i64)]) -> Result<Vec<Turned>> {
         let (units, versions): (Vec<Uuid>, Vec<i64>) = reached.iter().copied().unzip();
-        let rollouts = sqlx::query_scalar!(
+        let turned = sqlx::query!(
             // Each is looked up, whatever is known of the tables: in a fleet at rest no admission is unfinished as far as the
             // server knows, and it would go through all of the rollout's for each batch of reports. Their state is asked
             // after the look-up, or the index of the unfinished would come first again. Locked in one order for all writers.
-            "WITH moved AS MATERIALIZED (
-               SELECT u.rollout_id, u.cluster_id FROM unnest($1::uuid[], $2::bigint[]) AS v(id, version)
+            r#"WITH moved AS MATERIALIZED (
+               SELECT u.rollout_id, u.cluster_id, u.app_uid FROM unnest($1::uuid[], $2::bigint[]) AS v(id, version)
                CROSS JOIN LATERAL (
-                 SELECT rollout_id, cluster_id, version FROM unit WHERE id = v.id OFFSET 0) AS u
+                 SELECT rollout_id, cluster_id, app_uid, version FROM unit WHERE id = v.id OFFSET 0) AS u
                -- One that has got another target since has it of another rollout.
                WHERE u.version = v.version),
              rolling AS MATERIALIZED (
@@ -79,10 +80,17 @@ impl Store {
                CROSS JOIN LATERAL (
                  SELECT rollout_id, cluster_id, state FROM admission
                  WHERE (rollout_id, cluster_id) = (m.rollout_id, m.cluster_id) OFFSET 0 FOR UPDATE) AS a
-               WHERE a.state = ANY ($3))
-             UPDATE admission a SET state = $4, at = now() FROM reached
-             WHERE (a.rollout_id, a.cluster_id) = (reached.rollout_id, reached.cluster_id)
-             RETURNING a.rollout_id",
+               WHERE a.state = ANY ($3)),
+             turned AS (
+               UPDATE admission a SET state = $4, at = now() FROM reached
+               WHERE (a.rollout_id, a.cluster_id) = (reached.rollout_id, reached.cluster_id)
+               RETURNING a.rollout_id)
+             SELECT rollout_id AS "rollout?", NULL::uuid AS "parent?" FROM turned
+             UNION ALL
+             SELECT NULL, n.app_uid FROM moved m
+             CROSS JOIN LATERAL (
+               SELECT app_uid FROM nesting
+               WHERE (app_uid, cluster_id) = (m.app_uid, m.cluster_id) AND waits OFFSET 0) AS n"#,
             &units,
             &versions,
             &words(Turn::Applied.from()),
@@ -90,7 +98,13 @@ impl Store {
         )
         .fetch_all(self.pool())
         .await?;
-        let rollouts: BTreeSet<i64> = rollouts.into_iter().collect();
+        let parents: BTreeSet<Uuid> = turned.iter().filter_map(|row| row.parent).collect();
+        if !parents.is_empty() {
+            let mut tx = self.pool().begin().await?;
+            wake_apps(&mut tx, &parents.into_iter().collect::<Vec<_>>()).await?;
+            tx.commit().await?;
+        }
+        let rollouts: BTreeSet<i64> = turned.iter().filter_map(|row| row.rollout).collect();
         let rollouts: Vec<i64> = rollouts.into_iter().collect();
         Ok(Turned::by(Turn::Applied, &rollouts))
     }

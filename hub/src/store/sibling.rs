@@ -139,7 +139,10 @@ impl Store {
             r#"SELECT w.cluster_id, object_name(r.kind, r.namespace, r.name) AS "app!"
                FROM unnest($1::uuid[]) AS v(cluster)
                JOIN LATERAL (
-                 SELECT cluster_id, app_uid FROM unit WHERE cluster_id = v.cluster AND waits OFFSET 0) AS w ON true
+                 SELECT cluster_id, app_uid FROM unit WHERE cluster_id = v.cluster AND waits
+                 -- What such an app renders for the hub to keep may be an app that wants it.
+                 UNION ALL SELECT cluster_id, app_uid FROM nesting WHERE cluster_id = v.cluster AND waits
+                 OFFSET 0) AS w ON true
                JOIN LATERAL (SELECT input_key FROM app_input WHERE app_uid = w.app_uid OFFSET 0) AS i ON true
                JOIN LATERAL (
                  SELECT source_uid FROM input_at WHERE input_key = i.input_key AND newest OFFSET 0) AS t

@@ -21,6 +21,7 @@ use super::{
     gather::{self, Layers, Owned, Ownership},
     is_passing,
     lease::kept,
+    nest,
     planner::{Plan, Planner},
     queue::Outcome,
     removal,
@@ -163,7 +164,7 @@ async fn reconcile_app(
         }
         return Ok(rendered.outcome);
     };
-    let layers = match gather::layers(context, app, &spec).await? {
+    let layers = match gather::layers(context, app, &spec, &placed.below).await? {
         Ok(layers) => layers,
         Err(problem) => {
             problems.push(problem);
@@ -191,7 +192,7 @@ async fn reconcile_app(
     let input = Input {
         admission,
         settings,
-        layers: layers.layers,
+        layers: layers.layers.clone(),
         suspended: app.is_suspended(),
         requested: app.requested_at.clone(),
         chosen: placed.chosen,
@@ -203,6 +204,21 @@ async fn reconcile_app(
     };
     let decision = decide(&input, placed.named, &placed.departing)
         .map_err(|problem| anyhow::anyhow!("the plan of {} is refused: {problem}", app.display()))?;
+    // Before the plan: what waits for a unit is recorded before that has anything to apply.
+    let rendering = nest::Rendering {
+        app,
+        recorded,
+        spec: &spec,
+        kept: rendered.kept,
+        layers: &layers,
+        input: &input,
+        below: &placed.below,
+        planned: &decision.planned,
+    };
+    let nested = nest::reconcile(context, &rendering).await?;
+    let recorded = &nested.recorded;
+    let mut waiting = decision.waiting;
+    waiting.extend(nested.problems);
     let mut claims = ownership.claims;
     removal::claim_nothing(context, &decision.planned, &mut claims).await?;
     let admitted = input.admission.admitted();
@@ -216,7 +232,7 @@ async fn reconcile_app(
         configs: if rollout { layers.configs } else { Vec::new() },
         revision_id: admitted.map(|admitted| admitted.revision),
         content: admitted.map(|admitted| admitted.content),
-        waiting: decision.waiting,
+        waiting,
         // One that is held keeps what the backup says, which is not what its units have.
         confirms: recorded.is_unconfirmed && admitted.is_some(),
         unchanged: Unchanged {

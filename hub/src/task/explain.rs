@@ -17,7 +17,7 @@ use super::render::{self, Engine};
 use crate::store::{
     Result, Store,
     explain::{AppExplained, MovedExplained, ObjectsExplained, UnitExplained},
-    reference::source_named,
+    reference::sources_named,
     resource::ResourceRow,
 };
 
@@ -105,7 +105,7 @@ async fn read(store: &Store, app: &ResourceRow, asked: &Asked) -> Result<Option<
         return Ok(None);
     };
     let (mut source, mut source_uid) = (None, None);
-    if let Some(named) = source_named(app.scope, &app.namespace, &app.spec) {
+    for named in sources_named(app.scope, &app.namespace, &app.spec) {
         let (uid, known) = moment.source(&named).await?.unzip();
         let name = Name {
             kind: named.kind,
@@ -113,6 +113,9 @@ async fn read(store: &Store, app: &ResourceRow, asked: &Asked) -> Result<Option<
             name: named.name,
         };
         (source, source_uid) = (Some(Source { name, known }), uid);
+        if source_uid.is_some() {
+            break;
+        }
     }
     let cluster = asked.cluster.as_ref().map_or("", |(_, name)| name);
     let content = known.content.as_deref();

@@ -34,7 +34,7 @@ use crate::store::{
     Store, StoreError,
     content::{Blob, Manifest},
     query::CandidateRow,
-    resource::ResourceRow,
+    resource::{FLEET, ResourceRow},
 };
 
 /// The app's own variables, with the values that layers name by digest.
@@ -62,6 +62,8 @@ pub struct Placed {
     pub departing: Vec<String>,
     /// Some placement gives variables of its own.
     pub overrides_variables: bool,
+    /// No placement names the app: its cluster's variables are below its own.
+    pub below: BTreeMap<String, String>,
 }
 
 /// Reads the placements that name `app`, and chooses. A placement that names it and cannot be read, or uses what this
@@ -77,10 +79,28 @@ pub async fn placements(
         Err(problem) => return Ok(Err(problem)),
     };
     if placements.is_empty() {
-        return Ok(Ok(Placed::default()));
+        let Some(own) = of_scope(app) else {
+            return Ok(Ok(Placed::default()));
+        };
+        let found = planner
+            .clusters_for(app.uid, Search::of(std::slice::from_ref(&own)))
+            .await?;
+        return Ok(Ok(Placed::of_scope(app, own, &found)));
     }
     let found = planner.clusters_for(app.uid, Search::of(&placements)).await?;
     Ok(Ok(Placed::of(&placements, &found)))
+}
+
+/// What stands in place of a Placement for an app in a cluster's scope that none names: it belongs there. `None`: it is the
+/// fleet's.
+pub(super) fn of_scope(app: &ResourceRow) -> Option<Placement> {
+    (app.scope != FLEET).then(|| Placement {
+        name: format!("the scope of cluster {}", app.cluster),
+        selectors: Vec::new(),
+        names: BTreeSet::from([app.cluster.clone()]),
+        exclude: BTreeSet::new(),
+        overrides: Vec::new(),
+    })
 }
 
 /// As [`placements`], for who plans nothing.
@@ -94,7 +114,12 @@ pub async fn placements_now(
         Err(problem) => return Ok(Err(problem)),
     };
     if placements.is_empty() {
-        return Ok(Ok(Placed::default()));
+        let Some(own) = of_scope(app) else {
+            return Ok(Ok(Placed::default()));
+        };
+        let search = Search::of(std::slice::from_ref(&own));
+        let found = context.store.clusters_for(&[app.uid], &search).await?;
+        return Ok(Ok(Placed::of_scope(app, own, &found)));
     }
     let found = context
         .store
@@ -109,6 +134,23 @@ async fn read(
     rows: &[Arc<ResourceRow>],
 ) -> anyhow::Result<Result<Vec<Placement>, Waiting>> {
     Ok(resolved(&context.store, rows).await?.into_iter().collect())
+}
+
+impl Layers {
+    /// The layers with their values.
+    pub fn each(&self) -> impl Iterator<Item = (&VariableLayer, &BTreeMap<String, String>)> {
+        self.layers.iter().zip(&self.values)
+    }
+
+    /// One layer with its values.
+    #[cfg(test)]
+    pub(super) fn of_one(layer: VariableLayer, values: BTreeMap<String, String>) -> Self {
+        Self {
+            layers: vec![layer],
+            configs: Vec::new(),
+            values: vec![values],
+        }
+    }
 }
 
 impl Placed {
@@ -129,7 +171,21 @@ impl Placed {
                 .map(str::to_owned)
                 .collect(),
             unreadable,
+            below: BTreeMap::new(),
         }
+    }
+
+    /// What becomes of an app that belongs to the cluster of its scope.
+    fn of_scope(app: &ResourceRow, own: Placement, found: &[CandidateRow]) -> Self {
+        let mut placed = Self::of(&[own], found);
+        // Of a cluster that was made again under its name it has nothing.
+        placed.chosen.retain(|chosen| chosen.id.0 == app.scope);
+        placed.below = placed
+            .chosen
+            .first_mut()
+            .map(|chosen| std::mem::take(&mut chosen.variables))
+            .unwrap_or_default();
+        placed
     }
 }
 
@@ -348,22 +404,29 @@ pub fn deletion_policy(spec: &KustomizationSpec) -> DeletionPolicy {
     }
 }
 
-/// Resolves the app's own variables. A reference to what the hub does not hold could only be resolved in the
+/// Resolves the app's own variables, over those of its cluster where no placement chose it. A reference to what the hub does not hold could only be resolved in the
 /// cluster: that is not supported, and nothing is guessed.
 pub async fn layers(
     context: &Context,
     app: &ResourceRow,
     spec: &KustomizationSpec,
+    below: &BTreeMap<String, String>,
 ) -> anyhow::Result<Result<Layers, Waiting>> {
     let mut layers = Layers::default();
     let Some(post) = &spec.post_build else {
         return Ok(Ok(layers));
     };
+    if !below.is_empty() {
+        layers.layers.push(VariableLayer::Literal {
+            values: below.clone(),
+        });
+        layers.values.push(below.clone());
+    }
     for (index, reference) in post.substitute_from.iter().enumerate() {
         let kind = reference.kind.kind().name();
         let found = context
             .store
-            .resource_by_name(app.scope, kind, &app.namespace, reference.name.as_str())
+            .resource_named(app.scope, kind, &app.namespace, reference.name.as_str())
             .await?;
         let Some(found) = found else {
             return Ok(Err(Waiting::NotOnHub {

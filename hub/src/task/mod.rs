@@ -11,6 +11,7 @@ pub mod ingest;
 pub mod judge;
 pub mod lanes;
 mod lease;
+mod nest;
 pub mod planner;
 pub mod poll;
 pub mod publish;

@@ -257,7 +257,7 @@ async fn look<S: Source>(context: &Context, source: &S, name: &str, state: &Stat
     }
 }
 
-/// The Secret that a source names, of its own scope and namespace.
+/// The Secret that a source names, of its own namespace: in its own scope, else in the fleet's.
 async fn secret(
     context: &Context,
     object: &ResourceRow,
@@ -265,7 +265,7 @@ async fn secret(
 ) -> anyhow::Result<Result<SourceSecret, Failure>> {
     let found = context
         .store
-        .resource_by_name(object.scope, "Secret", &object.namespace, name)
+        .resource_named(object.scope, "Secret", &object.namespace, name)
         .await?;
     let full = format!("{}/{name}", object.namespace);
     let Some(found) = found else {

@@ -121,7 +121,7 @@ async fn token(context: &Context, row: &ResourceRow) -> anyhow::Result<Option<Ze
     };
     let found = context
         .store
-        .resource_by_name(row.scope, "Secret", &row.namespace, name)
+        .resource_named(row.scope, "Secret", &row.namespace, name)
         .await?;
     let Some(found) = found else { return Ok(None) };
     // An empty one would let everybody in.

@@ -9,11 +9,12 @@ use flotilla_core::{
     removal::DeletionPolicy,
     rollout::{
         plan::Planned,
-        removal::{nothing, plan_removal},
+        removal::{deletes, nothing, plan_removal},
         waiting::Waiting,
     },
     unit::UnitState,
 };
+use serde_json::Value;
 
 use super::{
     Context,
@@ -43,6 +44,25 @@ pub(super) async fn plan(
         };
         return hold(context, planner, app, recorded, vec![what]).await;
     };
+    if recorded.awaits {
+        context.store.await_nothing(app.uid, None).await?;
+    }
+    if recorded.keeps {
+        // Children before what their parent has applied itself.
+        let prunes = app.spec.get("prune").and_then(Value::as_bool).unwrap_or(false);
+        if deletes(policy, app.is_suspended(), prunes) {
+            let left = context.store.delete_kept(app).await?;
+            if let Some(first) = left.first() {
+                let remains = Waiting::KeptRemains {
+                    first: first.clone(),
+                    count: left.len(),
+                };
+                return hold(context, planner, app, recorded, vec![remains]).await;
+            }
+        } else {
+            context.store.release_kept(app.uid).await?;
+        }
+    }
     let planned = plan_removal(&recorded.units, policy, app.is_suspended());
     let mut claims = Claims::default();
     claim_nothing(context, &planned, &mut claims).await?;

@@ -6,12 +6,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use flotilla_api::kinds::kustomization::KustomizationSpec;
+use flotilla_api::{
+    kinds::kustomization::KustomizationSpec,
+    nested::{self, Fate},
+};
 use flotilla_core::{
     backoff::Backoff,
     content::{Content, Form, ObjectEntry, Objects, object_bytes, object_digest},
     digest::Digest,
-    object::{ObjectKey, group_of},
+    object::ObjectKey,
     printable::printable_message,
     rollout::{
         plan::{Admission, Admitted},
@@ -37,8 +40,8 @@ use crate::{
         StoreError, Topic,
         content::Blob,
         event::NewEvent,
-        reference::source_named,
-        rendering::{Ended as RenderingEnded, Input, Outcome as Ended, RenderingRow},
+        reference::sources_named,
+        rendering::{Ended as RenderingEnded, Input, Kept, Outcome as Ended, RenderingRow},
         resource::ResourceRow,
         source::RevisionRow,
         work::HELD,
@@ -153,6 +156,8 @@ pub struct RenderStatus {
     pub waiting: Option<Waiting>,
     /// The source's current revision; '' while there is none.
     pub revision: String,
+    /// Digest of what the hub keeps of it, where it keeps anything.
+    pub kept: Option<Digest>,
     /// The manifest of what was rendered just now.
     pub manifest: Option<Arc<[u8]>>,
     /// It is left to whoever can render it sooner.
@@ -180,6 +185,7 @@ impl RenderStatus {
             admission: None,
             waiting: None,
             revision: String::new(),
+            kept: None,
             manifest: None,
             is_left: false,
             outcome,
@@ -208,16 +214,8 @@ const RENEW: Duration = Duration::from_millis(1500);
 const ALONE: Duration = Duration::from_secs(2);
 /// How long one that found no place leaves its app to hubs that may have one: they look again when it is no longer held.
 const BUSY: Duration = HELD.saturating_add(Duration::from_secs(1));
-/// Groups whose objects the hub would have to keep: not in this release.
-const KEPT_GROUPS: [&str; 7] = [
-    "source.toolkit.fluxcd.io",
-    "kustomize.toolkit.fluxcd.io",
-    "helm.toolkit.fluxcd.io",
-    "notification.toolkit.fluxcd.io",
-    "image.toolkit.fluxcd.io",
-    "source.extensions.fluxcd.io",
-    "fleet.flotilla.dev",
-];
+/// Objects that a notice names.
+const NAMED: usize = 5;
 
 /// Renders the source's current revision for `app` if that is due. Only that rendering may be admitted: another
 /// revision's, or another source's, is not what the app says now.
@@ -314,8 +312,12 @@ impl Work<'_> {
             row = self.context.store.rendering(&self.rendering).await?;
         }
         let row = row.ok_or(StoreError::Conflict("the app's rendering"))?;
+        let mut kept = None;
         let admission = match row.state.as_str() {
-            "Done" => Admission::Admitted(self.admitted(row.content.as_deref())?),
+            "Done" => {
+                kept = row.kept.as_deref().map(|kept| self.digest(kept)).transpose()?;
+                Admission::Admitted(self.admitted(row.content.as_deref())?)
+            }
             // Another replica's first attempt has said nothing yet.
             "Pending" if row.message.is_empty() => return Ok(RenderStatus::later(later(&row))),
             _ => Admission::Held(vec![waiting(&row.reason, &row.message)]),
@@ -325,16 +327,22 @@ impl Work<'_> {
         } else {
             Outcome::Done
         };
-        Ok(RenderStatus::known(admission, outcome))
+        Ok(RenderStatus {
+            kept,
+            ..RenderStatus::known(admission, outcome)
+        })
     }
 
     fn admitted(&self, content: Option<&[u8]>) -> anyhow::Result<Admitted> {
-        let content = Digest::try_from_slice(content.unwrap_or_default());
         Ok(Admitted {
             revision: self.revision.id,
-            content: content
-                .map_err(|e| StoreError::corrupt(format!("rendering of {}", self.app.display()), e))?,
+            content: self.digest(content.unwrap_or_default())?,
         })
+    }
+
+    fn digest(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
+        Digest::try_from_slice(bytes)
+            .map_err(|e| StoreError::corrupt(format!("rendering of {}", self.app.display()), e))
     }
 
     /// Renders and records what came of it; of a rendering that the end of this hub stopped there is nothing to say.
@@ -403,9 +411,12 @@ impl Work<'_> {
             }
         };
         self.tell(&ended, attempt, duration_ms).await?;
-        let manifest = match &*ended {
-            Ended::Done { manifest, .. } => Some(manifest.clone()),
-            _ => None,
+        let (manifest, kept) = match &*ended {
+            Ended::Done { manifest, kept, .. } => (
+                Some(manifest.clone()),
+                kept.as_ref().map(|kept| self.digest(&kept.content)).transpose()?,
+            ),
+            _ => (None, None),
         };
         let (admission, outcome) = match &*ended {
             Ended::Done { content, .. } => (
@@ -429,6 +440,7 @@ impl Work<'_> {
             ),
         };
         Ok(RenderStatus {
+            kept,
             manifest,
             ..RenderStatus::known(admission, outcome)
         })
@@ -516,9 +528,19 @@ impl Work<'_> {
     async fn tell(&self, ended: &Ended, attempt: i32, duration_ms: i32) -> anyhow::Result<()> {
         let (app, revision) = (self.app.display(), &self.revision.revision);
         let (reason, message) = match ended {
-            Ended::Done { objects, .. } => {
+            Ended::Done { objects, notice, .. } => {
                 tracing::info!(app = %app, revision = %revision, objects = objects.len(), duration_ms, "rendered");
-                return Ok(());
+                let Some(notice) = notice else {
+                    return Ok(());
+                };
+                let event = NewEvent {
+                    warning: false,
+                    reason: "LeftOut",
+                    message: notice,
+                    resource: self.app.uid,
+                    revision,
+                };
+                return Ok(self.context.store.record_event(&event).await?);
             }
             Ended::Again { .. } if attempt > 1 => return Ok(()),
             Ended::Failed { reason, message } | Ended::Again { reason, message, .. } => {
@@ -573,19 +595,23 @@ async fn source_revision(
     planner: &Planner,
     app: &ResourceRow,
 ) -> anyhow::Result<Result<(Uuid, RevisionRow), Waiting>> {
-    let named = source_named(app.scope, &app.namespace, &app.spec)
+    let named = sources_named(app.scope, &app.namespace, &app.spec);
+    let mut missing = None;
+    for one in named {
+        if let Some((source, revision)) = planner.named_source(one.clone()).await? {
+            return Ok(revision
+                .map(|revision| (source, revision))
+                .ok_or(Waiting::NoArtifact));
+        }
+        missing = Some(one);
+    }
+    let missing = missing
         .ok_or_else(|| StoreError::corrupt(format!("spec of {}", app.display()), "it names no source"))?;
-    let found = planner.named_source(named.clone()).await?;
-    let Some((source, revision)) = found else {
-        return Ok(Err(Waiting::SourceNotFound {
-            kind: named.kind,
-            namespace: named.namespace,
-            name: named.name,
-        }));
-    };
-    Ok(revision
-        .map(|revision| (source, revision))
-        .ok_or(Waiting::NoArtifact))
+    Ok(Err(Waiting::SourceNotFound {
+        kind: missing.kind,
+        namespace: missing.namespace,
+        name: missing.name,
+    }))
 }
 
 /// Digest of what `app` asks to be rendered with, as it stands, without source and artifact; `None`: it cannot be read, or
@@ -648,16 +674,48 @@ fn options(spec: &KustomizationSpec) -> Result<GenerateOptions, serde_json::Erro
     })
 }
 
-/// Turns rendered objects into a content; refuses what this release does not do.
+/// Turns rendered objects into a content, and what the hub keeps of them into another one; refuses what this release does not
+/// do.
 fn ended(digest_key: &[u8; 32], rendered: Rendered) -> Ended {
     let paths: Option<BTreeSet<String>> = rendered.reads.map(|reads| reads.seen.into_keys().collect());
     let rendered = rendered.objects;
     if let Some(message) = rendered.iter().find_map(unsupported) {
         return Ended::NotSupported { message };
     }
-    let mut entries = Vec::with_capacity(rendered.len());
-    let mut objects = Vec::with_capacity(rendered.len());
-    for one in rendered {
+    let fates = nested::fates(rendered.iter().map(|one| &one.value));
+    let (mut sent, mut kept) = (Part::default(), Part::default());
+    let mut left_out = Vec::new();
+    for (one, fate) in rendered.into_iter().zip(fates) {
+        match fate {
+            Fate::Send => sent.add(digest_key, one),
+            Fate::Keep => kept.add(digest_key, one),
+            Fate::Both => {
+                kept.add(digest_key, one.clone());
+                sent.add(digest_key, one);
+            }
+            Fate::LeaveOut => left_out.push(one.key),
+        }
+    }
+    let sent = sent.into_content();
+    Ended::Done {
+        content: sent.content,
+        manifest: sent.manifest,
+        objects: sent.objects,
+        kept: (!kept.entries.is_empty()).then(|| kept.into_content()),
+        notice: notice(&left_out),
+        paths,
+    }
+}
+
+/// Objects of a rendering that go one way.
+#[derive(Default)]
+struct Part {
+    entries: Vec<ObjectEntry>,
+    objects: Vec<Blob>,
+}
+
+impl Part {
+    fn add(&mut self, digest_key: &[u8; 32], one: RenderedObject) {
         let secret = one.key.is_secret();
         let (form, bytes): (Form, Vec<u8>) = match one.text {
             Some(text) => (Form::Yaml, text.into_bytes()),
@@ -665,40 +723,52 @@ fn ended(digest_key: &[u8; 32], rendered: Rendered) -> Ended {
         };
         let bytes = Zeroizing::new(bytes);
         let digest = object_digest(form, &bytes, secret.then_some(digest_key));
-        objects.push(Blob {
+        self.objects.push(Blob {
             digest: *digest.as_bytes(),
             bytes,
             secret,
         });
-        entries.push(ObjectEntry {
+        self.entries.push(ObjectEntry {
             key: one.key,
             form,
             digest,
         });
     }
-    let count = u32::try_from(entries.len()).unwrap_or(u32::MAX);
-    let content = Content::Objects(Objects {
-        entries,
-        count,
-        complete: true,
-    });
-    let manifest = content.to_bytes();
-    Ended::Done {
-        content: *Content::digest_of(&manifest).as_bytes(),
-        manifest: manifest.into(),
-        objects: objects.into(),
-        paths,
+
+    fn into_content(self) -> Kept {
+        let count = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
+        let content = Content::Objects(Objects {
+            entries: self.entries,
+            count,
+            complete: true,
+        });
+        let manifest = content.to_bytes();
+        Kept {
+            content: *Content::digest_of(&manifest).as_bytes(),
+            manifest: manifest.into(),
+            objects: self.objects.into(),
+        }
     }
 }
 
-fn unsupported(one: &RenderedObject) -> Option<String> {
-    let group = group_of(one.value["apiVersion"].as_str().unwrap_or_default());
-    if KEPT_GROUPS.contains(&group) {
-        return Some(format!(
-            "the output holds {} of {group}, which this release does not reconcile",
-            one.key
-        ));
+/// What is said of objects that are left out.
+fn notice(left_out: &[ObjectKey]) -> Option<String> {
+    let mut names: Vec<String> = left_out.iter().take(NAMED).map(ToString::to_string).collect();
+    if left_out.len() > names.len() {
+        names.push(format!("and {} more", left_out.len() - names.len()));
     }
+    let objects = match left_out.len() {
+        0 => return None,
+        1 => "an object of Flux itself is".to_owned(),
+        count => format!("{count} objects of Flux itself are"),
+    };
+    Some(format!(
+        "{objects} left out, since the hub and its agents do what they do: {}",
+        names.join(", ")
+    ))
+}
+
+fn unsupported(one: &RenderedObject) -> Option<String> {
     if is_encrypted(&one.key, &one.value) {
         return Some(format!(
             "{} is SOPS encrypted, which this release does not decrypt",
@@ -748,6 +818,7 @@ mod tests {
             created_at: time::OffsetDateTime::UNIX_EPOCH,
             deletion: None,
             deletion_by: String::new(),
+            owner: String::new(),
         }
     }
 
@@ -769,8 +840,75 @@ mod tests {
         }
     }
 
+    fn rendered(values: Vec<Value>) -> Ended {
+        let objects = values.into_iter().map(|value| RenderedObject {
+            key: ObjectKey::of(&value).expect("a key"),
+            text: None,
+            value,
+        });
+        let rendered = Rendered {
+            objects: objects.collect(),
+            reads: None,
+        };
+        ended(&[7; 32], rendered)
+    }
+
+    fn keys(manifest: &[u8]) -> Vec<String> {
+        let content = Content::from_bytes(manifest).expect("a content");
+        content.objects().iter().map(|one| one.key.to_string()).collect()
+    }
+
     #[test]
-    fn what_the_hub_would_have_to_keep_or_decrypt_is_refused_by_name() {
+    fn what_the_hub_keeps_is_a_content_of_its_own_and_no_part_of_what_is_sent() {
+        let metadata = |name: &str| json!({ "name": name, "namespace": "a" });
+        let child = json!({
+            "apiVersion": "kustomize.toolkit.fluxcd.io/v1", "kind": "Kustomization", "metadata": metadata("child"),
+            "spec": { "postBuild": { "substituteFrom": [{ "kind": "ConfigMap", "name": "both" }] } }
+        });
+        let config =
+            |name: &str| json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata(name) });
+        let definition = json!({
+            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+            "metadata": { "name": "x" }, "spec": { "group": "source.toolkit.fluxcd.io" }
+        });
+        let Ended::Done {
+            manifest,
+            objects,
+            kept,
+            notice,
+            ..
+        } = rendered(vec![config("sent"), child.clone(), config("both"), definition])
+        else {
+            panic!("not rendered");
+        };
+        assert_eq!(keys(&manifest), ["ConfigMap/a/sent", "ConfigMap/a/both"]);
+        assert_eq!(objects.len(), 2);
+        let kept = kept.expect("kept");
+        assert_eq!(
+            keys(&kept.manifest),
+            ["Kustomization/a/child", "ConfigMap/a/both"]
+        );
+        assert_eq!(kept.objects.len(), 2);
+        assert_eq!(
+            notice.as_deref(),
+            Some(
+                "an object of Flux itself is left out, since the hub and its agents do what they do: \
+                 CustomResourceDefinition/x"
+            )
+        );
+        // Nothing to send is a content all the same.
+        let Ended::Done { manifest, kept, .. } = rendered(vec![child]) else {
+            panic!("not rendered");
+        };
+        assert!(keys(&manifest).is_empty() && kept.is_some());
+        let Ended::Done { kept, notice, .. } = rendered(vec![config("sent")]) else {
+            panic!("not rendered");
+        };
+        assert!(kept.is_none() && notice.is_none());
+    }
+
+    #[test]
+    fn what_the_hub_would_have_to_decrypt_is_refused_by_name() {
         let one = |value: Value| RenderedObject {
             key: ObjectKey::of(&value).expect("a key"),
             text: None,
@@ -778,8 +916,6 @@ mod tests {
         };
         let metadata = json!({ "name": "x", "namespace": "a" });
         let refused = [
-            json!({ "apiVersion": "kustomize.toolkit.fluxcd.io/v1", "kind": "Kustomization", "metadata": metadata }),
-            json!({ "apiVersion": "fleet.flotilla.dev/v1alpha1", "kind": "Cluster", "metadata": metadata }),
             json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "sops": { "mac": "x" } }),
             json!({ "apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": { "a": "ENC[AES256_GCM,data:x]" } }),
         ];

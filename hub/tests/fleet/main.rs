@@ -21,6 +21,7 @@ mod hubs;
 mod leaving;
 mod many;
 mod monitoring;
+mod nested;
 mod openings;
 mod outdated;
 mod partitions;

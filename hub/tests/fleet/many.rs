@@ -173,6 +173,8 @@ fn rendered(objects: &[Object]) -> Outcome {
         content: *content.digest().as_bytes(),
         manifest: content.to_bytes().into(),
         objects: blobs.collect(),
+        kept: None,
+        notice: None,
         paths: Some(["base/all.yaml".to_owned()].into()),
     }
 }

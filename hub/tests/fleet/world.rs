@@ -350,6 +350,8 @@ impl World {
             content: *content.digest().as_bytes(),
             manifest: manifest.clone().into(),
             objects: blobs.collect(),
+            kept: None,
+            notice: None,
             paths,
         };
         self.planning

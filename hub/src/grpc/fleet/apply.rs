@@ -2,21 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use flotilla_api::{Mode, Options, Resource, Scope, kinds::config::ConfigMapData, parse, support};
-use flotilla_core::digest::{Digest, canonical_json};
+use flotilla_api::{Mode, Options, Resource, Scope, parse};
 use flotilla_proto::fleet::v1 as wire;
-use serde_json::{Value, json};
+use serde_json::json;
 use tonic::Status;
 use uuid::Uuid;
-use zeroize::Zeroizing;
 
 use super::Fleet;
 use crate::{
     grpc::status::from_store,
-    store::{
-        apply::{NewResource, Payload},
-        resource::FLEET,
-    },
+    store::{apply::NewResource, resource::FLEET},
 };
 
 /// Bytes of one request's documents.
@@ -150,7 +145,7 @@ fn read_all(documents: &[wire::Document], scope: &Within, key: &[u8; 32]) -> Res
     let rows = match problems.iter().all(|problem| problem.warning) {
         true => resources
             .iter()
-            .map(|resource| row(key, scope.id, resource))
+            .map(|resource| NewResource::of(key, scope.id, resource))
             .collect(),
         false => Vec::new(),
     };
@@ -179,7 +174,7 @@ pub(super) fn labelled_cluster(
     };
     let parsed = parse(object.to_string().as_bytes(), &options).into_iter().next();
     match parsed.map(|parsed| parsed.outcome) {
-        Some(Ok(resource)) => Ok(row(&fleet.digest_key, FLEET, &resource)),
+        Some(Ok(resource)) => Ok(NewResource::of(&fleet.digest_key, FLEET, &resource)),
         Some(Err(invalid)) => {
             let problems = invalid.problems.iter();
             let problems: Vec<String> = problems
@@ -196,57 +191,6 @@ pub(super) fn cluster_name(name: &str) -> Result<String, Status> {
     flotilla_api::text::Label::new(name)
         .map(|name| name.as_str().to_owned())
         .map_err(|e| Status::invalid_argument(format!("cluster: {e}")))
-}
-
-fn row(key: &[u8; 32], scope: Uuid, resource: &Resource) -> NewResource {
-    let payload = match (resource.secret(), resource.spec::<ConfigMapData>()) {
-        (Some(secret), _) => {
-            let bytes = Zeroizing::new(secret.expose_json().as_bytes().to_vec());
-            let digest = Digest::keyed(key, "payload", &bytes);
-            Some(Payload {
-                digest: *digest.as_bytes(),
-                bytes,
-            })
-        }
-        (None, Ok(config)) => {
-            let bytes = Zeroizing::new(canonical_json(&config.data).into_bytes());
-            Some(Payload {
-                digest: *Digest::of("payload", &bytes).as_bytes(),
-                bytes,
-            })
-        }
-        (None, Err(_)) => None,
-    };
-    NewResource {
-        scope,
-        group: resource.id.group().to_owned(),
-        kind: resource.id.kind.name().to_owned(),
-        namespace: resource.id.namespace.clone(),
-        name: resource.id.name.clone(),
-        api_version: resource.id.kind.api_version().to_owned(),
-        labels: json!(resource.labels),
-        annotations: annotations(resource),
-        // A Secret's keys are shown, its values never.
-        spec: resource.value().cloned().unwrap_or_else(|| {
-            let keys: Vec<&String> = resource
-                .secret()
-                .map(|secret| secret.data.keys().collect())
-                .unwrap_or_default();
-            Value::from_iter([("keys", json!(keys))])
-        }),
-        payload,
-        not_supported: support::unsupported(resource)
-            .iter()
-            .map(ToString::to_string)
-            .collect(),
-    }
-}
-
-/// Annotations without kubectl's record of the whole object: of a Secret it holds the values.
-fn annotations(resource: &Resource) -> Value {
-    let mut kept = resource.annotations.clone();
-    kept.remove("kubectl.kubernetes.io/last-applied-configuration");
-    json!(kept)
 }
 
 fn reference(id: &flotilla_api::ResourceId) -> wire::ResourceRef {

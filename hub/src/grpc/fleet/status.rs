@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::{Fleet, views};
 use crate::store::{
     Result, Store,
-    reference::{Reference, source_named},
+    reference::{Reference, sources_named},
     resource::{Condition, ResourceRow},
     source::SourceShown,
 };
@@ -102,17 +102,21 @@ pub(super) fn reference(row: &ResourceRow) -> wire::ResourceRef {
 
 /// The source that an app names, and its row when there is one.
 pub(super) async fn source_of(store: &Store, app: &ResourceRow) -> Result<(String, Option<ResourceRow>)> {
-    let Some(named) = source_named(app.scope, &app.namespace, &app.spec) else {
-        return Ok((String::new(), None));
-    };
-    let Reference {
-        kind,
-        scope,
-        namespace,
-        name,
-    } = &named;
-    let row = store.resource_by_name(*scope, kind, namespace, name).await?;
-    Ok((format!("{kind}/{namespace}/{name}"), row))
+    let mut shown = String::new();
+    for named in sources_named(app.scope, &app.namespace, &app.spec) {
+        let Reference {
+            kind,
+            scope,
+            namespace,
+            name,
+        } = &named;
+        shown = format!("{kind}/{namespace}/{name}");
+        let row = store.resource_by_name(*scope, kind, namespace, name).await?;
+        if row.is_some() {
+            return Ok((shown, row));
+        }
+    }
+    Ok((shown, None))
 }
 
 /// What is known of a source.
@@ -247,6 +251,11 @@ fn object(row: &ResourceRow, conditions: &[Condition], revision: &str) -> Value 
         if !empty {
             metadata.insert(key.to_owned(), value);
         }
+    }
+    // As Kubernetes names who is responsible for an object.
+    if let Some((kind, name)) = row.owner.split_once('/') {
+        let name = name.rsplit_once('/').map_or(name, |(_, name)| name);
+        metadata.insert("ownerReferences".to_owned(), json!([{ "kind": kind, "name": name }]));
     }
     metadata.insert("uid".to_owned(), json!(row.uid));
     metadata.insert("generation".to_owned(), json!(row.generation));

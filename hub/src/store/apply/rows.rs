@@ -29,6 +29,13 @@ pub(super) struct Stored {
     pub(super) not_supported: Vec<String>,
     pub(super) suspended: Option<bool>,
     pub(super) deleting: bool,
+    pub(super) owner: Option<Owner>,
+}
+
+/// The app that keeps an object.
+pub(super) struct Owner {
+    pub(super) uid: Uuid,
+    pub(super) name: String,
 }
 
 /// What became of an object.
@@ -142,7 +149,9 @@ async fn lock(
     let columns = Names::of(objects, places);
     let rows = sqlx::query!(
         r#"SELECT v.n AS "n!", r.uid, r.spec, r.labels, r.annotations, r.api_version, r.payload_digest, r.not_supported,
-                  r.suspended, r.deleting_at IS NOT NULL AS "deleting!"
+                  r.suspended, r.deleting_at IS NOT NULL AS "deleting!", r.owner,
+                  coalesce((SELECT object_name(o.kind, o.namespace, o.name) FROM resource o WHERE o.uid = r.owner), '')
+                    AS "owner_name!"
            FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[]) WITH ORDINALITY
              AS v(scope, api_group, kind, namespace, name, n)
            JOIN resource r ON (r.scope, r.api_group, r.kind, r.namespace, r.name)
@@ -167,6 +176,10 @@ async fn lock(
             not_supported: row.not_supported,
             suspended: row.suspended,
             deleting: row.deleting,
+            owner: row.owner.map(|uid| Owner {
+                uid,
+                name: row.owner_name,
+            }),
         };
         Some((place(places, row.n)?, stored))
     });

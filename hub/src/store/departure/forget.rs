@@ -132,6 +132,7 @@ pub(super) async fn forget(
               condition AS (DELETE FROM cluster_condition WHERE cluster_id = $1),
               token AS (DELETE FROM join_token WHERE cluster_id = $1),
               identity AS (DELETE FROM identity WHERE cluster_id = $1),
+              nesting AS (DELETE FROM nesting WHERE cluster_id = $1),
               due AS (DELETE FROM due WHERE topic = 'cluster' AND key = $1)
          DELETE FROM event WHERE cluster_id = $1",
         cluster

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::{
     store::{Store, StoreError, resource::ResourceRow},
-    task::gather::{candidates, overrides_variables, resolved},
+    task::gather::{candidates, of_scope, overrides_variables, resolved},
 };
 
 /// What the placements that name an app say of clusters.
@@ -51,7 +51,10 @@ pub(super) async fn judge(
 ) -> Result<Judged, StoreError> {
     let rows = store.placements_of(&[Arc::new(app.clone())]).await?.concat();
     let (read, open): (Vec<_>, Vec<_>) = resolved(store, &rows).await?.into_iter().partition(Result::is_ok);
-    let read: Vec<Placement> = read.into_iter().flatten().collect();
+    let mut read: Vec<Placement> = read.into_iter().flatten().collect();
+    if rows.is_empty() {
+        read.extend(of_scope(app));
+    }
     let mut judged = Judged {
         unknown: open.into_iter().find_map(Result::err),
         clusters: BTreeMap::new(),

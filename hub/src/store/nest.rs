@@ -1,0 +1,374 @@
+//! Objects that apps render and the hub keeps: how far each cluster's are, what there is of them, and what a plan makes of
+//! them, in one transaction with a rise of the plan's version: of two hubs that decide at once one wins.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use flotilla_core::{apply::policy::Policy, digest::Digest, nest::Found, object::ObjectKey};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{
+    Connection, Result, Store, Topic,
+    apply::{By, NewResource, put_all},
+    authority::audit,
+    event, nudge, nudge_all,
+    plan::OUTDATED,
+    reference::apps_of,
+    resource::ResourceRow,
+    session::signed,
+    wake_apps,
+};
+use crate::auth::seal::Seal;
+
+/// Apps that keep one another and are followed upwards: far more than may.
+const MAX_DEPTH: i32 = 64;
+
+/// How far what an app renders for one of its clusters is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nesting {
+    /// The cluster.
+    pub cluster: Uuid,
+    /// What it was made from last.
+    pub made_from: Option<Vec<u8>>,
+    /// It waits for the unit to be applied.
+    pub waits: bool,
+    /// The unit has applied what it is to have, and is enforced.
+    pub is_applied: bool,
+}
+
+/// What becomes of what an app renders for one cluster.
+pub struct Keep<'a> {
+    /// The app.
+    pub app: &'a ResourceRow,
+    /// The version of its plan that was read.
+    pub version: u64,
+    /// What of its rendering it is made from, which must still be the present one.
+    pub kept: Option<Digest>,
+    /// The cluster.
+    pub cluster: Uuid,
+    /// What is applied.
+    pub resources: &'a [NewResource],
+    /// What of that is the app's from now on.
+    pub own: &'a [ObjectKey],
+    /// What is nobody's from now on.
+    pub release: &'a [Uuid],
+    /// What is deleted.
+    pub delete: &'a [Uuid],
+    /// What all of that was made from; `None`: it is to be looked at again.
+    pub made_from: Option<Digest>,
+}
+
+impl Store {
+    /// How far an app is in each cluster that it has a unit in, or waited for one.
+    pub async fn nestings(&self, app: Uuid) -> Result<Vec<Nesting>> {
+        Ok(sqlx::query_as!(
+            Nesting,
+            r#"SELECT coalesce(u.cluster_id, n.cluster_id) AS "cluster!", n.made_from, coalesce(n.waits, false) AS "waits!",
+                      (u.state = 'Active' AND (s.applied_version, s.applied) = (u.version, u.target)) IS TRUE AS "is_applied!"
+               FROM (SELECT * FROM unit WHERE app_uid = $1) AS u
+               FULL JOIN (SELECT * FROM nesting WHERE app_uid = $1) AS n ON n.cluster_id = u.cluster_id
+               LEFT JOIN unit_status s ON s.unit_id = u.id"#,
+            app
+        )
+        .fetch_all(self.pool())
+        .await?)
+    }
+
+    /// Records that what is kept for these clusters waits for their units.
+    pub async fn await_applied(&self, app: Uuid, clusters: &[Uuid]) -> Result<()> {
+        sqlx::query!(
+            "INSERT INTO nesting AS n (app_uid, cluster_id, waits)
+             SELECT $1, c.id, true FROM cluster c WHERE c.id = ANY ($2) ORDER BY c.id
+             ON CONFLICT (app_uid, cluster_id) DO UPDATE SET waits = true WHERE NOT n.waits",
+            app,
+            clusters
+        )
+        .execute(self.pool())
+        .await?;
+        Ok(())
+    }
+
+    /// Records that nothing waits in these clusters, or in all: what is kept is looked at again once it may change.
+    pub async fn await_nothing(&self, app: Uuid, clusters: Option<&[Uuid]>) -> Result<()> {
+        sqlx::query!(
+            "UPDATE nesting SET waits = false, made_from = NULL
+             WHERE app_uid = $1 AND waits AND ($2::uuid[] IS NULL OR cluster_id = ANY ($2))",
+            app,
+            clusters
+        )
+        .execute(self.pool())
+        .await?;
+        Ok(())
+    }
+
+    /// The apps by which an app is kept: its owner, that one's, and so on.
+    pub async fn keepers(&self, app: Uuid) -> Result<Vec<Uuid>> {
+        Ok(sqlx::query_scalar!(
+            r#"WITH RECURSIVE up AS (
+                 SELECT owner AS uid, 1 AS place FROM resource WHERE uid = $1 AND owner IS NOT NULL
+                 UNION ALL
+                 SELECT r.owner, place + 1 FROM up JOIN resource r ON r.uid = up.uid
+                 WHERE r.owner IS NOT NULL AND place < $2)
+               SELECT uid AS "uid!" FROM up ORDER BY place"#,
+            app,
+            MAX_DEPTH
+        )
+        .fetch_all(self.pool())
+        .await?)
+    }
+
+    /// What there is in a scope of these names, and all that an app keeps there. What it has in the cluster is not counted.
+    pub async fn kept(&self, app: Uuid, scope: Uuid, keys: &[ObjectKey]) -> Result<Vec<Found>> {
+        let column =
+            |of: fn(&ObjectKey) -> &String| keys.iter().map(|key| of(key).clone()).collect::<Vec<_>>();
+        let rows = sqlx::query!(
+            r#"WITH named AS (
+                 SELECT r.uid FROM unnest($3::text[], $4::text[], $5::text[], $6::text[]) AS v(api_group, kind, namespace, name)
+                 JOIN resource r ON (r.scope, r.api_group, r.kind, r.namespace, r.name)
+                   = ($2, v.api_group, v.kind, v.namespace, v.name)
+                 UNION
+                 SELECT uid FROM resource WHERE owner = $1 AND scope = $2)
+               SELECT r.uid, r.api_group, r.kind, r.namespace, r.name, r.owner, r.labels, r.annotations, r.overlay,
+                      r.deleting_at IS NOT NULL AS "is_deleting!",
+                      coalesce(object_name(o.kind, o.namespace, o.name), '') AS "owner_name!"
+               FROM named JOIN resource r ON r.uid = named.uid LEFT JOIN resource o ON o.uid = r.owner
+               ORDER BY r.kind, r.namespace, r.name"#,
+            app,
+            scope,
+            &column(|key| &key.group),
+            &column(|key| &key.kind),
+            &column(|key| &key.namespace),
+            &column(|key| &key.name)
+        )
+        .fetch_all(self.pool())
+        .await?;
+        let found = rows.into_iter().map(|row| {
+            // What the source said of an object is not in the way of what it says of it now; what a person said is.
+            let rendered = Policy::of(&json!({ "labels": row.labels, "annotations": row.annotations }));
+            let person = Policy::of(&json!({ "annotations": row.overlay }));
+            Found {
+                uid: row.uid,
+                key: ObjectKey {
+                    group: row.api_group,
+                    kind: row.kind,
+                    namespace: row.namespace,
+                    name: row.name,
+                },
+                owner: row.owner,
+                owner_name: row.owner_name,
+                policy: Policy {
+                    keep: rendered.keep || person.keep,
+                    ..person
+                },
+                is_deleting: row.is_deleting,
+                objects: 0,
+            }
+        });
+        Ok(found.collect())
+    }
+
+    /// What the units of each object have that an app keeps in a scope, and those of all that it keeps in turn.
+    pub async fn weights(&self, app: Uuid, scope: Uuid) -> Result<BTreeMap<Uuid, u64>> {
+        let rows = sqlx::query!(
+            r#"WITH RECURSIVE below AS (
+                 SELECT uid, uid AS root FROM resource WHERE owner = $1 AND scope = $2
+                 UNION
+                 SELECT r.uid, b.root FROM below b JOIN resource r ON r.owner = b.uid AND r.scope = $2)
+               SELECT b.root AS "root!", coalesce(sum(s.objects + s.objects_pending_removal), 0)::bigint AS "objects!"
+               FROM below b JOIN unit u ON u.app_uid = b.uid JOIN unit_status s ON s.unit_id = u.id GROUP BY 1"#,
+            app,
+            scope
+        )
+        .fetch_all(self.pool())
+        .await?;
+        Ok(rows
+            .into_iter()
+            .map(|row| (row.root, row.objects.unsigned_abs()))
+            .collect())
+    }
+
+    /// Does what was decided of one cluster. `Conflict` where the app, its plan, its rendering or what is kept has changed
+    /// since that was read, or the unit has something else to apply: gather and decide again.
+    pub async fn keep(&self, keep: &Keep<'_>, seal: &Seal) -> Result<()> {
+        let name = keep.app.display();
+        let mut tx = self.pool().begin().await?;
+        let raised = sqlx::query_scalar!(
+            r#"UPDATE app_plan p SET version = version + 1
+               WHERE app_uid = $1 AND version = $2 AND NOT superseded($3)
+                 AND (SELECT true FROM resource WHERE uid = $1 AND generation = $4 AND deleting_at IS NULL LIMIT 1) IS NOT NULL
+                 AND (SELECT true FROM unit u JOIN unit_status s ON s.unit_id = u.id
+                        AND (s.applied_version, s.applied) = (u.version, u.target)
+                      WHERE u.app_uid = $1 AND u.cluster_id = $5 AND u.state = 'Active' LIMIT 1) IS NOT NULL
+                 AND (SELECT true FROM app_input i JOIN input_at t ON t.input_key = i.input_key AND t.newest
+                        JOIN rendering x ON x.digest = t.rendering AND x.kept IS NOT DISTINCT FROM $6
+                      WHERE i.app_uid = $1 LIMIT 1) IS NOT NULL
+               RETURNING true AS "raised!""#,
+            keep.app.uid,
+            signed(keep.version),
+            self.writer,
+            keep.app.generation,
+            keep.cluster,
+            keep.kept.map(|digest| digest.as_bytes().to_vec())
+        )
+        .fetch_optional(&mut *tx)
+        .await?;
+        if raised.is_none() {
+            tx.rollback().await?;
+            return Err(self.not_ours(OUTDATED).await);
+        }
+        let by = By {
+            name: &name,
+            origin: format!("kept/{name}"),
+            keeper: Some(keep.app.uid),
+        };
+        put_all(&mut tx, keep.resources, seal, &by).await?;
+        own(&mut tx, keep).await?;
+        delete(&mut tx, keep.app, keep.delete).await?;
+        sqlx::query!(
+            "INSERT INTO nesting (app_uid, cluster_id, made_from, waits) VALUES ($1, $2, $3, false)
+             ON CONFLICT (app_uid, cluster_id) DO UPDATE SET made_from = excluded.made_from, waits = false",
+            keep.app.uid,
+            keep.cluster,
+            keep.made_from.map(|digest| digest.as_bytes().to_vec())
+        )
+        .execute(&mut *tx)
+        .await?;
+        let leaving = sqlx::query_scalar!(
+            "SELECT DISTINCT app_uid FROM leaving WHERE cluster_id = $1 AND state = 'Open'",
+            keep.cluster
+        )
+        .fetch_all(&mut *tx)
+        .await?;
+        nudge(&mut tx, Topic::Leaving, &leaving).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Has all deleted that is kept for an app that is to be deleted itself: apps first, and what is none of them after these.
+    /// Returns what is left, by name.
+    pub async fn delete_kept(&self, app: &ResourceRow) -> Result<Vec<String>> {
+        let mut tx = self.pool().begin().await?;
+        let kept = sqlx::query!(
+            r#"SELECT uid, is_app(kind) AS "is_app!", deleting_at IS NOT NULL AS "is_deleting!",
+                      object_name(kind, namespace, name) AS "name!"
+               FROM resource WHERE owner = $1 ORDER BY kind, namespace, name, scope"#,
+            app.uid
+        )
+        .fetch_all(&mut *tx)
+        .await?;
+        let left: Vec<String> = kept
+            .iter()
+            .filter(|row| row.is_app)
+            .map(|row| row.name.clone())
+            .collect();
+        let next = kept
+            .iter()
+            .filter(|row| row.is_app != left.is_empty() && !row.is_deleting);
+        let next: Vec<Uuid> = next.map(|row| row.uid).collect();
+        if !next.is_empty() {
+            delete(&mut tx, app, &next).await?;
+        }
+        tx.commit().await?;
+        Ok(left)
+    }
+
+    /// Lets go of all that is kept for an app: it stays as it is.
+    pub async fn release_kept(&self, app: Uuid) -> Result<()> {
+        sqlx::query!("UPDATE resource SET owner = NULL WHERE owner = $1", app)
+            .execute(self.pool())
+            .await?;
+        Ok(())
+    }
+}
+
+/// Writes whose what is.
+async fn own(tx: &mut Connection, keep: &Keep<'_>) -> Result<()> {
+    let column =
+        |of: fn(&ObjectKey) -> &String| keep.own.iter().map(|key| of(key).clone()).collect::<Vec<_>>();
+    sqlx::query!(
+        "WITH released AS (
+           UPDATE resource SET owner = NULL WHERE uid = ANY ($7) AND owner = $1)
+         UPDATE resource r SET owner = $1
+         FROM unnest($3::text[], $4::text[], $5::text[], $6::text[]) AS v(api_group, kind, namespace, name)
+         WHERE (r.scope, r.api_group, r.kind, r.namespace, r.name) = ($2, v.api_group, v.kind, v.namespace, v.name)
+           AND r.owner IS NULL",
+        keep.app.uid,
+        keep.cluster,
+        &column(|key| &key.group),
+        &column(|key| &key.kind),
+        &column(|key| &key.namespace),
+        &column(|key| &key.name),
+        keep.release
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Has objects deleted that are kept for an app: apps as each says, all others at once.
+async fn delete(tx: &mut Connection, owner: &ResourceRow, uids: &[Uuid]) -> Result<()> {
+    if uids.is_empty() {
+        return Ok(());
+    }
+    let name = owner.display();
+    let users = apps_of(tx, uids).await?;
+    let apps = sqlx::query_scalar!(
+        "UPDATE resource SET deleting_at = coalesce(deleting_at, now()), deletion_by = $3,
+                deletion_policy = CASE WHEN coalesce(suspended, spec->'suspend' = 'true', false) THEN 'Orphan'
+                  ELSE coalesce(spec->>'deletionPolicy', 'MirrorPrune') END
+         WHERE uid = ANY ($1) AND owner = $2 AND is_app(kind) RETURNING uid",
+        uids,
+        owner.uid,
+        name
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    let gone = sqlx::query_scalar!(
+        r#"WITH gone AS MATERIALIZED (
+             SELECT uid FROM resource WHERE uid = ANY ($1) AND owner = $2 AND NOT is_app(kind) ORDER BY uid FOR UPDATE),
+           old AS MATERIALIZED (SELECT id FROM revision WHERE source_uid IN (SELECT uid FROM gone)),
+           shown AS (UPDATE unit SET revision_id = NULL WHERE revision_id IN (SELECT id FROM old)),
+           rolled AS (UPDATE rollout SET revision_id = NULL WHERE revision_id IN (SELECT id FROM old))
+           SELECT uid FROM gone"#,
+        uids,
+        owner.uid
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    // In a statement of its own, which sees that nobody names its revisions any more.
+    if !gone.is_empty() {
+        sqlx::query!("DELETE FROM resource WHERE uid = ANY ($1)", &gone)
+            .execute(&mut *tx)
+            .await?;
+    }
+    let said = format!("{name} has it deleted, which renders it no more");
+    event::tell(tx, &apps, "Deleting", &said).await?;
+    for uid in apps.iter().chain(&gone) {
+        audit(tx, &name, "delete", &format!("resource/{uid}")).await?;
+    }
+    wake_apps(tx, &users).await?;
+    nudge_all(tx, &[(Topic::Resource, &apps), (Topic::Resource, &gone)]).await
+}
+
+/// Has those apps planned that kept what is gone now, by owner and scope, and those that could not keep something in such a
+/// scope: it may have been in the way.
+pub(super) async fn gone(tx: &mut Connection, gone: &[(Option<Uuid>, Uuid)]) -> Result<()> {
+    if gone.is_empty() {
+        return Ok(());
+    }
+    let owners: BTreeSet<Uuid> = gone.iter().filter_map(|(owner, _)| *owner).collect();
+    let owners: Vec<Uuid> = owners.into_iter().collect();
+    let scopes: BTreeSet<Uuid> = gone.iter().map(|(_, scope)| *scope).collect();
+    let apps = sqlx::query_scalar!(
+        r#"WITH again AS (
+             UPDATE nesting SET made_from = NULL WHERE app_uid = ANY ($1) AND cluster_id = ANY ($2) RETURNING app_uid)
+           SELECT app_uid AS "app!" FROM again
+           UNION SELECT app_uid FROM nesting WHERE cluster_id = ANY ($2) AND made_from IS NULL AND NOT waits
+           UNION SELECT uid FROM resource WHERE uid = ANY ($1)"#,
+        &owners,
+        &scopes.into_iter().collect::<Vec<_>>()
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    wake_apps(tx, &apps).await
+}

@@ -1,0 +1,387 @@
+//! Makes of a rendered object what the hub keeps: variables put in as the agent puts them into what it applies, read and checked
+//! as its kind. Each alone; pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use flotilla_api::{Mode, Options, Resource, Scope, kind::FLEET, parse_value};
+use flotilla_core::{
+    apply::policy::Policy,
+    content::{Form, ObjectEntry},
+    fleet::placement::Chosen,
+    object::ObjectKey,
+    substitute::{self, Variables},
+    unit::{Settings, Substitution, VariableLayer},
+};
+use flotilla_render::yaml;
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use crate::{store::apply::NewResource, task::gather::Layers};
+
+/// Bytes of one object after substitution, as for an agent.
+const OBJECT_MAX: usize = 8 << 20;
+/// Faults of one object that are named.
+const NAMED: usize = 5;
+
+/// The variables that are put in; none where nothing is.
+pub(super) struct Values(Option<Result<Layered, String>>);
+
+struct Layered {
+    variables: Variables,
+    /// The same with one text in place of each value of a Secret, and with another one: what differs between the two holds
+    /// such a value.
+    masked: Option<[Variables; 2]>,
+    always: bool,
+}
+
+impl Values {
+    /// Those of an app in a cluster, in the order in which a unit has them.
+    pub(super) fn of(layers: &Layers, settings: &Settings, chosen: &Chosen) -> Self {
+        let none = BTreeMap::new();
+        let overrides = chosen.overrides.as_ref().unwrap_or(&none);
+        let always = match settings.substitution {
+            Substitution::Off if overrides.is_empty() => return Self(None),
+            Substitution::Always => true,
+            Substitution::Off | Substitution::WithVariables => false,
+        };
+        let is_secret = |layer: &VariableLayer| matches!(layer, VariableLayer::Config { secret: true, .. });
+        let layered = |mask: Option<&str>| {
+            let own = layers.each().map(|(layer, values)| match mask {
+                Some(mask) if is_secret(layer) => values
+                    .keys()
+                    .map(|name| (name.clone(), mask.to_owned()))
+                    .collect(),
+                _ => values.clone(),
+            });
+            let own: Vec<BTreeMap<String, String>> = own.collect();
+            let all = own
+                .into_iter()
+                .chain([chosen.variables.clone(), overrides.clone()]);
+            Variables::from_layers(all).map_err(|e| e.to_string())
+        };
+        let any_secret = layers.each().any(|(layer, _)| is_secret(layer));
+        Self(Some(layered(None).and_then(|variables| {
+            Ok(Layered {
+                variables,
+                masked: match any_secret {
+                    true => Some([layered(Some("a"))?, layered(Some("b"))?]),
+                    false => None,
+                },
+                always,
+            })
+        })))
+    }
+}
+
+/// What is put on every object.
+pub(super) struct Decoration {
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) annotations: BTreeMap<String, String>,
+}
+
+/// An object as it was read.
+pub(super) struct Read {
+    named: ObjectKey,
+    key: Option<ObjectKey>,
+    policy: Policy,
+    outcome: Result<Resource, String>,
+}
+
+/// An object as it is stored.
+pub(super) struct Evaluated {
+    /// As the source calls it.
+    pub(super) named: ObjectKey,
+    /// What it is called; `None`: that is not known.
+    pub(super) key: Option<ObjectKey>,
+    /// Its switches.
+    pub(super) policy: Policy,
+    /// What is stored, or what is wrong with it.
+    pub(super) outcome: Result<NewResource, String>,
+}
+
+impl Read {
+    pub(super) fn into_row(self, key: &[u8; 32], scope: Uuid) -> Evaluated {
+        Evaluated {
+            named: self.named,
+            key: self.key,
+            policy: self.policy,
+            outcome: self
+                .outcome
+                .map(|resource| NewResource::of(key, scope, &resource)),
+        }
+    }
+}
+
+/// Has each name stand for one object: one that comes again is a fault.
+pub(super) fn once(mut set: Vec<Evaluated>) -> Vec<Evaluated> {
+    let mut seen = BTreeSet::new();
+    for one in &mut set {
+        let is_first = one.key.as_ref().is_none_or(|key| seen.insert(key.clone()));
+        if !is_first {
+            one.key = None;
+            one.outcome = Err("another object of the rendering has this name".to_owned());
+        }
+    }
+    set
+}
+
+/// Evaluates one object.
+pub(super) fn evaluate(
+    entry: &ObjectEntry,
+    bytes: &[u8],
+    values: &Values,
+    decoration: &Decoration,
+    scope: &Scope,
+) -> Read {
+    let read = |key, policy, outcome| Read {
+        named: entry.key.clone(),
+        key,
+        policy,
+        outcome,
+    };
+    let mut value = match value(entry, bytes, values) {
+        Ok(value) => value,
+        Err(why) => return read(None, Policy::default(), Err(why)),
+    };
+    for (field, entries) in [
+        ("labels", &decoration.labels),
+        ("annotations", &decoration.annotations),
+    ] {
+        add(&mut value["metadata"], field, entries);
+    }
+    let Some(mut key) = ObjectKey::of(&value) else {
+        return read(None, Policy::default(), Err("it has no name any more".to_owned()));
+    };
+    let policy = Policy::of(&value["metadata"]);
+    if key.group == FLEET {
+        let why = "an app that has a cluster cannot configure the fleet: `flotilla apply` it";
+        return read(Some(key), policy, Err(why.to_owned()));
+    }
+    let options = Options {
+        file: "",
+        mode: Mode::Nested,
+        scope: scope.clone(),
+        namespace: None,
+    };
+    let is_secret = key.is_secret();
+    let parsed = parse_value(value, &options);
+    let outcome = parsed.outcome.map_err(|invalid| {
+        let faults = invalid.problems.iter().take(NAMED).map(|one| match is_secret {
+            // What is wrong may be quoted.
+            true => one.path.to_string(),
+            false => format!("{}: {}", one.path, one.message),
+        });
+        let faults: Vec<String> = faults.collect();
+        faults.join("; ")
+    });
+    if let Ok(resource) = &outcome {
+        resource.id.namespace.clone_into(&mut key.namespace);
+    }
+    read(Some(key), policy, outcome)
+}
+
+/// The object with variables put in.
+fn value(entry: &ObjectEntry, bytes: &[u8], values: &Values) -> Result<Value, String> {
+    let text = match entry.form {
+        Form::Json => return serde_json::from_slice(bytes).map_err(|_| "it is not readable".to_owned()),
+        Form::Yaml => std::str::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())?,
+    };
+    let template = parsed(text)?;
+    let layered = match &values.0 {
+        None => return Ok(template),
+        Some(layered) => layered.as_ref().map_err(Clone::clone)?,
+    };
+    if !substitute::runs(&layered.variables, layered.always) || substitute::is_disabled(&template["metadata"])
+    {
+        return Ok(template);
+    }
+    let put = |variables| {
+        substitute::substitute(text, variables, true).map_err(|e| format!("post build failed: {e}"))
+    };
+    let substituted = put(&layered.variables)?;
+    if let Some([one, other]) = &layered.masked {
+        if entry.key.is_secret() {
+            return parsed(&substituted).map_err(|_| "the substituted text is not valid YAML".to_owned());
+        }
+        if put(one)? != put(other)? {
+            return Err("a value of a Secret would stand in it, and it is kept in the open".to_owned());
+        }
+    }
+    parsed(&substituted)
+}
+
+fn parsed(text: &str) -> Result<Value, String> {
+    let limits = yaml::Limits {
+        bytes: OBJECT_MAX,
+        nodes: 1_000_000,
+        ..yaml::Limits::default()
+    };
+    let mut documents = yaml::read_all(text, &limits).map_err(|e| e.to_string())?;
+    match (documents.pop(), documents.is_empty()) {
+        (Some(document), true) => Ok(document.into()),
+        _ => Err("expected one document".to_owned()),
+    }
+}
+
+fn add(metadata: &mut Value, field: &str, entries: &BTreeMap<String, String>) {
+    if entries.is_empty() || !metadata.is_object() {
+        return;
+    }
+    let map = &mut metadata[field];
+    if !map.is_object() {
+        *map = Value::Object(Map::new());
+    }
+    for (name, value) in entries {
+        map[name.as_str()] = json!(value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use flotilla_core::{content::object_digest, digest::Digest, id::ClusterId};
+
+    use super::*;
+
+    fn settings(substitution: Substitution) -> Settings {
+        Settings {
+            interval: Duration::from_secs(60),
+            retry_interval: Duration::from_secs(60),
+            timeout: Duration::from_secs(30),
+            wait: false,
+            prune: true,
+            common_labels: BTreeMap::new(),
+            common_annotations: BTreeMap::new(),
+            substitution,
+            default_namespace: String::new(),
+        }
+    }
+
+    fn map(name: &str, value: &str) -> BTreeMap<String, String> {
+        BTreeMap::from([(name.to_owned(), value.to_owned())])
+    }
+
+    fn chosen(overrides: BTreeMap<String, String>) -> Chosen {
+        Chosen {
+            id: ClusterId(Uuid::from_u128(1)),
+            name: "c1".into(),
+            variables: map("REGION", "eu"),
+            overrides: Ok(overrides),
+        }
+    }
+
+    const NOTHING: Decoration = Decoration {
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+    };
+
+    fn read(text: &str, values: &Values, decoration: &Decoration) -> Read {
+        let template = parsed(text).expect("a document");
+        let entry = ObjectEntry {
+            key: ObjectKey::of(&template).expect("a key"),
+            form: Form::Yaml,
+            digest: object_digest(Form::Yaml, text.as_bytes(), None),
+        };
+        evaluate(
+            &entry,
+            text.as_bytes(),
+            values,
+            decoration,
+            &Scope::Cluster("c1".into()),
+        )
+    }
+
+    fn app(name: &str, path: &str) -> String {
+        format!(
+            "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\n\
+             metadata: {{name: \"{name}\", namespace: flux-system}}\n\
+             spec: {{interval: 10m, path: \"{path}\", prune: true, sourceRef: {{kind: GitRepository, name: a}}}}\n"
+        )
+    }
+
+    #[test]
+    fn variables_are_put_in_where_they_are_asked_for_and_in_the_order_of_a_unit() {
+        let text = app("a-${REGION}", "./${REGION}");
+        let path = |values: &Values| {
+            let read = read(&text, values, &NOTHING);
+            let resource = read.outcome.expect("valid");
+            let path = resource.value().expect("open")["path"].clone();
+            (read.key.expect("known").name, path)
+        };
+        let values = |mode, overrides| Values::of(&Layers::default(), &settings(mode), &chosen(overrides));
+        let cluster = values(Substitution::WithVariables, BTreeMap::new());
+        assert_eq!(path(&cluster), ("a-eu".to_owned(), json!("./eu")));
+        let overridden = values(Substitution::Off, map("REGION", "us"));
+        assert_eq!(path(&overridden), ("a-us".to_owned(), json!("./us")));
+        // One that is not there: what the object is called is not known, and nothing is guessed.
+        let missing = read(&app("a-${ZONE}", "./x"), &cluster, &NOTHING);
+        assert!(missing.key.is_none());
+        assert!(
+            missing
+                .outcome
+                .expect_err("refused")
+                .contains("variable not set (strict mode): \"ZONE\"")
+        );
+    }
+
+    #[test]
+    fn a_value_of_a_secret_stands_in_nothing_that_is_kept_in_the_open() {
+        let layers = Layers::of_one(
+            VariableLayer::Config {
+                digest: Digest::of("config", b"x"),
+                secret: true,
+            },
+            map("TOKEN", "s3cret"),
+        );
+        let values = Values::of(
+            &layers,
+            &settings(Substitution::WithVariables),
+            &chosen(BTreeMap::new()),
+        );
+        let refused = read(&app("a", "./${TOKEN}"), &values, &NOTHING)
+            .outcome
+            .expect_err("refused");
+        assert!(
+            refused.contains("a value of a Secret") && !refused.contains("s3cret"),
+            "{refused}"
+        );
+        assert!(read(&app("a", "./${REGION}"), &values, &NOTHING).outcome.is_ok());
+        let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: s, namespace: a}\nstringData: {k: \"${TOKEN}\"}\n";
+        let kept = read(secret, &values, &NOTHING).outcome.expect("sealed");
+        assert_eq!(kept.secret().expect("a Secret").data["k"].expose(), b"s3cret");
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_object_is_said_by_field_and_its_name_is_known_all_the_same() {
+        let none = Values(None);
+        let wrong = read(&app("a", "./x").replace("10m", "soon"), &none, &NOTHING);
+        assert_eq!(wrong.key.expect("known").name, "a");
+        assert!(wrong.outcome.expect_err("refused").starts_with("spec.interval: "));
+        let fleet =
+            "apiVersion: fleet.flotilla.dev/v1alpha1\nkind: Placement\nmetadata: {name: a}\nspec: {}\n";
+        assert!(
+            read(fleet, &none, &NOTHING)
+                .outcome
+                .expect_err("refused")
+                .contains("configure the fleet")
+        );
+    }
+
+    #[test]
+    fn common_metadata_is_put_on_what_is_kept_and_a_name_stands_for_one_object() {
+        let decoration = Decoration {
+            labels: map("team", "a"),
+            annotations: map("note", "b"),
+        };
+        let one = || read(&app("a", "./x"), &Values(None), &decoration);
+        let resource = one().outcome.expect("valid");
+        assert_eq!(
+            (&resource.labels, &resource.annotations),
+            (&decoration.labels, &decoration.annotations)
+        );
+        let row = || one().into_row(&[1; 32], Uuid::from_u128(1));
+        let set = once(vec![row(), row()]);
+        assert!(set[0].outcome.is_ok() && set[1].outcome.is_err() && set[1].key.is_none());
+    }
+}

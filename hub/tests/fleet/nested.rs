@@ -1,0 +1,523 @@
+//! Flux's objects that apps render: kept by a running hub in the scope of each cluster, reconciled there as any other, and gone
+//! with what renders them. Agents do what they are told.
+
+use flotilla_proto::fleet::v1::{
+    ApplyRequest, ApplyResponse, DeleteRequest, Document, Resource, ResourceRef,
+};
+use flotilla_testkit::wait_until;
+use uuid::Uuid;
+
+use crate::{
+    deploys::{Fleet, config_map},
+    hub::PATIENCE,
+    puppet::Puppet,
+};
+
+/// A Kustomization in flux-system with these further fields of its spec.
+fn kustomization(name: &str, path: &str, more: &str) -> String {
+    format!(
+        "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\nmetadata: {{name: {name}, namespace: flux-system}}\n\
+         spec:\n  interval: 10m\n  path: {path}\n  prune: true\n  sourceRef: {{kind: GitRepository, name: flux-system}}\n{more}"
+    )
+}
+
+impl Fleet {
+    async fn try_apply_in(&self, cluster: &str, documents: &[&str]) -> Result<ApplyResponse, tonic::Status> {
+        let request = ApplyRequest {
+            documents: vec![Document {
+                file: "fleet.yaml".into(),
+                text: documents.join("---\n"),
+            }],
+            scope: cluster.into(),
+            ..ApplyRequest::default()
+        };
+        let answer = self.hub.fleet().await.apply(self.hub.authorized(request)).await;
+        answer.map(tonic::Response::into_inner)
+    }
+
+    async fn apply_in(&self, cluster: &str, documents: &[&str]) {
+        let answer = self.try_apply_in(cluster, documents).await.expect("answered");
+        assert_eq!(answer.applied.len(), documents.len(), "{:?}", answer.problems);
+    }
+
+    /// The source that a root is bootstrapped with.
+    fn root_source(&self) -> String {
+        self.source("a").replace(
+            "name: a, namespace: apps",
+            "name: flux-system, namespace: flux-system",
+        )
+    }
+
+    /// Has all sources looked at.
+    async fn look(&self) {
+        let sources: Vec<Uuid> = sqlx::query_scalar("SELECT uid FROM resource WHERE kind = 'GitRepository'")
+            .fetch_all(&self.hub.world.pool)
+            .await
+            .expect("read");
+        let value = Uuid::new_v4().to_string();
+        let asked = self.hub.world.store.request(&sources, &value, None).await;
+        asked.expect("asked");
+    }
+
+    /// All that is configured but for clusters: `scope Kind/name <- owner`, and what is said of it.
+    async fn configured(&self) -> Vec<String> {
+        sqlx::query_scalar(
+            "SELECT concat_ws(' ', nullif(scope_name(r.scope), ''), r.kind || '/' || r.name, '<- ' || o.name,
+                              CASE WHEN r.deleting_at IS NOT NULL THEN 'deleting' END)
+             FROM resource r LEFT JOIN resource o ON o.uid = r.owner WHERE r.kind <> 'Cluster' ORDER BY 1",
+        )
+        .fetch_all(&self.hub.world.pool)
+        .await
+        .expect("read")
+    }
+
+    async fn until_configured(&self, expected: &[&str]) {
+        wait_until("what is configured", PATIENCE, async || {
+            let found = self.configured().await;
+            match found == expected {
+                true => Ok(Some(())),
+                false => Err(format!("{found:#?}; {:#?}", self.conditions().await)),
+            }
+        })
+        .await
+        .expect("so");
+    }
+
+    /// The Kustomizations of all scopes.
+    async fn kustomizations(&self) -> Vec<Resource> {
+        let request = ListResourcesRequest {
+            kinds: vec!["Kustomization".into()],
+            scope: "*".into(),
+            ..ListResourcesRequest::default()
+        };
+        let mut fleet = self.hub.fleet().await;
+        let listed = fleet.list_resources(self.hub.authorized(request)).await;
+        listed.expect("listed").into_inner().resources
+    }
+
+    async fn conditions(&self) -> Vec<String> {
+        let shown = self.kustomizations().await.into_iter();
+        shown.map(|one| said(&one)).collect()
+    }
+
+    /// Waits until a Kustomization of this scope is shown so: `status reason: message` begins with `expected`.
+    async fn until_said(&self, scope: &str, name: &str, expected: &str) {
+        wait_until(expected, PATIENCE, async || {
+            let all = self.kustomizations().await;
+            let found = all.iter().find(|one| {
+                let named = one.r#ref.as_ref().expect("a name");
+                (named.scope.as_str(), named.name.as_str()) == (scope, name)
+            });
+            match found.is_some_and(|one| said(one).contains(expected)) {
+                true => Ok(Some(())),
+                false => Err(format!("{:#?}", self.conditions().await)),
+            }
+        })
+        .await
+        .expect("so");
+    }
+
+    /// What is deployed by apps in a cluster, by name of app and object.
+    async fn objects_of(&self, cluster: &str) -> Vec<String> {
+        let query =
+            "SELECT r.name || ' ' || k.kind || '/' || k.name FROM unit u JOIN resource r ON r.uid = u.app_uid
+             JOIN cluster c ON c.id = u.cluster_id JOIN target t ON t.digest = u.target
+             JOIN keyset_key k ON k.keyset = t.keyset WHERE c.name = $1 ORDER BY 1";
+        sqlx::query_scalar(query)
+            .bind(cluster)
+            .fetch_all(&self.hub.world.pool)
+            .await
+            .expect("read")
+    }
+
+    async fn until_deployed(&self, cluster: &str, expected: &[&str]) {
+        wait_until("what is deployed", PATIENCE, async || {
+            let found = self.objects_of(cluster).await;
+            match found == expected {
+                true => Ok(Some(())),
+                false => Err(format!("{found:?}; {:#?}", self.conditions().await)),
+            }
+        })
+        .await
+        .expect("so");
+    }
+
+    async fn delete_in(&self, scope: &str, name: &str) {
+        let request = DeleteRequest {
+            resource: Some(ResourceRef {
+                scope: scope.into(),
+                kind: "Kustomization".into(),
+                namespace: "flux-system".into(),
+                name: name.into(),
+                ..ResourceRef::default()
+            }),
+            confirmed: true,
+            ..DeleteRequest::default()
+        };
+        let answer = self.hub.fleet().await.delete(self.hub.authorized(request)).await;
+        assert!(answer.expect("answered").into_inner().deleted);
+    }
+}
+
+fn said(one: &Resource) -> String {
+    let name = one
+        .r#ref
+        .as_ref()
+        .map(|named| format!("{} {}", named.scope, named.name));
+    let ready = one.conditions.iter().find(|one| one.r#type == "Ready");
+    let ready = ready.map(|ready| format!("{} {}: {}", ready.status, ready.reason, ready.message));
+    format!("{} is {}", name.unwrap_or_default(), ready.unwrap_or_default())
+}
+
+/// `spec` of a Kustomization of cluster c1, as it is stored.
+async fn spec_of(fleet: &Fleet, name: &str) -> serde_json::Value {
+    sqlx::query_scalar(
+        "SELECT spec FROM resource WHERE kind = 'Kustomization' AND name = $1 AND scope <> fleet()",
+    )
+    .bind(name)
+    .fetch_one(&fleet.hub.world.pool)
+    .await
+    .expect("read")
+}
+
+#[tokio::test]
+async fn a_root_of_a_cluster_is_whole_from_its_repository_and_agents_get_none_of_fluxs_objects() {
+    let fleet = Fleet::empty().await;
+    let _agent = Puppet::join(&fleet.hub, "c1").await;
+    fleet
+        .apply(&["apiVersion: fleet.flotilla.dev/v1alpha1\nkind: Cluster\nmetadata: {name: c1}\nspec: {variables: {REGION: eu, KIND: below}}\n"])
+        .await;
+    let (root, source) = (
+        kustomization("flux-system", "./clusters/c1", ""),
+        fleet.root_source(),
+    );
+    let more = "  postBuild: {substitute: {KIND: own}, substituteFrom: [{kind: ConfigMap, name: vars}]}\n";
+    let vars = config_map("vars", "1").replace("namespace: apps", "namespace: flux-system");
+    let repository = fleet
+        .repository(
+            "a",
+            &[
+                // As `flux bootstrap` leaves it: the root renders itself and its source.
+                (
+                    "clusters/c1/flux-system/gotk-sync.yaml",
+                    &format!("{source}---\n{root}"),
+                ),
+                ("clusters/c1/vars.yaml", &vars),
+                ("clusters/c1/infra.yaml", &kustomization("infra", "./infra", "")),
+                ("clusters/c1/apps.yaml", &kustomization("apps", "./apps", more)),
+                ("infra/x.yaml", &config_map("infra", "1")),
+                ("apps/x.yaml", &config_map("web-${REGION}-${KIND}", "1")),
+            ],
+        )
+        .await;
+    fleet.apply_in("c1", &[&source, &root]).await;
+    fleet
+        .until_configured(&[
+            "c1 ConfigMap/vars <- flux-system",
+            "c1 GitRepository/flux-system <- flux-system",
+            "c1 Kustomization/apps <- flux-system",
+            "c1 Kustomization/flux-system",
+            "c1 Kustomization/infra <- flux-system",
+        ])
+        .await;
+    fleet
+        .until_deployed(
+            "c1",
+            &[
+                "apps ConfigMap/web-eu-own",
+                "flux-system ConfigMap/vars",
+                "infra ConfigMap/infra",
+            ],
+        )
+        .await;
+    for name in ["flux-system", "infra", "apps"] {
+        fleet
+            .until_said(
+                "c1",
+                name,
+                "True ReconciliationSucceeded: Applied revision: main@sha1:",
+            )
+            .await;
+    }
+    fleet.hub.world.is_quiet().await;
+
+    // What a person has said of a kept object survives the next commit, and that changes the rest.
+    fleet
+        .hub
+        .world
+        .execute("UPDATE resource SET suspended = true WHERE name = 'infra' AND kind = 'Kustomization'")
+        .await;
+    let slower = kustomization("infra", "./infra", "  wait: true\n");
+    repository
+        .commit("main", &[("clusters/c1/infra.yaml", &*slower)], "wait")
+        .await
+        .expect("committed");
+    fleet.look().await;
+    wait_until("the child's spec", PATIENCE, async || {
+        let spec = spec_of(&fleet, "infra").await;
+        match spec["wait"] == true {
+            true => Ok(Some(())),
+            false => Err(format!("{spec}; {:#?}", fleet.conditions().await)),
+        }
+    })
+    .await
+    .expect("so");
+    let suspended = "SELECT count(*) FROM resource WHERE suspended AND name = 'infra'";
+    assert_eq!(fleet.hub.world.count(suspended).await, 1);
+    // By hand it is changed in its source alone.
+    let refused = fleet
+        .try_apply_in("c1", &[&kustomization("apps", "./other", "")])
+        .await;
+    let refused = refused.expect_err("it is kept");
+    assert!(
+        refused
+            .message()
+            .contains("is kept for Kustomization/flux-system/flux-system"),
+        "{refused:?}"
+    );
+    fleet.apply_in("c1", &[&root]).await;
+    fleet.hub.world.is_quiet().await;
+}
+
+#[tokio::test]
+async fn a_child_changes_only_once_its_parent_is_applied_in_its_cluster() {
+    let fleet = Fleet::empty().await;
+    let agent = Puppet::join(&fleet.hub, "c1").await;
+    let root = kustomization("root", "./root", "");
+    let repository = fleet
+        .repository(
+            "a",
+            &[
+                ("root/ns.yaml", &*config_map("before", "1")),
+                ("root/child.yaml", &kustomization("child", "./child", "")),
+                ("child/x.yaml", &config_map("x", "1")),
+            ],
+        )
+        .await;
+    fleet.apply_in("c1", &[&fleet.root_source(), &root]).await;
+    let all = ["child ConfigMap/x", "root ConfigMap/before"];
+    fleet.until_deployed("c1", &all).await;
+    fleet
+        .until_said("c1", "child", "True ReconciliationSucceeded")
+        .await;
+    *agent.failing.lock().expect("not poisoned") = Some("it does not apply");
+    let (other, before) = (
+        kustomization("child", "./child", "  wait: true\n"),
+        config_map("before", "2"),
+    );
+    repository
+        .commit(
+            "main",
+            &[("root/ns.yaml", &*before), ("root/child.yaml", &other)],
+            "both",
+        )
+        .await
+        .expect("committed");
+    fleet.look().await;
+    fleet.until_said("c1", "root", "it does not apply").await;
+    fleet.hub.world.is_quiet().await;
+    assert_eq!(spec_of(&fleet, "child").await["wait"], false);
+    // It is mended by the next commit, which brings the child along.
+    *agent.failing.lock().expect("not poisoned") = None;
+    repository
+        .commit("main", &[("root/ns.yaml", &*config_map("before", "3"))], "mended")
+        .await
+        .expect("committed");
+    fleet.look().await;
+    wait_until("the child's spec", PATIENCE, async || {
+        match spec_of(&fleet, "child").await["wait"] == true {
+            true => Ok(Some(())),
+            false => Err(format!("{:#?}", fleet.conditions().await)),
+        }
+    })
+    .await
+    .expect("so");
+    fleet.hub.world.is_quiet().await;
+}
+
+#[tokio::test]
+async fn a_placed_root_has_children_of_their_own_in_each_cluster_that_go_with_their_files() {
+    let fleet = Fleet::empty().await;
+    let (_one, _two) = (
+        Puppet::join(&fleet.hub, "c1").await,
+        Puppet::join(&fleet.hub, "c2").await,
+    );
+    fleet
+        .apply(&[
+            "apiVersion: fleet.flotilla.dev/v1alpha1\nkind: Cluster\nmetadata: {name: c1}\nspec: {variables: {TIER: gold}}\n",
+            "apiVersion: fleet.flotilla.dev/v1alpha1\nkind: Cluster\nmetadata: {name: c2}\nspec: {variables: {TIER: base}}\n",
+        ])
+        .await;
+    let root = kustomization("root", "./root", "  postBuild: {substitute: {X: y}}\n");
+    let placement = "apiVersion: fleet.flotilla.dev/v1alpha1\nkind: Placement\nmetadata: {name: everywhere}\nspec:\n  \
+                     apps: [{kind: Kustomization, name: root, namespace: flux-system}]\n  clusters: {names: [c1, c2]}\n";
+    let repository = fleet
+        .repository(
+            "a",
+            &[
+                ("root/a.yaml", &*kustomization("a", "./${TIER}", "")),
+                ("root/b.yaml", &kustomization("b", "./b", "")),
+                ("gold/x.yaml", &config_map("gold", "1")),
+                ("base/x.yaml", &config_map("base", "1")),
+                ("b/x.yaml", &config_map("b", "1")),
+            ],
+        )
+        .await;
+    fleet.apply(&[&fleet.root_source(), &root, placement]).await;
+    fleet
+        .until_deployed("c1", &["a ConfigMap/gold", "b ConfigMap/b"])
+        .await;
+    fleet
+        .until_deployed("c2", &["a ConfigMap/base", "b ConfigMap/b"])
+        .await;
+    // It sends nothing itself, and is ready all the same.
+    fleet
+        .until_said(
+            "",
+            "root",
+            "True ReconciliationSucceeded: Applied revision: main@sha1:",
+        )
+        .await;
+    fleet
+        .until_configured(&[
+            "GitRepository/flux-system",
+            "Kustomization/root",
+            "Placement/everywhere",
+            "c1 Kustomization/a <- root",
+            "c1 Kustomization/b <- root",
+            "c2 Kustomization/a <- root",
+            "c2 Kustomization/b <- root",
+        ])
+        .await;
+    fleet.hub.world.is_quiet().await;
+    repository
+        .change("main")
+        .delete("root/b.yaml")
+        .commit("less")
+        .await
+        .expect("committed");
+    fleet.look().await;
+    fleet
+        .until_configured(&[
+            "GitRepository/flux-system",
+            "Kustomization/root",
+            "Placement/everywhere",
+            "c1 Kustomization/a <- root",
+            "c2 Kustomization/a <- root",
+        ])
+        .await;
+    fleet.until_deployed("c1", &["a ConfigMap/gold"]).await;
+    fleet.hub.world.is_quiet().await;
+    // With the root all goes, children first.
+    fleet.delete_in("", "root").await;
+    fleet
+        .until_configured(&["GitRepository/flux-system", "Placement/everywhere"])
+        .await;
+    fleet.until_deployed("c1", &[]).await;
+    fleet.hub.world.is_quiet().await;
+}
+
+#[tokio::test]
+async fn what_leaves_a_root_that_does_not_prune_is_nobodys_and_stays() {
+    let fleet = Fleet::empty().await;
+    let _agent = Puppet::join(&fleet.hub, "c1").await;
+    let root = kustomization("root", "./root", "").replace("prune: true", "prune: false");
+    let repository = fleet
+        .repository(
+            "a",
+            &[
+                ("root/a.yaml", &*kustomization("a", "./a", "")),
+                ("root/b.yaml", &kustomization("b", "./b", "")),
+                ("a/x.yaml", &config_map("a", "1")),
+                ("b/x.yaml", &config_map("b", "1")),
+            ],
+        )
+        .await;
+    fleet.apply_in("c1", &[&fleet.root_source(), &root]).await;
+    fleet
+        .until_deployed("c1", &["a ConfigMap/a", "b ConfigMap/b"])
+        .await;
+    repository
+        .change("main")
+        .delete("root/b.yaml")
+        .commit("less")
+        .await
+        .expect("committed");
+    fleet.look().await;
+    fleet
+        .until_configured(&[
+            "c1 GitRepository/flux-system",
+            "c1 Kustomization/a <- root",
+            "c1 Kustomization/b",
+            "c1 Kustomization/root",
+        ])
+        .await;
+    fleet
+        .until_deployed("c1", &["a ConfigMap/a", "b ConfigMap/b"])
+        .await;
+    fleet.hub.world.is_quiet().await;
+}
+
+#[tokio::test]
+async fn what_another_app_keeps_what_closes_a_cycle_and_what_is_invalid_is_said_and_all_else_is_kept() {
+    let fleet = Fleet::empty().await;
+    let _agent = Puppet::join(&fleet.hub, "c1").await;
+    let roots = ["one", "two"].map(|name| kustomization(name, &format!("./{name}"), ""));
+    let invalid = kustomization("wrong", "./a", "").replace("interval: 10m", "interval: soon");
+    let set = "apiVersion: fluxcd.controlplane.io/v1\nkind: ResourceSet\nmetadata: {name: set, namespace: flux-system}\nspec: {}\n";
+    let repository = fleet
+        .repository(
+            "a",
+            &[
+                ("one/shared.yaml", &*kustomization("shared", "./shared", "")),
+                ("one/child.yaml", &kustomization("child", "./child", "")),
+                ("one/wrong.yaml", &invalid),
+                ("one/set.yaml", set),
+                ("child/root.yaml", &kustomization("one", "./one", "")),
+                ("two/fine.yaml", &kustomization("fine", "./shared", "")),
+                ("shared/x.yaml", &config_map("x", "1")),
+            ],
+        )
+        .await;
+    fleet.apply_in("c1", &[&fleet.root_source(), &roots[0]]).await;
+    fleet
+        .until_said(
+            "c1",
+            "one",
+            "Kustomization/flux-system/wrong of cluster c1 is not kept: spec.interval",
+        )
+        .await;
+    fleet.until_said("c1", "one", "ReconciliationFailed").await;
+    fleet
+        .until_said(
+            "c1",
+            "child",
+            "False DependencyCycle: Kustomization/flux-system/one of cluster c1",
+        )
+        .await;
+    let shared = kustomization("shared", "./shared", "");
+    let files = [("two/shared.yaml", &*shared)];
+    repository
+        .commit("main", &files, "second")
+        .await
+        .expect("committed");
+    fleet.apply_in("c1", &[&roots[1]]).await;
+    fleet
+        .until_said(
+            "c1",
+            "two",
+            "False Conflict: Kustomization/flux-system/shared of cluster c1 is kept for Kustomization/flux-system/one",
+        )
+        .await;
+    fleet
+        .until_configured(&[
+            "c1 GitRepository/flux-system",
+            "c1 Kustomization/child <- one",
+            "c1 Kustomization/fine <- two",
+            "c1 Kustomization/one",
+            "c1 Kustomization/shared <- one",
+            "c1 Kustomization/two",
+        ])
+        .await;
+    fleet.hub.world.is_quiet().await;
+}
