@@ -20,3 +20,6 @@ CREATE TABLE nesting (
     PRIMARY KEY (app_uid, cluster_id)
 );
 CREATE INDEX nesting_waits ON nesting (cluster_id, app_uid) WHERE waits;
+
+-- Clusters by the kubeconfigs that apps name them by.
+CREATE INDEX resource_kube_config ON resource USING gin ((spec->'kubeConfigRefs')) WHERE kind = 'Cluster';

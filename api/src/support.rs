@@ -54,7 +54,6 @@ type Row = (&'static [&'static str], When);
 
 const KUSTOMIZATION: &[Row] = &[
     (&["serviceAccountName"], When::Set),
-    (&["kubeConfig"], When::Set),
     (&["decryption"], When::Set),
     (&["dependsOn"], When::Set),
     (&["healthChecks"], When::Set),
@@ -84,11 +83,7 @@ const RECEIVER: &[Row] = &[
     (&["resources", "*", "filter"], When::Set),
 ];
 
-const CLUSTER: &[Row] = &[
-    (&["kubeConfigRefs"], When::Set),
-    (&["flux"], When::Set),
-    (&["hub"], When::Set),
-];
+const CLUSTER: &[Row] = &[(&["flux"], When::Set), (&["hub"], When::Set)];
 
 const PLACEMENT: &[Row] = &[
     (&["apps", "*", "kind"], When::Not("Kustomization")),

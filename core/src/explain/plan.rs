@@ -199,6 +199,10 @@ fn remedy(facts: &Facts, why: &Waiting) -> String {
                 clusters.first().map_or("NAME", String::as_str)
             )
         }
+        Waiting::NoClusterFor { reference } => {
+            format!("add {reference} to spec.kubeConfigRefs of the Cluster, and `flotilla apply` it")
+        }
+        Waiting::ClustersFor { first, second, .. } => format!("correct {first} or {second}"),
         Waiting::KeptInvalid { object, .. } => format!("correct {object} in the source"),
         Waiting::KeptElsewhere { object, owner, .. } => {
             format!("take {object} out of {owner} or out of {}", facts.app)

@@ -113,6 +113,20 @@ pub enum Waiting {
     },
     /// Neither a placement nor a kubeConfig says where to.
     NoTarget,
+    /// No cluster is known by the kubeconfig that the app names.
+    NoClusterFor {
+        /// `[cluster:]namespace/name` of the kubeconfig.
+        reference: String,
+    },
+    /// Several are.
+    ClustersFor {
+        /// `[cluster:]namespace/name` of the kubeconfig.
+        reference: String,
+        /// One of them.
+        first: String,
+        /// Another one.
+        second: String,
+    },
     /// An object that the hub would keep cannot be used.
     KeptInvalid {
         /// Name of the cluster in whose scope it would be; '' for the fleet.
@@ -235,6 +249,8 @@ impl Waiting {
             Self::NoClusterMatches => "NoClusterMatches",
             Self::ClustersDeparting { .. } => "ClustersDeparting",
             Self::NoTarget => "NoTarget",
+            Self::NoClusterFor { .. } => "NoTarget",
+            Self::ClustersFor { .. } => "Conflict",
             Self::KeptInvalid { .. } => "ReconciliationFailed",
             Self::KeptElsewhere { .. } => "Conflict",
             Self::KeptCycle { .. } => "DependencyCycle",
@@ -305,6 +321,14 @@ impl Waiting {
                 )
             }
             Self::NoTarget => "no Placement names this app; add one that chooses its clusters".to_owned(),
+            Self::NoClusterFor { reference } => format!(
+                "no Cluster has {reference} in its spec.kubeConfigRefs: add it to the one that spec.kubeConfig means"
+            ),
+            Self::ClustersFor {
+                reference,
+                first,
+                second,
+            } => format!("clusters {first} and {second} both have {reference} in their spec.kubeConfigRefs"),
             Self::KeptInvalid {
                 cluster,
                 object,
@@ -427,6 +451,12 @@ mod tests {
                 clusters: vec![text(), text()],
                 more: 7,
             },
+            Waiting::NoClusterFor { reference: text() },
+            Waiting::ClustersFor {
+                reference: text(),
+                first: text(),
+                second: text(),
+            },
             Waiting::KeptInvalid {
                 cluster: text(),
                 object: key(),
@@ -468,7 +498,7 @@ mod tests {
     }
 
     /// Names of the variants in the order of `reasons`: a renamed one would be unknown to what is stored.
-    const STORED: [&str; 27] = [
+    const STORED: [&str; 29] = [
         "SourceNotFound",
         "NoArtifact",
         "ArtifactFailed",
@@ -488,6 +518,8 @@ mod tests {
         "RendererBusy",
         "Restored",
         "ClustersDeparting",
+        "NoClusterFor",
+        "ClustersFor",
         "KeptInvalid",
         "KeptElsewhere",
         "KeptCycle",

@@ -32,6 +32,17 @@ pub enum Decision {
 }
 
 impl Store {
+    /// Names of the clusters that apps name by this kubeconfig, `[cluster:]namespace/name`: two of them where there are more.
+    pub async fn clusters_by_kube_config(&self, reference: &str) -> Result<Vec<String>> {
+        Ok(sqlx::query_scalar!(
+            "SELECT name FROM resource WHERE kind = 'Cluster' AND scope = fleet() AND spec->'kubeConfigRefs' ? $1
+             ORDER BY name LIMIT 2",
+            reference
+        )
+        .fetch_all(self.pool())
+        .await?)
+    }
+
     /// Looks a cluster up by name.
     pub async fn cluster_by_name(&self, name: &str) -> Result<Option<ClusterRow>> {
         Ok(sqlx::query_as!(

@@ -151,7 +151,18 @@ impl Store {
                DELETE FROM due d USING unnest($1::uuid[], $2::bigint[]) AS v(key, change)
                WHERE d.topic = 'cluster' AND d.key = v.key AND d.change = v.change)
              SELECT app_uid AS "app!" FROM unit WHERE cluster_id = ANY($1)
-             UNION SELECT uid FROM resource WHERE scope = ANY($1) AND is_app(kind)"#,
+             UNION SELECT uid FROM resource WHERE scope = ANY($1) AND is_app(kind)
+             -- Those that name one of them by a kubeconfig.
+             UNION SELECT f.referrer FROM cluster c
+               JOIN resource r ON r.scope = fleet() AND r.kind = 'Cluster' AND r.namespace = '' AND r.name = c.name
+               CROSS JOIN LATERAL jsonb_array_elements_text(
+                 CASE jsonb_typeof(r.spec->'kubeConfigRefs') WHEN 'array' THEN r.spec->'kubeConfigRefs' ELSE '[]' END) AS named
+               CROSS JOIN LATERAL (
+                 SELECT CASE WHEN named LIKE '%:%' THEN (SELECT id FROM cluster WHERE name = split_part(named, ':', 1))
+                   ELSE fleet() END AS scope, regexp_replace(named, '^[^:]*:', '') AS name) AS v
+               JOIN reference f ON f.kind = 'KubeConfig' AND f.scope = v.scope AND f.namespace = split_part(v.name, '/', 1)
+                 AND f.name = split_part(v.name, '/', 2)
+               WHERE c.id = ANY($1)"#,
             &clusters,
             &changes
         )

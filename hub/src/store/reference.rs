@@ -50,9 +50,29 @@ pub fn references(kind: &str, scope: Uuid, namespace: &str, spec: &Value) -> Vec
     if scope != FLEET && kind != "Placement" {
         found.extend(in_scope(kind, FLEET, namespace, spec));
     }
+    if kind == "Kustomization" {
+        found.extend(kube_config(scope, namespace, spec));
+    }
     found.sort_unstable();
     found.dedup();
     found
+}
+
+/// The kind by which references to kubeconfigs are kept: they name a Secret or a ConfigMap that need not exist.
+pub(super) const KUBE_CONFIG: &str = "KubeConfig";
+
+/// The kubeconfig that an app names, in its own scope.
+pub fn kube_config(scope: Uuid, namespace: &str, spec: &Value) -> Option<Reference> {
+    let named = &spec["kubeConfig"];
+    let name = ["secretRef", "configMapRef"]
+        .iter()
+        .find_map(|field| named[*field]["name"].as_str())?;
+    Some(Reference {
+        kind: KUBE_CONFIG.to_owned(),
+        scope,
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+    })
 }
 
 fn in_scope(kind: &str, scope: Uuid, namespace: &str, spec: &Value) -> Vec<Reference> {
@@ -179,6 +199,15 @@ mod tests {
             (source(cluster), source(FLEET)),
             (vec![cluster, FLEET], vec![FLEET])
         );
+    }
+
+    #[test]
+    fn an_app_names_its_kubeconfig_in_its_own_scope_alone() {
+        for field in ["secretRef", "configMapRef"] {
+            let spec = json!({ "kubeConfig": { field: { "name": "prod" } } });
+            assert_eq!(of("Kustomization", spec), ["c1/KubeConfig/apps/prod"]);
+        }
+        assert!(of("Kustomization", json!({ "kubeConfig": {} })).is_empty());
     }
 
     #[test]

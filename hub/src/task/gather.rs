@@ -34,6 +34,7 @@ use crate::store::{
     Store, StoreError,
     content::{Blob, Manifest},
     query::CandidateRow,
+    reference::kube_config,
     resource::{FLEET, ResourceRow},
 };
 
@@ -73,6 +74,16 @@ pub async fn placements(
     planner: &Planner,
     app: &Arc<ResourceRow>,
 ) -> anyhow::Result<Result<Placed, Waiting>> {
+    if let Some(own) = by_kube_config(&context.store, app).await? {
+        let own = match own {
+            Ok(own) => own,
+            Err(problem) => return Ok(Err(problem)),
+        };
+        let found = planner
+            .clusters_for(app.uid, Search::of(std::slice::from_ref(&own)))
+            .await?;
+        return Ok(Ok(Placed::of_one(own, &found, None)));
+    }
     let rows = planner.placements_of(app).await?;
     let placements = match read(context, &rows).await? {
         Ok(placements) => placements,
@@ -85,22 +96,52 @@ pub async fn placements(
         let found = planner
             .clusters_for(app.uid, Search::of(std::slice::from_ref(&own)))
             .await?;
-        return Ok(Ok(Placed::of_scope(app, own, &found)));
+        return Ok(Ok(Placed::of_one(own, &found, Some(app.scope))));
     }
     let found = planner.clusters_for(app.uid, Search::of(&placements)).await?;
     Ok(Ok(Placed::of(&placements, &found)))
 }
 
+/// What stands in place of Placements for an app that names a kubeconfig, or why that is not known: it goes to the cluster that
+/// is known by it, and never anywhere else. `None`: it names none.
+pub(super) async fn by_kube_config(
+    store: &Store,
+    app: &ResourceRow,
+) -> Result<Option<Result<Placement, Waiting>>, StoreError> {
+    let Some(named) = kube_config(app.scope, &app.namespace, &app.spec) else {
+        return Ok(None);
+    };
+    let reference = match app.scope {
+        FLEET => format!("{}/{}", named.namespace, named.name),
+        _ => format!("{}:{}/{}", app.cluster, named.namespace, named.name),
+    };
+    let clusters = store.clusters_by_kube_config(&reference).await?;
+    Ok(Some(match clusters.as_slice() {
+        [] => Err(Waiting::NoClusterFor { reference }),
+        [cluster] => Ok(one(format!("kubeconfig {reference}"), cluster)),
+        [first, second, ..] => Err(Waiting::ClustersFor {
+            reference,
+            first: first.clone(),
+            second: second.clone(),
+        }),
+    }))
+}
+
+/// As a Placement that names one cluster.
+fn one(name: String, cluster: &str) -> Placement {
+    Placement {
+        name,
+        selectors: Vec::new(),
+        names: BTreeSet::from([cluster.to_owned()]),
+        exclude: BTreeSet::new(),
+        overrides: Vec::new(),
+    }
+}
+
 /// What stands in place of a Placement for an app in a cluster's scope that none names: it belongs there. `None`: it is the
 /// fleet's.
 pub(super) fn of_scope(app: &ResourceRow) -> Option<Placement> {
-    (app.scope != FLEET).then(|| Placement {
-        name: format!("the scope of cluster {}", app.cluster),
-        selectors: Vec::new(),
-        names: BTreeSet::from([app.cluster.clone()]),
-        exclude: BTreeSet::new(),
-        overrides: Vec::new(),
-    })
+    (app.scope != FLEET).then(|| one(format!("the scope of cluster {}", app.cluster), &app.cluster))
 }
 
 /// As [`placements`], for who plans nothing.
@@ -108,6 +149,15 @@ pub async fn placements_now(
     context: &Context,
     app: &Arc<ResourceRow>,
 ) -> anyhow::Result<Result<Placed, Waiting>> {
+    if let Some(own) = by_kube_config(&context.store, app).await? {
+        let own = match own {
+            Ok(own) => own,
+            Err(problem) => return Ok(Err(problem)),
+        };
+        let search = Search::of(std::slice::from_ref(&own));
+        let found = context.store.clusters_for(&[app.uid], &search).await?;
+        return Ok(Ok(Placed::of_one(own, &found, None)));
+    }
     let rows = context.store.placements_of(std::slice::from_ref(app)).await?;
     let placements = match read(context, &rows.concat()).await? {
         Ok(placements) => placements,
@@ -119,7 +169,7 @@ pub async fn placements_now(
         };
         let search = Search::of(std::slice::from_ref(&own));
         let found = context.store.clusters_for(&[app.uid], &search).await?;
-        return Ok(Ok(Placed::of_scope(app, own, &found)));
+        return Ok(Ok(Placed::of_one(own, &found, Some(app.scope))));
     }
     let found = context
         .store
@@ -175,11 +225,13 @@ impl Placed {
         }
     }
 
-    /// What becomes of an app that belongs to the cluster of its scope.
-    fn of_scope(app: &ResourceRow, own: Placement, found: &[CandidateRow]) -> Self {
+    /// What becomes of an app that belongs to one cluster, `only` this one where that is known: of a cluster that was made again
+    /// under its name it has nothing.
+    fn of_one(own: Placement, found: &[CandidateRow], only: Option<Uuid>) -> Self {
         let mut placed = Self::of(&[own], found);
-        // Of a cluster that was made again under its name it has nothing.
-        placed.chosen.retain(|chosen| chosen.id.0 == app.scope);
+        placed
+            .chosen
+            .retain(|chosen| only.is_none_or(|only| chosen.id.0 == only));
         placed.below = placed
             .chosen
             .first_mut()

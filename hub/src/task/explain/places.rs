@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::{
     store::{Store, StoreError, resource::ResourceRow},
-    task::gather::{candidates, of_scope, overrides_variables, resolved},
+    task::gather::{by_kube_config, candidates, of_scope, overrides_variables, resolved},
 };
 
 /// What the placements that name an app say of clusters.
@@ -49,12 +49,18 @@ pub(super) async fn judge(
     named: &[Uuid],
     part: Option<Part<'_>>,
 ) -> Result<Judged, StoreError> {
-    let rows = store.placements_of(&[Arc::new(app.clone())]).await?.concat();
-    let (read, open): (Vec<_>, Vec<_>) = resolved(store, &rows).await?.into_iter().partition(Result::is_ok);
-    let mut read: Vec<Placement> = read.into_iter().flatten().collect();
-    if rows.is_empty() {
-        read.extend(of_scope(app));
-    }
+    let each = match by_kube_config(store, app).await? {
+        Some(own) => vec![own],
+        None => {
+            let rows = store.placements_of(&[Arc::new(app.clone())]).await?.concat();
+            let of_scope = of_scope(app).filter(|_| rows.is_empty());
+            let mut each = resolved(store, &rows).await?;
+            each.extend(of_scope.map(Ok));
+            each
+        }
+    };
+    let (read, open): (Vec<_>, Vec<_>) = each.into_iter().partition(Result::is_ok);
+    let read: Vec<Placement> = read.into_iter().flatten().collect();
     let mut judged = Judged {
         unknown: open.into_iter().find_map(Result::err),
         clusters: BTreeMap::new(),
