@@ -7,7 +7,6 @@ CREATE INDEX rendering_kept ON rendering (kept) WHERE kept IS NOT NULL;
 ALTER TABLE resource DROP CONSTRAINT resource_owner_fkey;
 ALTER TABLE resource ADD CONSTRAINT resource_owner_fkey
     FOREIGN KEY (owner) REFERENCES resource (uid) ON DELETE SET NULL;
-CREATE INDEX resource_owner ON resource (owner, scope) WHERE owner IS NOT NULL;
 
 -- Of each cluster for which an app's rendering has such objects: how far they are kept.
 CREATE TABLE nesting (

@@ -94,7 +94,7 @@ impl Store {
             "UPDATE nesting SET waits = false, made_from = NULL
              WHERE app_uid = $1 AND waits AND ($2::uuid[] IS NULL OR cluster_id = ANY ($2))",
             app,
-            clusters
+            clusters as Option<&[Uuid]>
         )
         .execute(self.pool())
         .await?;

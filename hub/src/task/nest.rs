@@ -178,13 +178,12 @@ async fn keep_all(
         if nesting.made_from.as_deref() == Some(&made_from.as_bytes()[..]) && !nesting.waits {
             continue;
         }
-        let (objects, ancestors) = match &read {
-            Some(read) => read,
-            None => {
-                let objects = objects(context, rendering).await?;
-                let ancestors = context.store.keepers(rendering.app.uid).await?;
-                read.insert((objects, ancestors))
-            }
+        if read.is_none() {
+            let objects = objects(context, rendering).await?;
+            read = Some((objects, context.store.keepers(rendering.app.uid).await?));
+        }
+        let Some((objects, ancestors)) = &read else {
+            continue;
         };
         let one = One {
             rendering,
@@ -232,7 +231,7 @@ async fn objects(context: &Context, rendering: &Rendering<'_>) -> anyhow::Result
         return Ok(Objects::default());
     };
     let missing = || StoreError::corrupt(format!("content {kept}"), "a part of it is missing");
-    let found = context.store.contents(&[kept.as_bytes()]).await?;
+    let found = context.store.contents(&[&kept.as_bytes()[..]]).await?;
     let manifest = found.into_values().next().ok_or_else(missing)?.into_plain()?;
     let content =
         Content::from_bytes(&manifest).map_err(|e| StoreError::corrupt(format!("content {kept}"), e))?;

@@ -143,6 +143,9 @@ pub(super) fn evaluate(
         Ok(value) => value,
         Err(why) => return read(None, Policy::default(), Err(why)),
     };
+    if !value.is_object() {
+        return read(None, Policy::default(), Err("it is no object".to_owned()));
+    }
     for (field, entries) in [
         ("labels", &decoration.labels),
         ("annotations", &decoration.annotations),
