@@ -22,7 +22,7 @@ pub(super) async fn answer(
     fleet: &Fleet,
     request: &wire::ExplainRequest,
 ) -> Result<wire::ExplainResponse, Status> {
-    let app = fleet.find(request.app.as_ref()).await?;
+    let app = fleet.find_app(request.app.as_ref(), &request.cluster).await?;
     if !Kind::named(&app.kind).is_some_and(Kind::is_app) {
         return Err(Status::invalid_argument(format!(
             "{} is no app: name a Kustomization",

@@ -38,8 +38,12 @@ pub(super) async fn list(
             let known = fleet.store.cluster_by_name(cluster).await.map_err(from_store)?;
             let known = known.ok_or_else(|| unregistered(cluster))?;
             // Its history outlives it: there need not be such an app any more.
+            let scope = match fleet.find_app(Some(reference), cluster).await {
+                Ok(app) => app.scope,
+                Err(_) => fleet.scope(&reference.scope).await?,
+            };
             let name = AppName {
-                scope: fleet.scope(&reference.scope).await?,
+                scope,
                 group: &reference.group,
                 kind: &reference.kind,
                 namespace: &reference.namespace,

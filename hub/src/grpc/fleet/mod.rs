@@ -18,7 +18,7 @@ use flotilla_proto::fleet::v1::{self as wire, fleet_service_server::FleetService
 use futures::Stream;
 use tokio::{sync::broadcast, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 use uuid::Uuid;
 
 use self::counts::Counts;
@@ -134,6 +134,27 @@ impl Fleet {
         match self.store.cluster_by_name(name).await.map_err(from_store)? {
             Some(cluster) => Ok(cluster.id),
             None => Err(unregistered(name)),
+        }
+    }
+
+    /// An app of the fleet, else one in the scope of the cluster that is asked about.
+    async fn find_app(
+        &self,
+        reference: Option<&wire::ResourceRef>,
+        cluster: &str,
+    ) -> Result<ResourceRow, Status> {
+        let found = self.find(reference).await;
+        match (reference, &found) {
+            (Some(reference), Err(status))
+                if status.code() == Code::NotFound && reference.scope.is_empty() && !cluster.is_empty() =>
+            {
+                let scoped = wire::ResourceRef {
+                    scope: cluster.to_owned(),
+                    ..reference.clone()
+                };
+                self.find(Some(&scoped)).await
+            }
+            _ => found,
         }
     }
 

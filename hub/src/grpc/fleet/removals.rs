@@ -20,7 +20,7 @@ pub(super) async fn list(
     fleet: &Fleet,
     request: &wire::ListBlockedRemovalsRequest,
 ) -> Result<wire::ListBlockedRemovalsResponse, Status> {
-    let app = fleet.find(request.app.as_ref()).await?;
+    let app = fleet.find_app(request.app.as_ref(), &request.cluster).await?;
     if !request.cluster.is_empty() {
         let known = fleet
             .store

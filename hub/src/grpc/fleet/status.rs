@@ -255,7 +255,10 @@ fn object(row: &ResourceRow, conditions: &[Condition], revision: &str) -> Value 
     // As Kubernetes names who is responsible for an object.
     if let Some((kind, name)) = row.owner.split_once('/') {
         let name = name.rsplit_once('/').map_or(name, |(_, name)| name);
-        metadata.insert("ownerReferences".to_owned(), json!([{ "kind": kind, "name": name }]));
+        metadata.insert(
+            "ownerReferences".to_owned(),
+            json!([{ "kind": kind, "name": name }]),
+        );
     }
     metadata.insert("uid".to_owned(), json!(row.uid));
     metadata.insert("generation".to_owned(), json!(row.generation));
