@@ -220,6 +220,7 @@ async fn start_on(serve: &Serve, store: &Store) -> anyhow::Result<Started> {
         renderer: renderer.clone(),
         replica: replica.clone(),
         history: serve.history(),
+        nested: serve.nested(),
     };
     let index = Arc::new(Index::new(store.for_fetching()));
     let streams = Arc::new(Streams::default());

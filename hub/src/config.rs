@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use flotilla_api::text::GoDuration;
+use flotilla_core::nest::Limits;
 
 use crate::artifact::Shared;
 
@@ -145,6 +146,12 @@ pub struct Serve {
     /// Days for which it is kept what units were and whether they were ready; 0 for no limit.
     #[arg(long, env = "FLOTILLA_HISTORY_DAYS", default_value_t = 90, value_parser = clap::value_parser!(u32).range(0..=36_500))]
     pub history_days: u32,
+    /// Apps that may render one another, from a root on.
+    #[arg(long, env = "FLOTILLA_NESTED_DEPTH", default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=32))]
+    pub nested_depth: u8,
+    /// Objects of Flux's kinds that the hub keeps for one app in one cluster.
+    #[arg(long, env = "FLOTILLA_NESTED_OBJECTS", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=50_000))]
+    pub nested_objects: u32,
     /// File of the key-encryption key; made in the data directory when not given.
     #[arg(long, env = "FLOTILLA_KEK_FILE")]
     pub kek_file: Option<PathBuf>,
@@ -225,6 +232,14 @@ impl Serve {
         })
     }
 
+    /// Bounds of what is kept for an app that renders it.
+    pub fn nested(&self) -> Limits {
+        Limits {
+            depth: self.nested_depth.into(),
+            objects: usize::try_from(self.nested_objects).unwrap_or(usize::MAX),
+        }
+    }
+
     /// For how long history is kept; `None`: without limit.
     pub fn history(&self) -> Option<Duration> {
         let days = u64::from(self.history_days);
@@ -300,6 +315,13 @@ mod tests {
         for text in ["59s", "721h", "a day", ""] {
             assert!(lifetime(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_kept_for_an_app_is_bounded_as_it_is_unless_told_otherwise() {
+        assert_eq!(serve(&[]).nested(), Limits::default());
+        let told = serve(&["--nested-depth", "2", "--nested-objects", "7"]).nested();
+        assert_eq!((told.depth, told.objects), (2, 7));
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub mod watchers;
 
 use std::{sync::Arc, time::Duration};
 
+use flotilla_core::nest::Limits;
 use uuid::Uuid;
 
 use crate::{
@@ -52,6 +53,8 @@ pub struct Context {
     pub replica: Arc<str>,
     /// For how long history is kept; `None`: without limit.
     pub history: Option<Duration>,
+    /// Bounds of what is kept for an app that renders it.
+    pub nested: Limits,
 }
 
 fn random() -> u64 {

@@ -15,7 +15,7 @@ use flotilla_core::{
     digest::{Digest, canonical_json},
     fleet::placement::Chosen,
     id::ClusterId,
-    nest::{Limits, Parent, Rendered, nest},
+    nest::{Parent, Rendered, nest},
     object::ObjectKey,
     rollout::{
         plan::{Input, Planned},
@@ -299,7 +299,7 @@ impl One<'_> {
                 Some((rendered, one.outcome.as_ref().ok().cloned()))
             })
             .unzip();
-        let nested = nest(&parent, &rendered, &found, Limits::default());
+        let nested = nest(&parent, &rendered, &found, context.nested);
         let resources: Vec<NewResource> = nested
             .apply
             .iter()

@@ -521,3 +521,72 @@ async fn what_another_app_keeps_what_closes_a_cycle_and_what_is_invalid_is_said_
         .await;
     fleet.hub.world.is_quiet().await;
 }
+
+/// The second layout that Flux documents: one cluster whose repository has the apps of others, by kubeconfig.
+#[tokio::test]
+async fn a_hub_cluster_has_the_apps_of_its_spokes_by_kubeconfig_and_one_that_nobody_has_waits_by_name() {
+    let fleet = Fleet::empty().await;
+    let (_hub, _one, _two) = (
+        Puppet::join(&fleet.hub, "hub").await,
+        Puppet::join(&fleet.hub, "staging").await,
+        Puppet::join(&fleet.hub, "production").await,
+    );
+    let cluster = |name: &str| {
+        format!(
+            "apiVersion: fleet.flotilla.dev/v1alpha1\nkind: Cluster\nmetadata: {{name: {name}}}\n\
+             spec: {{kubeConfigRefs: [\"hub:flux-system/{name}-kubeconfig\"], variables: {{TIER: {name}}}}}\n"
+        )
+    };
+    fleet.apply(&[&cluster("staging")]).await;
+    let spoke = |name: &str| {
+        let more = format!(
+            "  kubeConfig: {{secretRef: {{name: {name}-kubeconfig}}}}\n  postBuild: {{substitute: {{X: y}}}}\n"
+        );
+        kustomization(name, "./deploy", &more)
+    };
+    let root = kustomization("flux-system", "./hub", "");
+    let _repository = fleet
+        .repository(
+            "a",
+            &[
+                ("hub/staging.yaml", &*spoke("staging")),
+                ("hub/production.yaml", &spoke("production")),
+                ("deploy/tenants.yaml", &config_map("tenants-${TIER}", "1")),
+                ("deploy/apps.yaml", &kustomization("apps", "./apps", "")),
+                ("apps/x.yaml", &config_map("app", "1")),
+            ],
+        )
+        .await;
+    fleet.apply_in("hub", &[&fleet.root_source(), &root]).await;
+    fleet
+        .until_said(
+            "hub",
+            "production",
+            "False NoTarget: no Cluster has hub:flux-system/production-kubeconfig in its spec.kubeConfigRefs",
+        )
+        .await;
+    let staging = ["apps ConfigMap/app", "staging ConfigMap/tenants-staging"];
+    // What a spoke's app renders belongs to that spoke, and finds its source in it or in the fleet: not in the hub's scope.
+    fleet
+        .until_said(
+            "staging",
+            "apps",
+            "Source 'GitRepository/flux-system/flux-system' not found",
+        )
+        .await;
+    fleet.apply(&[&fleet.root_source()]).await;
+    fleet.until_deployed("staging", &staging).await;
+    fleet.until_deployed("production", &[]).await;
+    fleet.until_deployed("hub", &[]).await;
+    fleet.apply(&[&cluster("production")]).await;
+    fleet
+        .until_deployed(
+            "production",
+            &["apps ConfigMap/app", "production ConfigMap/tenants-production"],
+        )
+        .await;
+    fleet
+        .until_said("hub", "production", "True ReconciliationSucceeded")
+        .await;
+    fleet.hub.world.is_quiet().await;
+}
