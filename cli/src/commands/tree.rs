@@ -1,10 +1,16 @@
 //! `flotilla tree`: an app, the clusters that it is on, and its objects there.
 
+use flotilla_api::Kind;
+use flotilla_proto::fleet::v1::{ListResourcesRequest, Resource, ResourceRef};
+use serde_json::Value;
+
 use super::app::{App, app};
 use super::inventory::{named, with_objects};
-use crate::client::connect;
+use crate::client::{Fleet, connect};
 use crate::error::CommandError;
+use crate::fetch::{PAGE, resources};
 use crate::output::short_revision;
+use crate::show::readiness;
 use crate::{Global, Host};
 
 /// Show an app as a tree: its clusters, and its objects in each
@@ -34,8 +40,9 @@ pub(crate) async fn cmd_tree(args: &TreeArgs, global: &Global, host: &mut Host) 
             "{branch}{} ({revision}, ready {})",
             unit.cluster, unit.ready
         ));
+        let kept = kept(&mut fleet, &app, &unit.cluster).await?;
         for (index, object) in objects.iter().enumerate() {
-            let (branch, _) = branches(index + 1 == objects.len());
+            let (branch, _) = branches(index + 1 == objects.len() + kept.len());
             let said: Vec<&str> = [&*object.state, &*object.health]
                 .into_iter()
                 .filter(|word| !word.is_empty() && !matches!(*word, "Applied" | "Current"))
@@ -46,8 +53,36 @@ pub(crate) async fn cmd_tree(args: &TreeArgs, global: &Global, host: &mut Host) 
             };
             host.ui.line(&format!("{below}{branch}{}{said}", named(object)));
         }
+        for (index, one) in kept.iter().enumerate() {
+            let (branch, _) = branches(index + 1 == kept.len());
+            let reference = one.r#ref.clone().unwrap_or_default();
+            let (ready, _) = readiness(one);
+            host.ui.line(&format!(
+                "{below}{branch}{}/{}/{} (kept by the hub, ready {ready})",
+                reference.kind, reference.namespace, reference.name
+            ));
+        }
     }
     Ok(())
+}
+
+/// What an app renders for a cluster and the hub keeps.
+async fn kept(fleet: &mut Fleet, app: &ResourceRef, cluster: &str) -> Result<Vec<Resource>, CommandError> {
+    let request = ListResourcesRequest {
+        kinds: Kind::all().map(|kind| kind.name().to_owned()).collect(),
+        scope: cluster.to_owned(),
+        page_size: PAGE,
+        ..ListResourcesRequest::default()
+    };
+    let mut found = resources(fleet, request).await?;
+    let owner = [&app.kind, &app.namespace, &app.name];
+    found.retain(|one| {
+        let object: Value = serde_json::from_str(&one.json).unwrap_or_default();
+        let said = &object["metadata"]["ownerReferences"][0];
+        let said = ["kind", "namespace", "name"].map(|field| said[field].as_str().unwrap_or_default());
+        said == owner.map(String::as_str)
+    });
+    Ok(found)
 }
 
 /// What stands before an entry, and before what is below it.

@@ -1,6 +1,6 @@
 //! What an app has in its clusters, as a table and as a tree.
 
-use flotilla_proto::fleet::v1::UnitObject;
+use flotilla_proto::fleet::v1::{Resource, ResourceRef, UnitObject};
 use insta::assert_snapshot;
 
 use crate::fleet::unit;
@@ -62,6 +62,48 @@ async fn objects_of_an_app_are_listed_cluster_by_cluster() {
         └── ConfigMap/web/old (PendingRemoval)
     -- err
     ");
+}
+
+#[tokio::test]
+async fn what_the_hub_keeps_for_an_app_stands_in_its_tree_and_its_owner_in_the_wide_list() {
+    let kept = |name: &str, owner: &str| Resource {
+        r#ref: Some(ResourceRef {
+            scope: "c0".to_owned(),
+            kind: "Kustomization".to_owned(),
+            namespace: "flux-system".to_owned(),
+            name: name.to_owned(),
+            ..ResourceRef::default()
+        }),
+        json: format!(
+            r#"{{"metadata": {{"ownerReferences": [{{"kind": "Kustomization", "namespace": "flux-system", "name": "{owner}"}}]}}}}"#
+        ),
+        ..Resource::default()
+    };
+    let hub = Hub::start(Answers {
+        resources: vec![kept("child", "apps"), kept("other", "elsewhere")],
+        ..answers(1)
+    })
+    .await;
+    assert_snapshot!(hub.run(&["tree", "ks/apps"]).await, @"
+    exit 0
+    -- out
+    Kustomization/flux-system/apps
+    └── c0 (main@sha1:696f056d, ready True)
+        ├── Namespace/web
+        ├── ConfigMap/web/old (PendingRemoval)
+        └── Kustomization/flux-system/child (kept by the hub, ready Unknown)
+    -- err
+    ");
+    let wide = hub
+        .run(&["get", "ks", "--cluster", "c0", "-o", "wide"])
+        .await
+        .to_string();
+    assert!(
+        wide.contains("OWNER")
+            && wide.contains("Kustomization/apps")
+            && wide.contains("Kustomization/elsewhere"),
+        "{wide}"
+    );
 }
 
 #[tokio::test]

@@ -252,13 +252,10 @@ fn object(row: &ResourceRow, conditions: &[Condition], revision: &str) -> Value 
             metadata.insert(key.to_owned(), value);
         }
     }
-    // As Kubernetes names who is responsible for an object.
-    if let Some((kind, name)) = row.owner.split_once('/') {
-        let name = name.rsplit_once('/').map_or(name, |(_, name)| name);
-        metadata.insert(
-            "ownerReferences".to_owned(),
-            json!([{ "kind": kind, "name": name }]),
-        );
+    // As Kubernetes names who is responsible for an object; that may be of another namespace here.
+    if let [kind, namespace, name] = row.owner.split('/').collect::<Vec<_>>()[..] {
+        let owner = json!({ "kind": kind, "namespace": namespace, "name": name });
+        metadata.insert("ownerReferences".to_owned(), json!([owner]));
     }
     metadata.insert("uid".to_owned(), json!(row.uid));
     metadata.insert("generation".to_owned(), json!(row.generation));
