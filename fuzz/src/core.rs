@@ -1,10 +1,23 @@
-//! What decisions read of sources: substitution expressions, ignore patterns, version ranges.
+//! What decisions read of sources: substitution expressions, ignore patterns, version ranges, CEL.
 
+use flotilla_core::cel::{Expression, Variables as Named};
 use flotilla_core::source::ignore::{Rules, Steps};
 use flotilla_core::substitute::{Variables, substitute};
 use flotilla_core::version::{Version, VersionRange};
 
 use crate::parts;
+
+/// The second part is the object that the expression is evaluated over.
+pub(crate) fn cel(input: &[u8]) {
+    let [expression, object] = parts(input);
+    let _ = Expression::compile(&expression, Named::Only(&["dep", "self"]));
+    let Ok(expression) = Expression::compile(&expression, Named::Any) else {
+        return;
+    };
+    if let Ok(object) = serde_json::from_str(&object) {
+        let _ = expression.holds_of(&object);
+    }
+}
 
 /// The second part holds a variable a line, `name=value`.
 pub(crate) fn substitution(input: &[u8]) {

@@ -21,6 +21,7 @@ pub struct Target {
 
 /// All targets.
 pub const TARGETS: &[Target] = &[
+    target("cel", core::cel),
     target("chart", charts::chart),
     target("chart_archive", charts::archive),
     target("helm_evaluator", templates::evaluator),
