@@ -55,9 +55,6 @@ type Row = (&'static [&'static str], When);
 const KUSTOMIZATION: &[Row] = &[
     (&["serviceAccountName"], When::Set),
     (&["decryption"], When::Set),
-    (&["dependsOn"], When::Set),
-    (&["healthChecks"], When::Set),
-    (&["healthCheckExprs"], When::Set),
     (&["ignore"], When::Set),
     (&["force"], When::Set),
     (&["sourceRef", "kind"], When::Not("GitRepository")),

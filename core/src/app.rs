@@ -1,6 +1,7 @@
 //! What an app is given: its units, and why nothing, or not everything, moves.
 
 use crate::rollout::{
+    dependencies::Dependencies,
     plan::{Admission, Input, Planned, check, plan, unplaced},
     waiting::Waiting,
 };
@@ -45,6 +46,15 @@ pub fn decide(input: &Input, is_named: bool, departing: &[String]) -> Result<Dec
     }
     waiting.extend(unplaced(input));
     let planned = plan(input);
+    // What is given nothing new goes on, whatever becomes of those that it needed.
+    if planned.is_rollout() && !input.dependencies.unready.is_empty() {
+        let held = Input {
+            admission: Admission::Held(input.dependencies.unready.clone()),
+            dependencies: Dependencies::default(),
+            ..input.clone()
+        };
+        return decide(&held, is_named, departing);
+    }
     check(input, &planned)?;
     Ok(Decision { planned, waiting })
 }
@@ -92,6 +102,7 @@ mod tests {
                 common_annotations: BTreeMap::new(),
                 substitution: Substitution::Off,
                 default_namespace: String::new(),
+                health: Default::default(),
             },
             layers: Vec::new(),
             suspended: false,
@@ -102,6 +113,7 @@ mod tests {
             deletion_policy: DeletionPolicy::MirrorPrune,
             units: Vec::new(),
             withheld: BTreeMap::new(),
+            dependencies: Default::default(),
         }
     }
 
@@ -144,6 +156,26 @@ mod tests {
         };
         assert_eq!(waiting(0), [Waiting::departing(&departing)]);
         assert_eq!(waiting(1), []);
+    }
+
+    #[test]
+    fn an_app_moves_once_those_that_it_needs_are_planned_and_one_that_stays_takes_no_notice() {
+        let why = Waiting::DependencyNotReady {
+            name: "infra/db".into(),
+            why: "is not ready".into(),
+        };
+        let mut waits = input(admitted(), 1);
+        waits.dependencies.unready = vec![why.clone()];
+        let decided = decide(&waits, true, &[]).expect("decided");
+        assert!(decided.planned.units.is_empty());
+        assert_eq!(decided.waiting, [why]);
+        let chosen = BTreeMap::from([(ClusterId(uuid::Uuid::from_u128(0)), Vec::new())]);
+        waits.dependencies = Dependencies {
+            edges: chosen,
+            unready: Vec::new(),
+        };
+        let moved = decide(&waits, true, &[]).expect("decided");
+        assert!(moved.planned.is_rollout() && moved.waiting.is_empty());
     }
 
     #[test]

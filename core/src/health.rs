@@ -10,8 +10,11 @@ use serde_json::Value;
 
 use crate::{clock::Timestamp, object::group_of};
 
+mod custom;
 mod kinds;
 mod read;
+
+pub use custom::Judge;
 
 use read::{Conditions, Fields};
 
@@ -133,16 +136,8 @@ pub fn is_finished(object: &Value) -> bool {
 /// but not a convention.
 fn judge(object: &Value, now: Timestamp) -> Result<Health, Unreadable> {
     let fields = Fields(object);
-    if !fields
-        .text_strict("metadata", "deletionTimestamp")?
-        .unwrap_or_default()
-        .is_empty()
-    {
-        return Ok(Health::new(
-            State::Terminating,
-            "",
-            "Resource scheduled for deletion",
-        ));
+    if let Some(health) = terminating(fields)? {
+        return Ok(health);
     }
     let kind = fields.text(&["kind"], "");
     if kind == "Job" && group_of(fields.text(&["apiVersion"], "")) == "batch" {
@@ -163,6 +158,20 @@ fn judge(object: &Value, now: Timestamp) -> Result<Health, Unreadable> {
         Some(health) => Ok(health),
         None => Ok(by_ready_condition(&conditions)),
     }
+}
+
+/// What holds for all kinds, however they are judged; an object that cannot be read is left to whoever judges it.
+fn judged_first(object: &Value) -> Option<Health> {
+    let fields = Fields(object);
+    let kind = fields.text(&["kind"], "");
+    let terminating = terminating(fields).ok().flatten();
+    terminating.or_else(|| unobserved(fields, kind).ok().flatten())
+}
+
+fn terminating(fields: Fields<'_>) -> Result<Option<Health>, Unreadable> {
+    let deleted = fields.text_strict("metadata", "deletionTimestamp")?;
+    let is_deleted = deleted.is_some_and(|at| !at.is_empty());
+    Ok(is_deleted.then(|| Health::new(State::Terminating, "", "Resource scheduled for deletion")))
 }
 
 /// A status that speaks of an older generation says nothing about this one.

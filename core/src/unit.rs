@@ -10,9 +10,11 @@ mod check;
 pub mod condition;
 mod desire;
 pub mod event;
+pub mod health;
 mod held;
 mod index;
 mod intake;
+mod looks;
 pub mod now;
 pub mod object;
 mod pass;
@@ -27,6 +29,9 @@ mod tests;
 use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use health::HealthChecks;
 
 use crate::{
     digest::{Digest, canonical_json},
@@ -77,14 +82,46 @@ pub struct Entry {
     pub requested: String,
 }
 
-/// A unit that has to be ready first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// An app that has to be ready first: in this cluster the first of the units that its name may lead to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Dependency {
+    /// `namespace/name`, for people.
+    pub name: String,
+    /// The units that it may be, in the order in which its name resolves.
+    pub units: Vec<Needed>,
+    /// Says when it is ready, in place of its own condition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready: Option<Box<ReadyExpr>>,
+}
+
+/// A unit that a dependency may be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Needed {
     /// The unit.
     pub unit: UnitId,
-    /// The target that it must have applied; `None`: whichever it has.
+    /// The version that it must have applied, or a later one; 0: whichever it has.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub version: u64,
+    /// Its app without status, for an expression that looks at it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub required: Option<Digest>,
+    pub app: Option<Box<Value>>,
+}
+
+/// When a dependency is ready, in the words of whoever needs it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReadyExpr {
+    /// The CEL expression, over `dep` and `self`.
+    pub expr: String,
+    /// The app of this unit without status.
+    pub app: Value,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_zero(version: &u64) -> bool {
+    *version == 0
 }
 
 /// An object of the content that this unit may not write.
@@ -160,6 +197,9 @@ pub struct Settings {
     /// `namespace` given to namespaced objects that have none is `default`; Flux does the same at apply.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub default_namespace: String,
+    /// Whose health it waits for beside that of its own objects, and how kinds are judged.
+    #[serde(default, skip_serializing_if = "HealthChecks::is_empty")]
+    pub health: HealthChecks,
 }
 
 /// Whether and how variables are substituted.
@@ -308,6 +348,7 @@ mod entry_tests {
             common_annotations: BTreeMap::new(),
             substitution: Substitution::Off,
             default_namespace: String::new(),
+            health: HealthChecks::default(),
         };
         let content = Some(Digest::of("content", b"x"));
         Entry {

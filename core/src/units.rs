@@ -2,8 +2,10 @@
 //! and in which order units are applied and removed. Pure; asked anew with each entry and each step.
 
 pub mod claims;
+pub mod cycle;
 mod edges;
 mod owners;
+mod readiness;
 #[cfg(test)]
 mod tests;
 

@@ -26,7 +26,6 @@ use super::{
     context::UnitContext,
     evaluate::Object,
     jobs::{Done, caught, panicked},
-    observe::observe,
     preflight::{Looked, Looks, Preflight, create, is_overtaken, write},
     problem::problem,
     records::{item, stored_record, written},
@@ -402,7 +401,6 @@ impl Job<'_> {
         let (unit, objects, values) = (self.unit, &self.objects, &self.values);
         let keys: Vec<Arc<ObjectKey>> = (0..objects.len()).map(|index| self.key(index)).collect();
         let context = &unit.context;
-        let key = context.ledger.key();
         let window = &context.windows.next(unit.unit);
         let writing = writes.into_iter().map(|planned| async move {
             let Write { index, adopted, .. } = planned;
@@ -424,7 +422,7 @@ impl Job<'_> {
             };
             // The body ends here: what is known of it is of fixed size.
             let answer = match live {
-                Ok(live) => Written::Is(observe(&live, key, context.wall())),
+                Ok(live) => Written::Is(context.observe(unit.unit, &live)),
                 Err(Stopped::Cluster(error)) if planned.create && is_overtaken(&error) => Written::Overtaken,
                 Err(stopped) => Written::Stopped(stopped),
             };

@@ -32,7 +32,7 @@ use super::{
     evaluate::Object,
     jobs::Done,
     message::shown,
-    observe::{gone, observe},
+    observe::gone,
     preflight::{CONCURRENCY, FluxOwners, Preflight, preflight, served},
     problem::problem,
     records::{item, stored_record},
@@ -206,7 +206,7 @@ impl<'a> Check<'a> {
         let read = cluster.get(&resource, &key.namespace, &key.name);
         let live = self.breaker.call(key, read).await?;
         let observed = match &live {
-            Some(live) => observe(live, context.ledger.key(), context.wall()),
+            Some(live) => context.observe(self.unit.unit, live),
             None => gone(None),
         };
         let done = written
@@ -344,7 +344,7 @@ impl<'a> Check<'a> {
             Ok(None) => over(key.clone(), None, Some(gone(None)), Checked::Gone),
             Ok(Some(live)) => {
                 let context = &self.unit.context;
-                let observed = observe(&live, context.ledger.key(), context.wall());
+                let observed = context.observe(self.unit.unit, &live);
                 over(key.clone(), None, Some(observed), Checked::InSync)
             }
             // It is no problem of the unit that an object cannot be read which it does not want.

@@ -19,14 +19,16 @@ use flotilla_core::{
         Entry,
         event::Notice,
         now::{Mono, Now},
+        object::Observed,
     },
 };
 use flotilla_proto::agent::v1::Event;
+use serde_json::Value;
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
-    evaluate::Environment, lately::Lately, message::wire_key, presence::Presence, sightings::Sightings,
-    window::Windows,
+    evaluate::Environment, judges::Judges, lately::Lately, message::wire_key, observe::observe,
+    presence::Presence, sightings::Sightings, window::Windows,
 };
 use crate::{
     causes::with_causes,
@@ -124,6 +126,8 @@ pub struct Context {
     pub(super) sightings: Sightings,
     /// How many writes units whose passes go on have at once.
     pub(super) windows: Windows,
+    /// How units judge kinds that say their health in their own way.
+    pub(super) judges: Judges,
     /// What no unit may write.
     pub(super) protected: Protected,
     /// The desired state that all units have been told of: nothing is deleted while a newer one is accepted.
@@ -157,6 +161,7 @@ impl Context {
             lately: Lately::default(),
             sightings: Sightings::default(),
             windows: Windows::default(),
+            judges: Judges::default(),
             protected: Protected::new(NAMESPACE, RELEASE),
             discovery: RwLock::default(),
             told: RwLock::default(),
@@ -209,6 +214,12 @@ impl Context {
     /// The present time, by the wall.
     pub fn wall(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// What is kept of a live object that a unit has.
+    pub(super) fn observe(&self, unit: UnitId, live: &Value) -> Observed {
+        let judge = self.judges.of(unit);
+        observe(live, self.ledger.key(), self.wall(), judge.as_deref())
     }
 
     /// The present, and random bits.

@@ -16,7 +16,7 @@ use super::{
     check::{Body, Check, Look, counted, is_none, outcome},
     circuit_breaker::Stopped,
     evaluate::Object,
-    observe::{observe, version},
+    observe::version,
     preflight::write,
     problem::problem,
     records::{item, written},
@@ -139,7 +139,7 @@ impl Check<'_> {
             .await
         {
             Ok(live) => {
-                let observed = observe(&live, context.ledger.key(), context.wall());
+                let observed = context.observe(self.unit.unit, &live);
                 let record = written(self.unit, object, &observed);
                 let changed = |before: &Value| {
                     let is_news = version(before) != observed.version;

@@ -14,7 +14,9 @@ pub mod evaluate;
 mod gauges;
 mod holders;
 mod jobs;
+mod judges;
 mod lately;
+mod looks;
 pub mod message;
 mod nudge;
 pub mod observe;
@@ -55,6 +57,7 @@ use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use gauges::{Gauged, Gauges};
 use holders::Holders;
 use jobs::Finished;
+use looks::Looked;
 pub use nudge::Nudge;
 use pace::Pace;
 use queue::Queue;
@@ -107,6 +110,7 @@ pub struct Reconciler {
     queue: Queue<(Action, CancellationToken)>,
     jobs: FuturesUnordered<BoxFuture<'static, Finished>>,
     lists: FuturesUnordered<BoxFuture<'static, Listed>>,
+    looks: FuturesUnordered<BoxFuture<'static, Looked>>,
     watches: Watches,
     verification: Verification,
     /// When each unit wants to be woken.
@@ -146,6 +150,7 @@ impl Reconciler {
             queue: Queue::default(),
             jobs: FuturesUnordered::new(),
             lists: FuturesUnordered::new(),
+            looks: FuturesUnordered::new(),
             watches: Watches::default(),
             verification: Verification::default(),
             deadlines: BTreeSet::new(),
@@ -200,6 +205,9 @@ impl Reconciler {
                 () = self.context.intended.notified() => {}
                 Some(finished) = self.jobs.next() => self.finished(finished).await?,
                 Some(listed) = self.lists.next() => self.listed(listed).await,
+                Some(Looked { unit, version, seen }) = self.looks.next() => {
+                    self.feed(unit, Event::Looked { version, seen });
+                }
                 Some(first) = self.watches.next() => {
                     self.observed(first).await;
                     for _ in 1..EVENTS {
@@ -227,6 +235,7 @@ impl Reconciler {
     /// have shown: the next start need not find it out again.
     async fn end(mut self) -> Result<(), LedgerError> {
         self.lists.clear();
+        self.looks.clear();
         for id in self.units.keys().copied().collect::<Vec<_>>() {
             self.feed(id, Event::Stopping);
         }
@@ -288,6 +297,11 @@ impl Reconciler {
     pub(super) fn feed(&mut self, id: UnitId, event: Event) {
         let mut next = Some(event);
         while let Some(event) = next.take() {
+            if let Event::Accepted(accepted) = &event {
+                self.context
+                    .judges
+                    .note(id, &accepted.entry.settings.health.exprs);
+            }
             let now = self.context.now();
             let Some(unit) = self.units.get_mut(&id) else {
                 return;
@@ -296,8 +310,9 @@ impl Reconciler {
             let actions = unit.state.step(event, now);
             let wake = unit.state.wake_at(now.mono);
             let standing = unit.state.standing();
-            if std::mem::replace(&mut unit.standing, standing) != standing {
-                self.unjudged.extend(self.edges.changed(id));
+            let before = std::mem::replace(&mut unit.standing, standing);
+            if before != standing {
+                self.unjudged.extend(self.edges.moved(id, before, standing));
             }
             if unit.state.is_unsettled() {
                 self.unsettled.insert(id);
@@ -343,6 +358,7 @@ impl Reconciler {
             | Action::Remove { .. }
             | Action::Cancel(_) => {}
             Action::Verify => self.verify_unit(id),
+            Action::Look { entry, checks } => self.looks.push(looks::look(&self.context, id, entry, checks)),
             Action::Enforce(bytes) => self.note(save::enforce(&self.context, id, &bytes)),
             Action::SaveObjects(records) => self.note(save::objects(&self.context, id, records)),
             Action::Finish { key, uid } => self.note(save::finish(&self.context, id, key, &uid)),

@@ -3,7 +3,7 @@
 use flotilla_core::{
     apply::drift::observe as observation,
     clock::Timestamp,
-    health::{self, Health},
+    health::{self, Health, Judge},
     unit::object::Observed,
 };
 use serde_json::Value;
@@ -13,9 +13,22 @@ use super::message::truncate;
 /// Longest text of an object's own status that is kept.
 const MESSAGE_MAX: usize = 256;
 
-/// What is kept of a live object. `key` is the ledger's own.
-pub fn observe(live: &Value, key: &[u8; 32], now: Timestamp) -> Observed {
-    let mut health = health::assess(live, now);
+/// What is kept of a live object. `key` is the ledger's own, and `judge` says how its unit judges kinds.
+pub fn observe(live: &Value, key: &[u8; 32], now: Timestamp, judge: Option<&Judge>) -> Observed {
+    Observed {
+        observation: Some(observation(live, key)),
+        health: health(live, now, judge),
+        version: version(live),
+        again: health::changes_in(live, now),
+    }
+}
+
+/// The health of a live object.
+pub(super) fn health(live: &Value, now: Timestamp, judge: Option<&Judge>) -> Health {
+    let mut health = match judge {
+        Some(judge) => judge.assess(live, now),
+        None => health::assess(live, now),
+    };
     // That all is well is said without words, since most objects are.
     let mut message = match health.state {
         health::State::Current => String::new(),
@@ -23,12 +36,7 @@ pub fn observe(live: &Value, key: &[u8; 32], now: Timestamp) -> Observed {
     };
     truncate(&mut message, MESSAGE_MAX);
     health.message = message.into();
-    Observed {
-        observation: Some(observation(live, key)),
-        health,
-        version: version(live),
-        again: health::changes_in(live, now),
-    }
+    health
 }
 
 /// What is kept of an object that does not exist. `last` is how it was when it went, if that was told.

@@ -158,6 +158,9 @@ impl Reconciler {
         }
         let rows = items.len();
         self.holders.note(id, items.iter().map(|(key, _)| key));
+        self.context
+            .judges
+            .note(id, &accepted.entry.settings.health.exprs);
         let state = State::new(accepted, record, enforced, items, self.context.now());
         self.units.insert(id, Unit::new(state));
         let waits = self.waits_for(id);
@@ -217,6 +220,7 @@ impl Reconciler {
             self.set_deadline(id, None);
             self.watches.waiting.remove(&id);
             self.context.reports.forget(id);
+            self.context.judges.forget(id);
             let Some(unit) = self.units.remove(&id) else {
                 continue;
             };

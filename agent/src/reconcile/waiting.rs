@@ -1,6 +1,7 @@
 //! Units that wait for others of this cluster, by `dependsOn`: judged anew when one that they need has changed.
 
 use flotilla_core::{id::UnitId, unit::event::Event, units::Wait};
+use serde_json::Value;
 
 use super::Reconciler;
 
@@ -19,6 +20,11 @@ impl Reconciler {
 
     /// What a unit waits for.
     pub(super) fn waits_for(&self, id: UnitId) -> Option<Wait> {
-        self.edges.waits_for(id, |id| Some(self.units.get(&id)?.standing))
+        let status = |id| {
+            let unit = self.units.get(&id);
+            unit.map_or(Value::Null, |unit| unit.state.flux_status())
+        };
+        self.edges
+            .waits_for(id, |id| Some(self.units.get(&id)?.standing), status)
     }
 }

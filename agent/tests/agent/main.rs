@@ -8,6 +8,7 @@ mod adoption;
 mod connect;
 mod cost;
 mod departure;
+mod dependencies;
 mod drift;
 mod faults;
 mod fights;

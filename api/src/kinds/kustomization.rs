@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use flotilla_core::cel::{Expression, Variables};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -263,6 +264,41 @@ impl Spec for KustomizationSpec {
                 at.at(field).problem("must have 1 to 200 characters");
             }
         }
+        at.each("dependsOn", &self.depends_on, |one, at| {
+            if let Some(expr) = one.ready_expr.as_deref().filter(|expr| !expr.is_empty()) {
+                check_expr(expr, Variables::Only(&["dep", "self"]), &mut at.at("readyExpr"));
+            }
+        });
+        for (field, count) in [
+            ("dependsOn", self.depends_on.len()),
+            ("healthChecks", self.health_checks.len()),
+            ("healthCheckExprs", self.health_check_exprs.len()),
+        ] {
+            if count > MAX_NAMED {
+                at.at(field)
+                    .problem(format!("has {count} elements; {MAX_NAMED} are taken"));
+            }
+        }
+        at.each("healthChecks", &self.health_checks, |one, at| {
+            for (field, text) in [("kind", &one.kind), ("name", &one.name)] {
+                if text.is_empty() || text.len() > 253 {
+                    at.at(field).problem("must have 1 to 253 characters");
+                }
+            }
+        });
+        at.each("healthCheckExprs", &self.health_check_exprs, |one, at| {
+            for (field, expr) in [
+                ("inProgress", one.in_progress.as_deref()),
+                ("failed", one.failed.as_deref()),
+                ("current", Some(one.current.as_str())),
+            ] {
+                match expr {
+                    Some("") if field == "current" => at.at(field).problem("is required"),
+                    None | Some("") => {}
+                    Some(expr) => check_expr(expr, Variables::Any, &mut at.at(field)),
+                }
+            }
+        });
         at.each("components", &self.components, |path, at| {
             if path.contains("://") || path.starts_with('/') || path.contains('@') {
                 at.problem("only paths in the source are taken");
@@ -274,6 +310,16 @@ impl Spec for KustomizationSpec {
                 &mut at.at("postBuild").at("substitute"),
             );
         }
+    }
+}
+
+/// Elements of `dependsOn`, `healthChecks` and `healthCheckExprs`.
+const MAX_NAMED: usize = 256;
+
+/// Checks a CEL expression.
+fn check_expr(expr: &str, variables: Variables<'_>, at: &mut Check<'_>) {
+    if let Err(error) = Expression::compile(expr, variables) {
+        at.problem(format!("is no CEL expression: {error}"));
     }
 }
 

@@ -28,9 +28,6 @@ fn an_app_names_each_field_that_is_not_reconciled() {
     insta::assert_snapshot!(found.join("\n"), @"
     spec.serviceAccountName
     spec.decryption
-    spec.dependsOn
-    spec.healthChecks
-    spec.healthCheckExprs
     spec.ignore
     spec.force
     spec.sourceRef.kind

@@ -1,6 +1,6 @@
 //! What became of a target in its cluster: applied, healthy, and what it no longer has removed.
 
-use super::{Facts, Leaving, Object, State, Step, Unit, counted};
+use super::{Facts, Leaving, Object, State, Step, Unit, counted, plan::explain_dependency};
 use crate::status::GONE;
 
 const APPLY: &str = "apply";
@@ -65,13 +65,22 @@ fn applied(facts: &Facts, unit: &Unit) -> Step {
     }
     let message = with_objects(&unit.word.message, &unit.failing, unit.failing_total);
     let step = match unit.word.is_failed {
-        true => Step::blocked(APPLY, &unit.word.reason, message).next(format!(
-            "flotilla events --for {}/{} -n {} --cluster {}",
-            facts.app.kind, facts.app.name, facts.app.namespace, facts.cluster
-        )),
+        true => Step::blocked(APPLY, &unit.word.reason, message).next(where_to_look(facts, unit)),
         false => Step::waiting(APPLY, &unit.word.reason, message),
     };
     step.since(unit.turned)
+}
+
+/// Where it is said why a unit is not applied: of the app that it waits for, or of itself.
+fn where_to_look(facts: &Facts, unit: &Unit) -> String {
+    let waits = unit.word.reason == "DependencyNotReady";
+    match unit.word.message.split('\'').nth(1).filter(|_| waits) {
+        Some(name) => explain_dependency(facts, name),
+        None => format!(
+            "flotilla events --for {}/{} -n {} --cluster {}",
+            facts.app.kind, facts.app.name, facts.app.namespace, facts.cluster
+        ),
+    }
 }
 
 /// Adds objects that the message does not name itself.

@@ -1,6 +1,6 @@
 //! What an app is to be in a cluster: whether it belongs there, its target, and the rollout that brought it.
 
-use super::{Facts, Step, Unit, short_revision};
+use super::{Facts, Name, Step, Unit, short_revision};
 use crate::{
     fleet::{departure::Departure, placement::Match},
     rollout::waiting::Waiting,
@@ -183,6 +183,13 @@ fn remedy(facts: &Facts, why: &Waiting) -> String {
         Waiting::BuildFailed { .. } => mend.to_owned(),
         Waiting::Claimed { owner, .. } => format!("take the object out of {owner} or out of {}", facts.app),
         Waiting::OverridesDiffer { first, second, .. } => format!("make {first} and {second} agree"),
+        Waiting::DependencyNotReady { name, .. } => explain_dependency(facts, name),
+        Waiting::DependencyCycle { .. } => {
+            format!(
+                "take one of them out of spec.dependsOn, and `flotilla apply` {}",
+                facts.app
+            )
+        }
         Waiting::NotOnHub {
             kind,
             namespace,
@@ -222,6 +229,17 @@ fn remedy(facts: &Facts, why: &Waiting) -> String {
         | Waiting::UnknownRenderer { .. } => "correct it and `flotilla apply` it".to_owned(),
         Waiting::Other(_) => "a newer hub says what that is".to_owned(),
     }
+}
+
+/// Where to look why an app is not as others need it.
+pub(super) fn explain_dependency(facts: &Facts, name: &str) -> String {
+    let (namespace, name) = name.split_once('/').unwrap_or(("", name));
+    let dependency = Name {
+        kind: facts.app.kind.clone(),
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+    };
+    format!("flotilla explain {}", dependency.argument())
 }
 
 pub(super) fn rollout(facts: &Facts) -> Step {

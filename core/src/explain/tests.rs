@@ -550,3 +550,39 @@ fn revisions_are_shortened_only_where_there_is_a_digest() {
         assert_eq!(short_revision(long), short);
     }
 }
+
+#[test]
+fn whoever_waits_for_another_app_is_sent_there() {
+    let next = |facts: &Facts| {
+        let explained = explain(facts);
+        let step = &explained.steps[explained.cause.expect("a cause")];
+        (step.name, step.reason.clone(), step.next.clone())
+    };
+    let mut held = well();
+    held.waiting = vec![Waiting::DependencyNotReady {
+        name: "infra/db".into(),
+        why: "is not ready".into(),
+    }];
+    let sent = "flotilla explain kustomization db -n infra".to_owned();
+    assert_eq!(
+        next(&held),
+        ("plan", "DependencyNotReady".to_owned(), sent.clone())
+    );
+    let mut waits = well();
+    newer(&mut waits);
+    let unit = unit(&mut waits);
+    (unit.current, unit.said_version) = (true, Some(4));
+    unit.word = UnitWord {
+        is_failed: true,
+        reason: "DependencyNotReady".into(),
+        message: "dependency 'infra/db' revision is not up to date".into(),
+        ..UnitWord::default()
+    };
+    assert_eq!(next(&waits), ("apply", "DependencyNotReady".to_owned(), sent));
+    held.waiting = vec![Waiting::DependencyCycle {
+        members: vec!["apps/web".into(), "infra/db".into()],
+    }];
+    let (_, reason, next) = next(&held);
+    assert_eq!(reason, "DependencyNotReady");
+    assert!(next.contains("spec.dependsOn"), "{next}");
+}

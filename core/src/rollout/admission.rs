@@ -289,6 +289,7 @@ mod tests {
             common_annotations: BTreeMap::new(),
             substitution: Substitution::Off,
             default_namespace: String::new(),
+            health: Default::default(),
         };
         let target = Digest::of("target", b"one");
         let (id, cluster) = (UnitId(Uuid::from_u128(1)), ClusterId(Uuid::from_u128(2)));
@@ -302,6 +303,7 @@ mod tests {
             settings: settings.clone(),
             variables: Vec::new(),
             withheld: Vec::new(),
+            depends_on: Vec::new(),
             state: state.clone(),
             requested: String::new(),
             waiting: Vec::new(),
@@ -315,6 +317,7 @@ mod tests {
             settings,
             variables: Vec::new(),
             withheld: Vec::new(),
+            depends_on: Vec::new(),
             state,
             requested: String::new(),
             waiting: Vec::new(),

@@ -7,13 +7,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 
-use super::{removal, waiting::Waiting};
+use super::{
+    dependencies::{Dependencies, kept},
+    removal,
+    waiting::Waiting,
+};
 use crate::{
     digest::Digest,
     fleet::placement::{Chosen, OverrideConflict},
     id::{ClusterId, UnitId},
     removal::DeletionPolicy,
-    unit::{Settings, Substitution, UnitState, VariableLayer, Withheld, target_digest},
+    unit::{Dependency, Settings, Substitution, UnitState, VariableLayer, Withheld, target_digest},
 };
 
 /// What the planner knows of an app.
@@ -41,6 +45,8 @@ pub struct Input {
     pub units: Vec<Current>,
     /// Objects of the content that other units own, by cluster.
     pub withheld: BTreeMap<ClusterId, Vec<Withheld>>,
+    /// What its units need before them.
+    pub dependencies: Dependencies,
 }
 
 /// What the current revision of the current source gives. Content, settings and variables are one target: they move
@@ -93,6 +99,8 @@ pub struct Current {
     pub variables: Vec<VariableLayer>,
     /// Objects it may not write.
     pub withheld: Vec<Withheld>,
+    /// What it needs before it.
+    pub depends_on: Vec<Dependency>,
     /// What is done with it.
     pub state: UnitState,
     /// Last request passed on.
@@ -120,6 +128,8 @@ pub struct Next {
     pub variables: Vec<VariableLayer>,
     /// Objects it may not write.
     pub withheld: Vec<Withheld>,
+    /// What it needs before it.
+    pub depends_on: Vec<Dependency>,
     /// What is done with it.
     pub state: UnitState,
     /// Request passed on.
@@ -153,6 +163,8 @@ pub enum Cause {
     Drained,
     /// Ownership of an object changed.
     Ownership,
+    /// What it needs before it changed.
+    Dependencies,
     /// Somebody asked for a reconciliation.
     Request,
     /// Only the reasons why it waits changed.
@@ -172,6 +184,7 @@ impl Cause {
             Self::Deleted => "deleted",
             Self::Drained => "drained",
             Self::Ownership => "ownership",
+            Self::Dependencies => "dependencies",
             Self::Request => "request",
             Self::Waiting => "waiting",
         }
@@ -264,6 +277,7 @@ fn place(input: &Input, chosen: &Chosen) -> Option<Next> {
         revision: Some(admitted.revision),
         target: target_digest(Some(admitted.content), &settings, &variables),
         withheld: input.withheld.get(&chosen.id).cloned().unwrap_or_default(),
+        depends_on: edges(input, chosen.id),
         settings,
         variables,
         state: state(input),
@@ -314,6 +328,7 @@ fn keep_or_move(input: &Input, chosen: &Chosen, unit: &Current) -> Next {
         revision,
         target,
         withheld: input.withheld.get(&unit.cluster).cloned().unwrap_or_default(),
+        depends_on: kept(&unit.depends_on, edges(input, unit.cluster), retargeted),
         settings,
         variables,
         state: UnitState::Active,
@@ -351,6 +366,8 @@ fn cause(unit: &Current, next: &Next) -> Cause {
         Cause::Suspend
     } else if unit.withheld != next.withheld {
         Cause::Ownership
+    } else if unit.depends_on != next.depends_on {
+        Cause::Dependencies
     } else if unit.requested != next.requested {
         Cause::Request
     } else {
@@ -369,6 +386,7 @@ pub(super) fn unchanged(unit: &Current) -> Next {
         settings: unit.settings.clone(),
         variables: unit.variables.clone(),
         withheld: unit.withheld.clone(),
+        depends_on: unit.depends_on.clone(),
         state: unit.state.clone(),
         requested: unit.requested.clone(),
         waiting: Vec::new(),
@@ -381,8 +399,18 @@ fn differs(unit: &Current, next: &Next) -> bool {
     next.retargeted
         || unit.state != next.state
         || unit.withheld != next.withheld
+        || unit.depends_on != next.depends_on
         || unit.requested != next.requested
         || unit.waiting != next.waiting
+}
+
+fn edges(input: &Input, cluster: ClusterId) -> Vec<Dependency> {
+    input
+        .dependencies
+        .edges
+        .get(&cluster)
+        .cloned()
+        .unwrap_or_default()
 }
 
 fn state(input: &Input) -> UnitState {

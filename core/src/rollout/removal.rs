@@ -79,6 +79,7 @@ fn remove(unit: &Current, policy: DeletionPolicy, cause: Cause) -> Next {
         settings,
         variables: Vec::new(),
         withheld: Vec::new(),
+        depends_on: Vec::new(),
         state: UnitState::Removing(Removal {
             policy,
             approval: Some(target),
@@ -117,6 +118,7 @@ mod tests {
             common_annotations: BTreeMap::new(),
             substitution: Substitution::Always,
             default_namespace: String::new(),
+            health: Default::default(),
         };
         let content = Some(Digest::of("content", b"x"));
         Current {
@@ -129,6 +131,7 @@ mod tests {
             settings,
             variables: Vec::new(),
             withheld: Vec::new(),
+            depends_on: Vec::new(),
             state,
             requested: String::new(),
             waiting: Vec::new(),

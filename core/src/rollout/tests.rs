@@ -50,6 +50,7 @@ fn input() -> Input {
             common_annotations: BTreeMap::new(),
             substitution: Substitution::Off,
             default_namespace: String::new(),
+            health: Default::default(),
         },
         layers: vec![],
         suspended: false,
@@ -60,6 +61,7 @@ fn input() -> Input {
         deletion_policy: DeletionPolicy::MirrorPrune,
         units: vec![],
         withheld: BTreeMap::new(),
+        dependencies: Default::default(),
     }
 }
 
@@ -92,6 +94,7 @@ fn record(input: &mut Input, next: &Next) {
         settings: next.settings.clone(),
         variables: next.variables.clone(),
         withheld: next.withheld.clone(),
+        depends_on: next.depends_on.clone(),
         state: next.state.clone(),
         requested: next.requested.clone(),
         waiting: next.waiting.clone(),

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::object::ObjectKey;
+use crate::{object::ObjectKey, units::cycle};
 
 /// A reason to wait. Its names and their parameters are what the store holds: a name that was stored keeps its meaning.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +77,18 @@ pub enum Waiting {
         object: ObjectKey,
         /// `Kind/namespace/name` of the app that has it.
         owner: String,
+    },
+    /// An app that has to come first is not as it is to be.
+    DependencyNotReady {
+        /// `namespace/name` of it.
+        name: String,
+        /// What of it, in Flux's words.
+        why: String,
+    },
+    /// Apps wait for each other in a circle.
+    DependencyCycle {
+        /// `namespace/name` of each, in order.
+        members: Vec<String>,
     },
     /// Two placements give a cluster different overrides.
     OverridesDiffer {
@@ -224,6 +236,14 @@ impl Waiting {
         )
     }
 
+    /// Whether it is for another app to come first.
+    pub fn is_of_dependency(&self) -> bool {
+        matches!(
+            self,
+            Self::DependencyNotReady { .. } | Self::DependencyCycle { .. }
+        )
+    }
+
     /// Whether it passes by itself, and nothing has failed.
     pub fn is_passing(&self) -> bool {
         matches!(
@@ -243,6 +263,7 @@ impl Waiting {
             | Self::NoReferenceRenderer { .. }
             | Self::UnknownRenderer { .. }
             | Self::NotOnHub { .. } => "NotSupported",
+            Self::DependencyNotReady { .. } | Self::DependencyCycle { .. } => "DependencyNotReady",
             Self::Claimed { .. } | Self::OverridesDiffer { .. } => "Conflict",
             Self::Unreadable { .. } | Self::Failed { .. } => "ReconciliationFailed",
             Self::Restored => "Progressing",
@@ -293,6 +314,8 @@ impl Waiting {
                 "{field}: {kind} {namespace}/{name} is not on the hub; apply it with `flotilla apply`"
             ),
             Self::Claimed { object, owner } => format!("{object} belongs to {owner}"),
+            Self::DependencyNotReady { name, why } => format!("dependency '{name}' {why}"),
+            Self::DependencyCycle { members } => cycle::words(members),
             Self::OverridesDiffer {
                 cluster,
                 first,
@@ -489,6 +512,12 @@ mod tests {
             Waiting::KeptRemains {
                 first: text(),
                 count: 2,
+            Waiting::DependencyNotReady {
+                name: text(),
+                why: text(),
+            },
+            Waiting::DependencyCycle {
+                members: vec![text(), text()],
             },
             Waiting::Other(Other {
                 reason: format!("Newer{}", text()),
@@ -498,7 +527,7 @@ mod tests {
     }
 
     /// Names of the variants in the order of `reasons`: a renamed one would be unknown to what is stored.
-    const STORED: [&str; 29] = [
+    const STORED: [&str; 31] = [
         "SourceNotFound",
         "NoArtifact",
         "ArtifactFailed",
@@ -528,6 +557,8 @@ mod tests {
         "KeptBlocked",
         "KeptMore",
         "KeptRemains",
+        "DependencyNotReady",
+        "DependencyCycle",
     ];
 
     /// Texts that a form made of words would trip over, and random ones.

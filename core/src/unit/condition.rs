@@ -3,6 +3,8 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use serde_json::{Value, json};
+
 use super::{
     UnitState,
     event::{Action, JobFailure, Notice},
@@ -123,13 +125,41 @@ impl State {
         self.record.condition.clone().unwrap_or_else(progressing)
     }
 
-    /// Where the unit stands for those that wait for it.
+    /// Where the unit stands for those that wait for it. One that is suspended stays what it was, as with Flux; one that is
+    /// to be removed, or let go of, is nothing to rely on.
     pub fn standing(&self) -> Standing {
         let said = self.record.condition.as_ref();
+        let ready = match self.entry.state {
+            UnitState::Active => said.is_some_and(|condition| condition.ready == Ready::True),
+            UnitState::Suspended => !self.judges_health() || self.record.healthy == self.record.applied,
+            UnitState::Detached | UnitState::Removing(_) => false,
+        };
         Standing {
-            ready: self.is_applied() && said.is_some_and(|condition| condition.ready == Ready::True),
-            applied: self.record.applied.map(|applied| applied.target),
+            ready: ready && self.is_applied(),
+            applied: self.record.applied.map(|applied| applied.version),
+            said: self.said,
         }
+    }
+
+    /// Tells whether the unit is ready only once its objects, or others that it names, are healthy.
+    pub(super) fn judges_health(&self) -> bool {
+        self.entry.settings.wait || !self.entry.settings.health.objects.is_empty()
+    }
+
+    /// What is said of the unit, in the shape of a Flux object's status.
+    pub fn flux_status(&self) -> Value {
+        let condition = self.condition();
+        let revision = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        json!({
+            "conditions": [{
+                "type": "Ready",
+                "status": condition.ready.as_str(),
+                "reason": condition.reason,
+                "message": condition.message,
+            }],
+            "lastAppliedRevision": revision(&self.record.revision),
+            "lastAttemptedRevision": revision(&self.entry.revision),
+        })
     }
 
     /// When the status changes by time alone.
@@ -144,14 +174,14 @@ impl State {
             .map(|since| since + timeout);
         let extent = self.extent_from.filter(|_| self.has_held_extent);
         let unserved = self.unserved_since.map(|since| since + timeout);
-        [unhealthy, silent, extent, unserved]
+        [unhealthy, silent, extent, unserved, self.check_deadline()]
             .into_iter()
             .flatten()
             .filter(|deadline| *deadline > now)
             .min()
     }
 
-    fn is_applied(&self) -> bool {
+    pub(super) fn is_applied(&self) -> bool {
         self.record.applied == Some(self.offered())
     }
 
@@ -167,6 +197,7 @@ impl State {
             return;
         }
         self.settle_health(now);
+        self.settle_looks(now.mono);
         let failed = self.record.failed;
         self.settle_unserved(now.mono);
         if !self.earlier_word_stands() {
@@ -181,7 +212,7 @@ impl State {
             let is_extent = is_news || failed != self.record.failed;
             if (is_extent || was_held) && self.holds_extent(now.mono) {
                 self.skip_saving_extent(&condition);
-                self.record.condition = Some(condition);
+                self.say(condition);
                 return;
             }
         } else {
@@ -193,8 +224,13 @@ impl State {
             if condition.ready == Ready::Unknown && is_same_word {
                 self.skip_saving_condition(&condition);
             }
-            self.record.condition = Some(condition);
+            self.say(condition);
         }
+    }
+
+    fn say(&mut self, condition: Condition) {
+        self.said += 1;
+        self.record.condition = Some(condition);
     }
 
     /// Tells whether a change of how many objects are concerned waits: each of many that recover or fail one after the
@@ -336,6 +372,9 @@ impl State {
         }
         if self.entry.settings.wait && !self.index.unhealthy.is_empty() {
             return self.health_condition(now);
+        }
+        if let Some(unhealthy) = self.checks_condition(now) {
+            return unhealthy;
         }
         if let Some(blocked) = self.removals.blocked() {
             return Condition::new(Ready::False, "PruneBlocked", &**blocked);

@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     Entry,
+    health::HealthCheck,
     object::{Desired, Observed},
     problem::{Problem, Retry},
     record::UnitRecord,
@@ -19,6 +20,7 @@ use crate::{
     },
     clock::Timestamp,
     digest::Digest,
+    health::Health,
     id::Uid,
     object::ObjectKey,
     units::Wait,
@@ -261,6 +263,13 @@ pub enum Event {
         /// What ended the job before its end.
         failure: Option<JobFailure>,
     },
+    /// Objects that are not the unit's, and that it waits for, were looked at.
+    Looked {
+        /// The version of the unit that it was for.
+        version: u64,
+        /// How each stands.
+        seen: BTreeMap<ObjectKey, Health>,
+    },
     /// Time has passed.
     Tick,
     /// The process is about to end: what is under way is cancelled, nothing is begun, and neither is a failure.
@@ -319,6 +328,13 @@ pub enum Action {
     },
     /// Drop what the job has not begun; its outcome is awaited.
     Cancel(Job),
+    /// Look how these objects stand, which are not the unit's. Whatever comes of it is told.
+    Look {
+        /// The entry that waits for them.
+        entry: Arc<Entry>,
+        /// The objects.
+        checks: Vec<HealthCheck>,
+    },
     /// Compare all objects' versions with lists of their kinds.
     Verify,
     /// Make durable that this entry, in its own bytes, is enforced.

@@ -29,6 +29,17 @@ pub enum Ready {
     Unknown,
 }
 
+impl Ready {
+    /// As a condition's status is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
 /// A unit's `Ready` condition, in Flux's words.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Condition {

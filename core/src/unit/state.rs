@@ -16,6 +16,7 @@ use super::{
     held::{Moment, PROVING},
     index::Index,
     intake::Intake,
+    looks::Looks,
     now::{Mono, Now},
     object::{Check, Object},
     pass::Pass,
@@ -129,6 +130,10 @@ pub struct State {
     pub(super) unserved_since: Option<Mono>,
     /// What was told last, but for the objects concerned.
     pub(super) told: Option<Digest>,
+    /// Objects that are not the unit's, and that it waits for.
+    pub(super) looks: Looks,
+    /// Counts what was said of the unit.
+    pub(super) said: u64,
     /// From when on it is told and saved again that more or fewer objects are concerned.
     pub(super) extent_from: Option<Mono>,
     /// More or fewer are, and that waits.
@@ -198,6 +203,8 @@ impl State {
             silent_since: None,
             unserved_since: None,
             told: None,
+            looks: Looks::default(),
+            said: 0,
             extent_from: None,
             has_held_extent: false,
             dirty: BTreeSet::new(),
@@ -578,7 +585,7 @@ impl State {
             .filter(|_| self.running.is_none() && self.hold.is_none());
         work.into_iter()
             .chain([removal])
-            .chain([self.status_deadline(now), self.restoring, held])
+            .chain([self.status_deadline(now), self.restoring, held, self.next_look()])
             .flatten()
             .min()
     }

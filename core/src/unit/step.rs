@@ -110,6 +110,7 @@ impl State {
                     }
                 }
             }
+            Event::Looked { version, seen } => self.looked(version, seen, now),
             Event::Tick => {}
             Event::Stopping => {
                 self.stopping = true;
@@ -134,6 +135,7 @@ impl State {
         if settles {
             self.settle_status(now, actions);
             self.save(actions);
+            self.look(now, actions);
         }
     }
 
@@ -143,7 +145,7 @@ impl State {
         let changed = self.digest != accepted.digest;
         let retargeted = self.offered() != offered(&accepted.entry);
         let requested = self.entry.requested != accepted.entry.requested;
-        self.entry = accepted.entry;
+        let before = std::mem::replace(&mut self.entry, accepted.entry);
         self.bytes = accepted.bytes;
         self.digest = accepted.digest;
         self.accepted_at = accepted.at;
@@ -171,6 +173,8 @@ impl State {
             self.cancel(actions);
         }
         if retargeted {
+            self.look_anew();
+            self.judge_anew(&before);
             self.failures = 0;
             self.unserved_since = None;
             self.health_deadline = None;
@@ -190,6 +194,26 @@ impl State {
             for key in keys {
                 self.judge(&key, now.mono);
             }
+        }
+    }
+
+    /// Has objects looked at whose kinds are judged in another way than before.
+    fn judge_anew(&mut self, before: &Entry) {
+        let (old, new) = (&before.settings.health.exprs, &self.entry.settings.health.exprs);
+        if old == new {
+            return;
+        }
+        let exprs = old.iter().chain(new);
+        let concerned: Vec<_> = self
+            .objects
+            .iter()
+            .filter(|(key, object)| {
+                object.record.is_some() && exprs.clone().any(|one| one.is_of(&key.group, &key.kind))
+            })
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in concerned {
+            self.set_check(&key, Check::Due);
         }
     }
 

@@ -3,6 +3,7 @@
 mod attempt;
 mod drift;
 mod edges;
+mod looks;
 mod pass;
 mod prune;
 mod prune_random;

@@ -5,22 +5,23 @@ use std::{
     sync::Arc,
 };
 
-use crate::{
-    digest::Digest,
-    id::UnitId,
-    unit::{Dependency, Entry},
-};
+use serde_json::Value;
 
-/// Members of a cycle that are named.
-const NAMED: usize = 5;
+use super::{cycle, readiness};
+use crate::{
+    id::UnitId,
+    unit::{Dependency, Entry, Needed, UnitState},
+};
 
 /// Where a unit stands for those that wait for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
     /// It is ready at the entry that is held.
     pub ready: bool,
-    /// The target that was applied last.
-    pub applied: Option<Digest>,
+    /// The version that was applied last.
+    pub applied: Option<u64>,
+    /// Changes with whatever is said of it, for those whose expressions look at that.
+    pub said: u64,
 }
 
 /// What a unit waits for.
@@ -55,6 +56,8 @@ impl Wait {
 struct Node {
     /// `namespace/name` of the app, for messages.
     name: String,
+    /// The cluster is to have it: one that is let go of is no app of this cluster any more.
+    is_here: bool,
     needs: Vec<Dependency>,
 }
 
@@ -114,31 +117,81 @@ impl Edges {
             .collect()
     }
 
-    /// What a unit waits for; `None` when nothing holds it. `standing` gives where another unit stands.
-    pub fn waits_for(&self, unit: UnitId, standing: impl Fn(UnitId) -> Option<Standing>) -> Option<Wait> {
-        if let Some(members) = self.cycles.get(&unit) {
-            let named = members.iter().take(NAMED);
-            let mut names: Vec<String> = named.map(|member| self.name(*member)).collect();
-            if members.len() > NAMED {
-                names.push(format!("and {} more", members.len() - NAMED));
-            }
-            let cycle = format!("dependencies form a cycle: {}", names.join(", "));
-            return Some(Wait::lasting(cycle));
+    /// The units that are to be judged anew when this one stands elsewhere than `before`. What is merely said of it
+    /// concerns those alone whose expressions look at it.
+    pub fn moved(&self, unit: UnitId, before: Standing, now: Standing) -> BTreeSet<UnitId> {
+        let mut concerned = self.changed(unit);
+        if (before.ready, before.applied) == (now.ready, now.applied) {
+            concerned.retain(|dependent| {
+                let needs = self.nodes.get(dependent).map(|node| node.needs.as_slice());
+                let mut needs = needs.unwrap_or_default().iter();
+                needs.any(|need| need.ready.is_some())
+            });
         }
-        let needs = &self.nodes.get(&unit)?.needs;
-        needs.iter().find_map(|need| self.holds_up(need, &standing))
+        concerned
     }
 
-    fn holds_up(&self, need: &Dependency, standing: impl Fn(UnitId) -> Option<Standing>) -> Option<Wait> {
-        let name = self.name(need.unit);
-        let Some(standing) = standing(need.unit).filter(|_| self.nodes.contains_key(&need.unit)) else {
-            let unknown = format!("dependency '{name}' is not known to this cluster");
-            return Some(Wait::lasting(unknown));
-        };
-        if need.required.is_some() && standing.applied != need.required {
-            return Some(Wait::passing(format!("dependency '{name}' is not up to date")));
+    /// What a unit waits for; `None` when nothing holds it. `standing` gives where another unit stands, `status` what
+    /// expressions see of one.
+    pub fn waits_for(
+        &self,
+        unit: UnitId,
+        standing: impl Fn(UnitId) -> Option<Standing>,
+        status: impl Fn(UnitId) -> Value,
+    ) -> Option<Wait> {
+        if self.cycles.contains_key(&unit) {
+            let way = cycle::through(&unit, |from| self.needed(*from).into_iter().collect());
+            let names: Vec<String> = way
+                .unwrap_or_default()
+                .iter()
+                .map(|one| self.name(*one))
+                .collect();
+            return Some(Wait::lasting(cycle::words(&names)));
         }
-        (!standing.ready).then(|| Wait::passing(format!("dependency '{name}' is not ready")))
+        let needs = &self.nodes.get(&unit)?.needs;
+        needs
+            .iter()
+            .find_map(|need| self.holds_up(unit, need, &standing, &status))
+    }
+
+    fn holds_up(
+        &self,
+        unit: UnitId,
+        need: &Dependency,
+        standing: impl Fn(UnitId) -> Option<Standing>,
+        status: impl Fn(UnitId) -> Value,
+    ) -> Option<Wait> {
+        let name = &need.name;
+        let found = self
+            .meant(need)
+            .and_then(|needed| Some((needed, standing(needed.unit)?)));
+        let Some((needed, standing)) = found else {
+            let missing = format!("dependency '{name}' not found: this cluster has no such app");
+            return Some(Wait::lasting(missing));
+        };
+        let is_reached = standing.applied.is_some_and(|applied| applied >= needed.version);
+        if let Some(ready) = &need.ready {
+            let is_settled = is_reached && standing.ready;
+            return readiness::unmet(
+                name,
+                ready,
+                needed,
+                is_settled,
+                &status(needed.unit),
+                &status(unit),
+            );
+        }
+        if !standing.ready {
+            return Some(Wait::passing(format!("dependency '{name}' is not ready")));
+        }
+        (needed.version > 0 && !is_reached)
+            .then(|| Wait::passing(format!("dependency '{name}' revision is not up to date")))
+    }
+
+    /// The unit that a dependency is in this cluster.
+    fn meant<'a>(&self, need: &'a Dependency) -> Option<&'a Needed> {
+        let mut units = need.units.iter();
+        units.find(|needed| self.nodes.get(&needed.unit).is_some_and(|node| node.is_here))
     }
 
     /// The members of the cycle that a unit is in.
@@ -165,11 +218,12 @@ impl Edges {
 
     fn insert(&mut self, entry: &Entry) {
         self.unlink(entry.unit);
-        for need in &entry.depends_on {
-            self.dependents.entry(need.unit).or_default().insert(entry.unit);
+        for needed in entry.depends_on.iter().flat_map(|need| &need.units) {
+            self.dependents.entry(needed.unit).or_default().insert(entry.unit);
         }
         let node = Node {
             name: format!("{}/{}", entry.app.namespace, entry.app.name),
+            is_here: entry.state != UnitState::Detached,
             needs: entry.depends_on.clone(),
         };
         self.nodes.insert(entry.unit, node);
@@ -181,11 +235,11 @@ impl Edges {
             .get(&unit)
             .map(|node| node.needs.as_slice())
             .unwrap_or_default();
-        for need in needs {
-            if let Some(dependents) = self.dependents.get_mut(&need.unit) {
+        for needed in needs.iter().flat_map(|need| &need.units) {
+            if let Some(dependents) = self.dependents.get_mut(&needed.unit) {
                 dependents.remove(&unit);
                 if dependents.is_empty() {
-                    self.dependents.remove(&need.unit);
+                    self.dependents.remove(&needed.unit);
                 }
             }
         }
@@ -226,7 +280,7 @@ impl Edges {
         let mut cycles = BTreeMap::new();
         for unit in order.iter().rev() {
             let mut members = Vec::new();
-            self.walk(*unit, &|unit| self.changed(unit), &mut seen, &mut members);
+            self.walk(*unit, &|unit| self.needing(unit), &mut seen, &mut members);
             let needs_itself = self.needed(*unit).contains(unit);
             if members.len() > 1 || (needs_itself && members.len() == 1) {
                 // Shared: of a cycle of a thousand each would have a thousand.
@@ -244,8 +298,15 @@ impl Edges {
             .get(&unit)
             .map(|node| node.needs.as_slice())
             .unwrap_or_default();
-        let needs = needs.iter().map(|need| need.unit);
-        needs.filter(|need| self.nodes.contains_key(need)).collect()
+        let meant = needs.iter().filter_map(|need| self.meant(need));
+        meant.map(|needed| needed.unit).collect()
+    }
+
+    /// The units that mean this one by what they need.
+    fn needing(&self, unit: UnitId) -> BTreeSet<UnitId> {
+        let mut dependents = self.changed(unit);
+        dependents.retain(|dependent| self.needed(*dependent).contains(&unit));
+        dependents
     }
 
     /// Walks from a unit, depth first and without recursion; a unit is given after all that `next` led to.

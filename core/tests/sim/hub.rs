@@ -100,6 +100,7 @@ pub(crate) fn settings(prune: bool) -> Settings {
         common_annotations: BTreeMap::new(),
         substitution: Substitution::Off,
         default_namespace: String::new(),
+        health: Default::default(),
     }
 }
 
@@ -291,6 +292,7 @@ impl Hub<'_> {
             deletion_policy: DeletionPolicy::MirrorPrune,
             units: recorded.units.clone(),
             withheld: left,
+            dependencies: Default::default(),
         };
         let decision = decide(&input, true, &[]).expect("a plan that its checker lets pass");
         let mut end = decided(recorded, resource);

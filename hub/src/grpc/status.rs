@@ -33,6 +33,7 @@ pub(crate) fn from_store(error: StoreError) -> Status {
             Status::invalid_argument("the hub's database refuses what was to be written; see the hub's log")
         }
         StoreError::Kept { .. } => Status::failed_precondition(error.to_string()),
+        StoreError::Refused(why) => Status::invalid_argument(why.clone()),
         StoreError::Superseded => Status::unavailable("a newer hub decides; try again"),
         StoreError::Corrupt { .. }
         | StoreError::Foreign

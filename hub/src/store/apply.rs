@@ -5,6 +5,7 @@ mod rows;
 
 use std::collections::BTreeSet;
 
+use flotilla_core::units::cycle;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -12,7 +13,7 @@ use self::rows::{Row, Stored};
 use super::{
     Connection, Result, Store, StoreError, Topic,
     authority::audit,
-    cluster,
+    cluster, dependency,
     due::{wake_apps, wake_clusters},
     event, nudge,
     plan::OUTDATED,
@@ -96,6 +97,7 @@ impl Store {
     ) -> Result<Vec<Action>> {
         let mut tx = self.pool().begin().await?;
         let actions = put_all(&mut tx, resources, seal, &By::person(principal)).await?;
+        refuse_cycles(&mut tx, resources).await?;
         if dry_run {
             tx.rollback().await?;
         } else {
@@ -160,6 +162,40 @@ pub(super) async fn put_all(
         audit(tx, by.name, "apply", &summary(resources, &actions)).await?;
     }
     Ok(actions)
+}
+
+/// Refuses apps that come to need themselves. What is said of it names the way.
+async fn refuse_cycles(tx: &mut Connection, resources: &[NewResource]) -> Result<()> {
+    let needing = |new: &&NewResource| {
+        new.spec["dependsOn"]
+            .as_array()
+            .is_some_and(|needs| !needs.is_empty())
+    };
+    let needing: Vec<&NewResource> = resources.iter().filter(needing).collect();
+    if needing.is_empty() {
+        return Ok(());
+    }
+    let column = |of: fn(&NewResource) -> &str| needing.iter().map(|new| of(new)).collect::<Vec<_>>();
+    let scopes: Vec<Uuid> = needing.iter().map(|new| new.scope).collect();
+    let apps = sqlx::query_scalar!(
+        "SELECT r.uid FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[]) AS v(kind, scope, namespace, name)
+         JOIN resource r ON (r.kind, r.scope, r.namespace, r.name) = (v.kind, v.scope, v.namespace, v.name)
+         WHERE is_app(r.kind) ORDER BY r.namespace, r.name",
+        &column(|new| &new.kind) as &[&str],
+        &scopes,
+        &column(|new| &new.namespace) as &[&str],
+        &column(|new| &new.name) as &[&str]
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    match dependency::cycles(tx, &apps).await?.first() {
+        None => Ok(()),
+        Some(members) => Err(StoreError::Refused(format!(
+            "Kustomization {}: spec.dependsOn: {}",
+            members.first().map_or("", String::as_str),
+            cycle::words(members)
+        ))),
+    }
 }
 
 impl NewResource {

@@ -130,15 +130,21 @@ impl Store {
 
     /// Takes away that an app is to be planned, unless it changed since `change`.
     pub async fn planned(&self, app: Uuid, change: i64, handled: &str) -> Result<()> {
-        sqlx::query!(
-            "WITH handled AS (UPDATE resource SET handled_at = $3 WHERE uid = $1 AND handled_at <> $3)
-             DELETE FROM due WHERE topic = 'app' AND key = $1 AND change = $2",
+        let waiting = sqlx::query_scalar!(
+            r#"WITH handled AS (UPDATE resource SET handled_at = $3 WHERE uid = $1 AND handled_at <> $3),
+               planned AS (DELETE FROM due WHERE topic = 'app' AND key = $1 AND change = $2)
+               SELECT app AS "app!" FROM dependents_waiting(ARRAY[$1]) AS app"#,
             app,
             change,
             handled
         )
-        .execute(self.pool())
+        .fetch_all(self.pool())
         .await?;
+        if !waiting.is_empty() {
+            let mut tx = self.pool().begin().await?;
+            wake_apps(&mut tx, &waiting).await?;
+            tx.commit().await?;
+        }
         Ok(())
     }
 
@@ -183,6 +189,8 @@ pub(crate) struct Wakes<'a> {
     /// Apps that claim something else in clusters than before, each with one of these: what other apps' units leave to
     /// others there may be theirs now, and they are planned again.
     pub(crate) claims: &'a [(Uuid, Uuid)],
+    /// Apps that are planned: those that have waited for them are planned again.
+    pub(crate) planned: &'a [Uuid],
     /// Who else is told, of what.
     pub(crate) told: &'a [(Topic, &'a [Uuid])],
 }
@@ -196,7 +204,7 @@ pub(crate) async fn wake(tx: &mut Connection, wakes: &Wakes<'_>) -> Result<()> {
         keys.extend_from_slice(of_topic);
     }
     let (claiming, clusters): (Vec<Uuid>, Vec<Uuid>) = wakes.claims.iter().copied().unzip();
-    if wakes.apps.is_empty() && clusters.is_empty() && keys.is_empty() {
+    if wakes.apps.is_empty() && clusters.is_empty() && wakes.planned.is_empty() && keys.is_empty() {
         return Ok(());
     }
     let told = sqlx::query!(
@@ -207,6 +215,8 @@ pub(crate) async fn wake(tx: &mut Connection, wakes: &Wakes<'_>) -> Result<()> {
              CROSS JOIN LATERAL (
                SELECT app_uid FROM unit WHERE cluster_id = c.cluster AND withheld <> '[]' OFFSET 0) AS u
              WHERE u.app_uid <> c.app
+             UNION
+             SELECT app FROM dependents_waiting($7) AS app
              ORDER BY 1),
            marked AS (
              INSERT INTO due (topic, key) SELECT 'app', key FROM apps
@@ -221,7 +231,8 @@ pub(crate) async fn wake(tx: &mut Connection, wakes: &Wakes<'_>) -> Result<()> {
         &clusters,
         &topics as &[&str],
         &keys,
-        Topic::App.as_str()
+        Topic::App.as_str(),
+        wakes.planned
     )
     .execute(&mut *tx)
     .await?;

@@ -12,6 +12,7 @@ mod confirmed;
 mod connect;
 pub mod content;
 pub mod departure;
+pub mod dependency;
 pub mod due;
 pub mod enrol;
 pub mod event;
@@ -92,6 +93,9 @@ pub enum StoreError {
     /// The database refuses the rows themselves: too large, or against a constraint. Retrying does not help.
     #[error("the database refuses what was to be written")]
     Rejected(#[source] sqlx::Error),
+    /// What was to be stored cannot be: whoever asked for it changes it.
+    #[error("{0}")]
+    Refused(String),
     /// Another writer was faster; read again and decide again.
     #[error("{0} was changed meanwhile")]
     Conflict(&'static str),

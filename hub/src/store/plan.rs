@@ -12,7 +12,7 @@ use flotilla_core::{
         plan::{Cause, Current, Next, Planned},
         waiting::Waiting,
     },
-    unit::{UnitState, VariableLayer, Withheld},
+    unit::{Dependency, UnitState, VariableLayer, Withheld},
 };
 use serde_json::Value;
 use sqlx::types::Json;
@@ -248,8 +248,8 @@ impl Store {
             return Ok(Vec::new());
         }
         let rows = sqlx::query!(
-            r#"SELECT app_uid, id, cluster_id, revision_id, target, withheld AS "withheld: Json<Vec<Withheld>>", state, removal,
-                      requested, waiting AS "waiting: Json<Vec<Waiting>>"
+            r#"SELECT app_uid, id, cluster_id, revision_id, target, withheld AS "withheld: Json<Vec<Withheld>>",
+                      depends_on AS "depends_on: Json<Vec<Dependency>>", state, removal, requested, waiting AS "waiting: Json<Vec<Waiting>>"
                FROM unit WHERE app_uid = ANY ($1) ORDER BY cluster_id"#,
             &apps
         )
@@ -274,6 +274,7 @@ impl Store {
                 settings: target.settings.clone(),
                 variables: target.variables.clone(),
                 withheld: row.withheld.0,
+                depends_on: row.depends_on.0,
                 state: parse_state(&row.state, row.removal),
                 requested: row.requested,
                 waiting: row.waiting.0,
@@ -419,8 +420,10 @@ async fn write(tx: &mut Connection, commits: &[&Commit<'_>]) -> Result<Vec<Turne
     let shown: Vec<Uuid> = shown.map(|commit| commit.app_uid).collect();
     let claims = let_go(commits);
     let published: Vec<Uuid> = published.into_iter().collect();
+    let planned: Vec<Uuid> = commits.iter().map(|commit| commit.app_uid).collect();
     let wakes = Wakes {
         claims: &claims,
+        planned: &planned,
         told: &[(Topic::Cluster, &published), (Topic::Shown, &shown)],
         ..Wakes::default()
     };
@@ -558,6 +561,7 @@ async fn write_units(tx: &mut Connection, rows: &[Row<'_>]) -> Result<()> {
     };
     let withheld = json(&|unit| serde_json::to_value(&unit.withheld))?;
     let waiting = json(&|unit| serde_json::to_value(&unit.waiting))?;
+    let depends_on = json(&|unit| serde_json::to_value(&unit.depends_on))?;
     let removals: serde_json::Result<Vec<Option<Value>>> =
         rows.iter().map(|row| removal(&row.unit.state)).collect();
     let removals = removals.map_err(|e| StoreError::corrupt("unit", e))?;
@@ -596,11 +600,12 @@ async fn write_units(tx: &mut Connection, rows: &[Row<'_>]) -> Result<()> {
          ON CONFLICT (target, app_uid) DO NOTHING
          ), written AS (
          INSERT INTO unit (id, app_uid, cluster_id, target, revision_id, rollout_id, state, cause, withheld, waiting,
-                           requested, removal)
-         SELECT v.id, v.app, v.cluster, v.target, v.revision, v.rollout, v.state, v.cause, v.withheld, v.waiting, v.requested, v.removal
+                           requested, removal, depends_on)
+         SELECT v.id, v.app, v.cluster, v.target, v.revision, v.rollout, v.state, v.cause, v.withheld, v.waiting, v.requested,
+                v.removal, v.depends_on
          FROM unnest($3::uuid[], $1::uuid[], $4::uuid[], $5::bytea[], $6::bigint[], $2::bigint[], $7::text[], $8::text[],
-                     $9::jsonb[], $10::jsonb[], $11::text[], $20::jsonb[])
-           AS v(id, app, cluster, target, revision, rollout, state, cause, withheld, waiting, requested, removal)
+                     $9::jsonb[], $10::jsonb[], $11::text[], $20::jsonb[], $23::jsonb[])
+           AS v(id, app, cluster, target, revision, rollout, state, cause, withheld, waiting, requested, removal, depends_on)
          ON CONFLICT (id) DO UPDATE SET
            version = unit.version + (excluded.rollout_id IS NOT NULL)::int, target = excluded.target,
            revision_id = excluded.revision_id, rollout_id = coalesce(excluded.rollout_id, unit.rollout_id),
@@ -608,7 +613,8 @@ async fn write_units(tx: &mut Connection, rows: &[Row<'_>]) -> Result<()> {
            requested = excluded.requested,
            moved_at = CASE WHEN excluded.rollout_id IS NULL THEN unit.moved_at ELSE now() END,
            held_at = CASE WHEN (unit.waiting = '[]') = (excluded.waiting = '[]') THEN unit.held_at ELSE now() END,
-           released = unit.released AND excluded.state = 'Detached', removal = excluded.removal
+           released = unit.released AND excluded.state = 'Detached', removal = excluded.removal,
+           depends_on = excluded.depends_on
          RETURNING id, cluster_id, version, target
          ), marked AS (
          -- In the order in which a publisher takes them.
@@ -641,7 +647,8 @@ async fn write_units(tx: &mut Connection, rows: &[Row<'_>]) -> Result<()> {
         &shared.keysets as &[Option<Vec<u8>>],
         &removals as &[Option<Value>],
         &of_targets,
-        &of_apps
+        &of_apps,
+        &depends_on
     )
     .execute(tx)
     .await

@@ -382,7 +382,7 @@ async fn entries_of(tx: &mut Connection, units: &[Uuid], writer: i64) -> Result<
         return Ok(Vec::new());
     }
     let rows = sqlx::query!(
-        r#"SELECT u.id, u.cluster_id, u.version, u.target, u.state, u.withheld, u.requested, u.released, u.removal,
+        r#"SELECT u.id, u.cluster_id, u.version, u.target, u.state, u.withheld, u.requested, u.released, u.removal, u.depends_on,
                   u.app_uid, r.kind, r.namespace, r.name, l.except_for AS "except_for?",
                   EXISTS (SELECT FROM approval a WHERE (a.unit_id, a.target) = (u.id, u.target) AND a.version = u.version)
                     AS "approved!",
@@ -446,7 +446,7 @@ async fn entries_of(tx: &mut Connection, units: &[Uuid], writer: i64) -> Result<
             prune_approved: is_approved.then_some(target),
             settings: shared.settings.clone(),
             variables: shared.variables.clone(),
-            depends_on: Vec::new(),
+            depends_on: serde_json::from_value(row.depends_on.clone()).map_err(corrupt)?,
             withheld: serde_json::from_value(row.withheld.clone()).map_err(corrupt)?,
             requested: row.requested.clone(),
         };

@@ -84,9 +84,20 @@ fn in_scope(kind: &str, scope: Uuid, namespace: &str, spec: &Value) -> Vec<Refer
         "Kustomization" => {
             let variables = items(&spec["postBuild"]["substituteFrom"]);
             let variables = variables.iter().map(|one| named(one, None, namespace));
+            let needed = items(&spec["dependsOn"]);
+            let needed = needed.iter().filter_map(|one| named(one, Some(kind), namespace));
+            // Of an app in a cluster's scope the name may lead to one of the fleet.
+            let needed = needed.flat_map(|one| {
+                let of_fleet = Reference {
+                    scope: FLEET,
+                    ..one.clone()
+                };
+                [one, of_fleet]
+            });
             variables
                 .chain([source_named(scope, namespace, spec)])
                 .flatten()
+                .chain(needed)
                 .collect()
         }
         "GitRepository" | "Receiver" => named(&spec["secretRef"], Some("Secret"), namespace)
@@ -170,12 +181,13 @@ mod tests {
     }
 
     #[test]
-    fn an_app_names_its_source_and_variables() {
+    fn an_app_names_its_source_variables_and_what_it_depends_on() {
         let spec = json!({
             "sourceRef": { "kind": "GitRepository", "name": "repo", "namespace": "sources" },
             "postBuild": { "substituteFrom": [
                 { "kind": "ConfigMap", "name": "a" }, { "kind": "Secret", "name": "b" }, { "kind": "ConfigMap", "name": "a" },
             ] },
+            "dependsOn": [{ "name": "c" }, { "name": "d", "namespace": "infra" }],
         });
         assert_eq!(
             of("Kustomization", spec.clone()),
@@ -184,8 +196,12 @@ mod tests {
                 "c1/ConfigMap/apps/a",
                 "/GitRepository/sources/repo",
                 "c1/GitRepository/sources/repo",
+                "/Kustomization/apps/c",
+                "c1/Kustomization/apps/c",
+                "/Kustomization/infra/d",
+                "c1/Kustomization/infra/d",
                 "/Secret/apps/b",
-                "c1/Secret/apps/b"
+                "c1/Secret/apps/b",
             ]
         );
         let of_fleet = references("Kustomization", FLEET, "apps", &spec);

@@ -188,6 +188,7 @@ async fn reconcile_app(
             gather::ownership(context, planner, &owned).await?
         }
     };
+    let dependencies = gather::dependencies(context, app, &spec, &placed.chosen).await?;
     let began = OffsetDateTime::now_utc();
     let input = Input {
         admission,
@@ -201,6 +202,7 @@ async fn reconcile_app(
         deletion_policy: gather::deletion_policy(&spec),
         units: recorded.units.clone(),
         withheld: ownership.withheld,
+        dependencies,
     };
     let decision = decide(&input, placed.named, &placed.departing)
         .map_err(|problem| anyhow::anyhow!("the plan of {} is refused: {problem}", app.display()))?;
@@ -222,10 +224,18 @@ async fn reconcile_app(
     let mut claims = ownership.claims;
     removal::claim_nothing(context, &decision.planned, &mut claims).await?;
     let admitted = input.admission.admitted();
+    let is_waiting = decision.waiting.iter().any(Waiting::is_of_dependency);
     let (units, rollout) = (decision.planned.units.len(), decision.planned.is_rollout());
     let plan = Plan {
         app: app.clone(),
-        recorded: recorded.clone(),
+        // Whoever waits for others stays marked: that they have moved on may be told before this is recorded.
+        recorded: match is_waiting {
+            true => Arc::new(AppPlan {
+                due: None,
+                ..(**recorded).clone()
+            }),
+            false => recorded.clone(),
+        },
         planned: decision.planned,
         claims,
         // Values are stored with the units that name them.
@@ -234,13 +244,16 @@ async fn reconcile_app(
         content: admitted.map(|admitted| admitted.content),
         waiting,
         // One that is held keeps what the backup says, which is not what its units have.
-        confirms: recorded.is_unconfirmed && admitted.is_some(),
+        confirms: recorded.is_unconfirmed && admitted.is_some() && !is_waiting,
         unchanged: Unchanged {
             mark,
             content: admitted.map(|admitted| admitted.content),
         },
     };
     commit(context, planner, plan).await?;
+    if is_waiting {
+        context.store.give_back_plan(app.uid, &context.replica).await?;
+    }
     if units > 0 {
         let name = app.display();
         tracing::info!(app = %name, units, rollout, "planned");

@@ -20,9 +20,17 @@ use flotilla_core::{
         selector::{Expression, Selector},
     },
     id::ClusterId,
+    object::{ObjectKey, group_of},
     removal::DeletionPolicy,
-    rollout::{plan::Current, waiting::Waiting},
-    unit::{Settings, Substitution, VariableLayer, Withheld},
+    rollout::{
+        dependencies::{Dependencies, Dependent, Need},
+        plan::Current,
+        waiting::Waiting,
+    },
+    unit::{
+        Settings, Substitution, VariableLayer, Withheld,
+        health::{HealthCheck, HealthChecks, HealthExpr},
+    },
 };
 use serde::Deserialize as _;
 use serde_json::Value;
@@ -33,6 +41,7 @@ use super::{Context, planner::Planner};
 use crate::store::{
     Store, StoreError,
     content::{Blob, Manifest},
+    dependency,
     query::CandidateRow,
     reference::kube_config,
     resource::{FLEET, ResourceRow},
@@ -442,7 +451,70 @@ pub fn settings(spec: &KustomizationSpec) -> Settings {
             },
         },
         default_namespace: String::new(),
+        health: health(spec),
     }
+}
+
+/// Whose health an app waits for, and how it is judged.
+fn health(spec: &KustomizationSpec) -> HealthChecks {
+    let text = |one: &Option<String>| one.clone().unwrap_or_default();
+    let objects = spec.health_checks.iter().map(|one| {
+        let api_version = text(&one.api_version);
+        let namespace = one.namespace.as_ref().map_or("", |namespace| namespace.as_str());
+        HealthCheck {
+            key: ObjectKey::new(group_of(&api_version), &one.kind, namespace, &one.name),
+            api_version,
+        }
+    });
+    let exprs = spec.health_check_exprs.iter().map(|one| HealthExpr {
+        api_version: one.api_version.clone(),
+        kind: text(&one.kind),
+        in_progress: text(&one.in_progress),
+        failed: text(&one.failed),
+        current: one.current.clone(),
+    });
+    HealthChecks {
+        // With `wait` all of its own objects count, and no others.
+        objects: if spec.wait { Vec::new() } else { objects.collect() },
+        exprs: exprs.collect(),
+    }
+}
+
+/// What an app needs before it in each of these clusters, and why it is given nothing new for now. Nothing is asked for an
+/// app that needs none.
+pub async fn dependencies(
+    context: &Context,
+    app: &ResourceRow,
+    spec: &KustomizationSpec,
+    chosen: &[Chosen],
+) -> anyhow::Result<Dependencies> {
+    if spec.depends_on.is_empty() {
+        return Ok(Dependencies::default());
+    }
+    let needs = spec.depends_on.iter().map(|one| Need {
+        namespace: one
+            .namespace
+            .as_ref()
+            .map_or(&*app.namespace, |namespace| namespace.as_str())
+            .to_owned(),
+        name: one.name.as_str().to_owned(),
+        ready_expr: one.ready_expr.clone().filter(|expr| !expr.is_empty()),
+    });
+    let dependent = Dependent {
+        scope: app.scope,
+        group: &app.api_group,
+        kind: &app.kind,
+        object: dependency::shown(app),
+        needs: needs.collect(),
+    };
+    let clusters: Vec<ClusterId> = chosen.iter().map(|one| one.id).collect();
+    let found = context.store.needed(app, &dependent.needs, &clusters).await?;
+    let mut dependencies = Dependencies::of(&dependent, &found, &clusters);
+    let members = context.store.dependency_cycle(app.uid).await?;
+    if !members.is_empty() {
+        dependencies.unready = vec![Waiting::DependencyCycle { members }];
+    }
+    Ok(dependencies)
 }
 
 /// What becomes of an app's objects where it is removed.

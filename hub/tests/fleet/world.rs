@@ -446,6 +446,7 @@ impl World {
             deletion_policy: DeletionPolicy::MirrorPrune,
             units: recorded.units.clone(),
             withheld,
+            dependencies: Default::default(),
         });
         Gathered {
             app,
@@ -622,6 +623,7 @@ fn settings(common_annotations: BTreeMap<String, String>) -> Settings {
         common_annotations,
         substitution: Substitution::WithVariables,
         default_namespace: String::new(),
+        health: Default::default(),
     }
 }
 

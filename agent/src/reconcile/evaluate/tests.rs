@@ -61,6 +61,7 @@ fn world() -> World {
         common_annotations: BTreeMap::new(),
         substitution: Substitution::WithVariables,
         default_namespace: String::new(),
+        health: Default::default(),
     };
     let resource = |group: &str, kind: &str, plural: &str, namespaced| Resource {
         group: group.into(),

@@ -87,7 +87,10 @@ pub(super) fn reduce(event: WatchEvent, context: &Context) -> Reduced {
         .and_then(|mark| mark.parse().ok())
         .map(UnitId);
     let observed = unless_it_panics(|| match is_present {
-        true => observe(&object, context.ledger.key(), context.wall()),
+        true => {
+            let judge = mark.and_then(|unit| context.judges.of(unit));
+            observe(&object, context.ledger.key(), context.wall(), judge.as_deref())
+        }
         false => gone(Some(&object)),
     });
     Reduced::Seen(Box::new(Seen {

@@ -25,6 +25,7 @@ use crate::{
             Accepted, Action, Applied, EvaluatedFrom, Evaluation, EvaluationFailure, Event, JobFailure,
             Notice, Outcome,
         },
+        health::HealthCheck,
         now::{Mono, Now},
         object::{Check, Object, Withholding},
         problem::Problem,
@@ -55,6 +56,8 @@ pub(super) struct Log {
     pub(super) removals: Vec<Vec<Key>>,
     pub(super) cancels: usize,
     pub(super) verifies: usize,
+    /// Version of the entry, and the objects that are not the unit's.
+    pub(super) looks: Vec<(u64, Vec<HealthCheck>)>,
     pub(super) told: Vec<Notice>,
     /// The unit's readiness after each step, when it changed.
     pub(super) ready: Vec<Ready>,
@@ -135,6 +138,7 @@ fn entry_of(version: u64, content: Digest) -> Entry {
         common_annotations: BTreeMap::new(),
         substitution: Substitution::Off,
         default_namespace: String::new(),
+        health: Default::default(),
     };
     Entry {
         unit: UnitId(Uuid::from_u128(1)),
@@ -549,6 +553,7 @@ impl Sim {
                     self.work.as_mut().expect("a job to cancel").cancelled = true;
                 }
                 Action::Verify => self.log.verifies += 1,
+                Action::Look { entry, checks } => self.log.looks.push((entry.version, checks)),
                 Action::Enforce(bytes) => {
                     self.enforced = Some(Arc::new(Entry::from_bytes(&bytes).expect("an entry")));
                 }

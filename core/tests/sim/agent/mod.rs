@@ -185,6 +185,8 @@ impl Agent {
             }
             Action::Cancel(_) => {}
             Action::Verify => self.verify(id, env),
+            // No app of these waits for an object that is not its own.
+            Action::Look { .. } => unreachable!("nothing is named"),
             Action::Enforce(bytes) => {
                 let entry = Entry::from_bytes(&bytes).expect("an entry");
                 if let Some(unit) = self.ledger.live.units.get_mut(&id) {

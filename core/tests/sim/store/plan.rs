@@ -67,6 +67,7 @@ impl Store {
                     settings: target.settings.clone(),
                     variables: target.variables.clone(),
                     withheld: unit.withheld.clone(),
+                    depends_on: Vec::new(),
                     state: unit.state.clone(),
                     requested: unit.requested.clone(),
                     waiting: unit.waiting.clone(),
@@ -103,6 +104,7 @@ impl Store {
                     owner: format!("Kustomization/apps/{}", self.resources[&unit.app].name),
                     keys,
                     withheld: unit.withheld.clone(),
+                    depends_on: Vec::new(),
                 };
                 others.insert((unit.cluster, *id), other);
             }
