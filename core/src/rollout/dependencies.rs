@@ -14,6 +14,8 @@ use crate::{
     unit::{Dependency, Needed, ReadyExpr},
 };
 
+/// Bytes of an app that goes with an edge, for an expression to look at.
+const MAX_OBJECT: usize = 64 << 10;
 /// The scope of what belongs to no cluster.
 const FLEET: Uuid = Uuid::nil();
 
@@ -107,6 +109,9 @@ impl Dependencies {
             (*cluster, needs.collect())
         });
         let unready = dependent.needs.iter().filter_map(|need| {
+            if let Some(large) = too_large(dependent, need, found) {
+                return Some(large);
+            }
             let mut meant = found.iter().filter(|one| {
                 let is_near = one.scope == FLEET
                     || one.scope == dependent.scope
@@ -151,6 +156,22 @@ fn edge(dependent: &Dependent<'_>, need: &Need, found: &[Found], cluster: Cluste
             })
         }),
     }
+}
+
+/// What an expression looks at goes with each entry.
+fn too_large(dependent: &Dependent<'_>, need: &Need, found: &[Found]) -> Option<Waiting> {
+    need.ready_expr.as_ref()?;
+    let of_name = found.iter().filter(|one| need.is_of(one)).map(|one| &one.object);
+    let mut objects = of_name.chain([&dependent.object]);
+    let is_large = objects.any(|object| object.to_string().len() > MAX_OBJECT);
+    is_large.then(|| Waiting::NotSupported {
+        object: None,
+        what: format!(
+            "readyExpr of apps over {} KiB ({})",
+            MAX_OBJECT >> 10,
+            need.display()
+        ),
+    })
 }
 
 /// Flux's order: whether it is ready, then whether it has what the common source has now.
@@ -308,6 +329,19 @@ mod tests {
             ..suspended
         };
         assert_eq!(unready(behind, None), outdated);
+    }
+
+    #[test]
+    fn an_app_that_is_too_large_to_go_with_an_edge_says_so() {
+        let large = Found {
+            object: json!({ "spec": "x".repeat(MAX_OBJECT) }),
+            ..found(FLEET, 1)
+        };
+        assert_eq!(
+            unready(large.clone(), Some("true")),
+            ["readyExpr of apps over 64 KiB (infra/db) is not supported by this release"]
+        );
+        assert_eq!(unready(large, None), [""; 0]);
     }
 
     #[test]

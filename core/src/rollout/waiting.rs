@@ -236,6 +236,11 @@ impl Waiting {
         )
     }
 
+    /// Whether it is about one cluster, and the app moves in all others.
+    pub fn is_of_one_cluster(&self) -> bool {
+        matches!(self, Self::OverridesDiffer { .. })
+    }
+
     /// Whether it is for another app to come first.
     pub fn is_of_dependency(&self) -> bool {
         matches!(

@@ -5,11 +5,14 @@ use std::collections::{BTreeMap, HashMap};
 use flotilla_core::{
     digest::Digest,
     id::ClusterId,
-    rollout::dependencies::{Found, FoundUnit, Need},
+    rollout::{
+        dependencies::{Found, FoundUnit, Need},
+        waiting::Waiting,
+    },
     units::cycle,
 };
 use serde_json::{Value, json};
-use sqlx::{Executor, Postgres};
+use sqlx::{Executor, Postgres, types::Json};
 use uuid::Uuid;
 
 use super::{Connection, Result, Store, StoreError, resource::ResourceRow};
@@ -33,7 +36,8 @@ impl Store {
                       r.annotations || r.overlay AS "annotations!: Value", r.spec,
                       coalesce(r.suspended, r.spec->'suspend' = 'true', false) AS "suspended!",
                       r.deleting_at IS NOT NULL AS "deleting!",
-                      coalesce(p.observed_generation = r.generation AND p.waiting = '[]', false) AS "planned!",
+                      coalesce(p.observed_generation = r.generation, false) AS "planned!",
+                      coalesce(p.waiting, '[]') AS "waiting!: Json<Vec<Waiting>>",
                       EXISTS (SELECT FROM due WHERE topic = 'app' AND key = r.uid) AS "due!",
                       (SELECT x.content FROM app_input i JOIN input_at t ON t.input_key = i.input_key AND t.newest
                          JOIN rendering x ON x.digest = t.rendering AND x.state = 'Done'
@@ -56,7 +60,8 @@ impl Store {
         let found = rows.into_iter().map(|row| {
             let content = row.content.as_deref().map(Digest::try_from_slice).transpose();
             Ok(Found {
-                is_planned: row.planned,
+                // What is wrong in one cluster holds nothing in others; in that one there is no unit to need.
+                is_planned: row.planned && row.waiting.iter().all(Waiting::is_of_one_cluster),
                 is_due: row.due,
                 is_deleting: row.deleting,
                 is_suspended: row.suspended,

@@ -7,6 +7,7 @@ mod bytes;
 mod chosen;
 mod claims;
 mod departure;
+mod dependencies;
 mod deploys;
 mod divided;
 mod enrol;
