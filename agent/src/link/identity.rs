@@ -259,6 +259,18 @@ impl IdentityCell {
         &self.identity
     }
 
+    /// Fails when another agent over the same storage has written the identity since it was read: that agent's is newer.
+    pub async fn is_latest(&self) -> Result<(), IdentityError> {
+        let stored = self.key_value.get(&self.name).await?;
+        match stored {
+            Some(stored) if Some(&stored.version) != self.version.as_ref() => Err(KeyValueError::Conflict {
+                name: self.name.clone(),
+            }
+            .into()),
+            _ => Ok(()),
+        }
+    }
+
     /// Returns the key to ask a certificate for, and the recovery key. Both are stored before this returns.
     pub async fn pending(&mut self) -> Result<(PrivateKey, PrivateKey), IdentityError> {
         if let (Some(key), Some(recovery)) = (&self.identity.pending, &self.identity.recovery) {
@@ -405,7 +417,16 @@ mod tests {
             other.get().recovery.as_ref().map(PrivateKey::pem),
             Some(recovery.pem())
         );
+        identity.is_latest().await.expect("nobody has written it since");
         other.pending().await.expect("another agent writes");
+        let stale = identity.is_latest().await.err();
+        assert!(
+            matches!(
+                stale,
+                Some(IdentityError::Storage(KeyValueError::Conflict { .. }))
+            ),
+            "{stale:?}"
+        );
         let lost = identity.pending().await.err();
         assert!(
             matches!(lost, Some(IdentityError::Storage(KeyValueError::Conflict { .. }))),

@@ -320,6 +320,12 @@ impl Running<'_> {
                 Ok(Step::Broken(e.to_string(), REFUSED))
             }
             Err(e @ SessionError::NotAdmitted(_)) => {
+                // The former pod of an update holds what its successor has renewed.
+                if let Err(e @ IdentityError::Storage(KeyValueError::Conflict { .. })) =
+                    link.identity.is_latest().await
+                {
+                    return Err(LinkError::Identity(e));
+                }
                 let token = link.new_token();
                 let to_do = match &token {
                     Some(_) => format!("there is a new join token in {}: joining again", link.token),
@@ -331,8 +337,8 @@ impl Running<'_> {
                     }
                     None => format!(
                         "if `flotilla cluster show NAME` says it is suspended, `flotilla cluster admit NAME` lets it go on; \
-                         to let it join again run `flotilla cluster revoke NAME` and `flotilla cluster token NAME`, and \
-                         give the agent that new token, where it looks for it: {}",
+                         to let it join again run `flotilla cluster token NAME --replace`, and give the agent that new token, \
+                         where it looks for it: {}",
                         link.token
                     ),
                 };

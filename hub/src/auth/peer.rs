@@ -1,5 +1,6 @@
 //! Who is on the other end: judged above TLS on every call, from the certificate that TLS verified.
 
+use flotilla_core::identity::{Refused, Standing};
 use rustls::pki_types::CertificateDer;
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
@@ -26,18 +27,6 @@ pub struct PeerCertificate {
     pub expires_at: OffsetDateTime,
 }
 
-/// What an admitted certificate is to its identity.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// The one in force.
-    Current,
-    /// The next one, in use for the first time: it is to be promoted.
-    Next,
-    /// Of an identity that is as a backup had it: one that this hub has issued since, and does not remember. It is to be
-    /// taken for the current one.
-    SinceBackup,
-}
-
 /// Why a certificate gives no access. Shown to the peer in one shape only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotAdmitted {
@@ -50,9 +39,22 @@ pub enum NotAdmitted {
     /// The cluster is not known, or not active.
     #[error("the cluster is not active")]
     NotActive,
-    /// The serial is neither the current nor the next one: an old or a copied identity.
+    /// Another certificate has come after it: a copied identity, or one that was put back.
     #[error("the certificate was replaced")]
     Replaced,
+    /// It is of an identity that was ended, or was never given.
+    #[error("the certificate is not of this identity")]
+    Foreign,
+}
+
+impl From<Refused> for NotAdmitted {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::NotActive => Self::NotActive,
+            Refused::Replaced => Self::Replaced,
+            Refused::Foreign => Self::Foreign,
+        }
+    }
 }
 
 /// Reads the leaf of the chain that TLS verified. Exactly one name is accepted: our URI.
@@ -88,35 +90,30 @@ pub fn read(leaf: Option<&CertificateDer<'_>>, trust_domain: &str) -> Result<Pee
 
 /// Judges a certificate by the recorded identity.
 pub fn judge(peer: &PeerCertificate, identity: Option<&IdentityRow>) -> Result<Standing, NotAdmitted> {
-    let identity = identity
-        .filter(|identity| identity.state == "Active")
-        .ok_or(NotAdmitted::NotActive)?;
-    if identity.serial_current == peer.serial {
-        Ok(Standing::Current)
-    } else if identity.serial_next.as_ref() == Some(&peer.serial) {
-        Ok(Standing::Next)
-    } else if identity.of_backup && peer.issued_at > identity.issued_at + SECOND {
-        // Only this hub's authority issues it, and only to whoever held the one before: what was replaced before the
-        // backup is older than what the backup has.
-        Ok(Standing::SinceBackup)
-    } else {
-        Err(NotAdmitted::Replaced)
-    }
+    let row = identity.ok_or(NotAdmitted::NotActive)?;
+    let is_newer = peer.issued_at > row.issued_at + SECOND;
+    Ok(row.identity.admit(&peer.serial, is_newer)?)
 }
 
 #[cfg(test)]
 mod tests {
+    use flotilla_core::identity::Identity;
+
     use super::*;
 
-    fn identity(state: &str) -> IdentityRow {
+    fn identity(is_active: bool, of_backup: bool) -> IdentityRow {
         IdentityRow {
             name: "c1".into(),
-            state: state.into(),
             cluster_uid: None,
-            generation: 1,
-            serial_current: vec![1],
-            serial_next: Some(vec![2]),
-            of_backup: false,
+            identity: Identity {
+                is_active,
+                generation: 1,
+                serial: vec![1],
+                next: Some(vec![2]),
+                replaced: vec![vec![4]],
+                public_key: Vec::new(),
+                of_backup,
+            },
             issued_at: OffsetDateTime::UNIX_EPOCH,
             epoch: None,
         }
@@ -134,36 +131,27 @@ mod tests {
 
     #[test]
     fn a_certificate_that_was_issued_since_the_backup_is_admitted_and_no_older_one() {
-        let of_backup = IdentityRow {
-            of_backup: true,
-            ..identity("Active")
-        };
+        let of_backup = identity(true, true);
         assert_eq!(judge(&peer(3), Some(&of_backup)), Ok(Standing::SinceBackup));
         assert_eq!(judge(&peer(1), Some(&of_backup)), Ok(Standing::Current));
         let older = PeerCertificate {
             issued_at: of_backup.issued_at,
             ..peer(3)
         };
-        assert_eq!(judge(&older, Some(&of_backup)), Err(NotAdmitted::Replaced));
-        let suspended = IdentityRow {
-            state: "Suspended".into(),
-            ..of_backup
-        };
+        assert_eq!(judge(&older, Some(&of_backup)), Err(NotAdmitted::Foreign));
+        let suspended = identity(false, true);
         assert_eq!(judge(&peer(3), Some(&suspended)), Err(NotAdmitted::NotActive));
     }
 
     #[test]
     fn only_the_current_and_the_next_serial_are_admitted() {
-        assert_eq!(judge(&peer(1), Some(&identity("Active"))), Ok(Standing::Current));
-        assert_eq!(judge(&peer(2), Some(&identity("Active"))), Ok(Standing::Next));
-        assert_eq!(
-            judge(&peer(3), Some(&identity("Active"))),
-            Err(NotAdmitted::Replaced)
-        );
-        assert_eq!(
-            judge(&peer(1), Some(&identity("Suspended"))),
-            Err(NotAdmitted::NotActive)
-        );
+        let active = identity(true, false);
+        assert_eq!(judge(&peer(1), Some(&active)), Ok(Standing::Current));
+        assert_eq!(judge(&peer(2), Some(&active)), Ok(Standing::Next));
+        assert_eq!(judge(&peer(3), Some(&active)), Err(NotAdmitted::Foreign));
+        assert_eq!(judge(&peer(4), Some(&active)), Err(NotAdmitted::Replaced));
+        let suspended = identity(false, false);
+        assert_eq!(judge(&peer(1), Some(&suspended)), Err(NotAdmitted::NotActive));
         assert_eq!(judge(&peer(1), None), Err(NotAdmitted::NotActive));
     }
 

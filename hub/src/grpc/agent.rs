@@ -6,7 +6,10 @@ mod session;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use flotilla_core::clock::{self, Timestamp};
+use flotilla_core::{
+    clock::{self, Timestamp},
+    doubt::Sign,
+};
 use flotilla_proto::agent::v1::{
     AgentMessage, ClusterCondition, FetchRequest, Hello, HubMessage, Welcome, WrongConditions, agent_message,
     agent_service_server::AgentService, hub_message,
@@ -20,7 +23,7 @@ use tokio::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
-use tracing::{Instrument as _, info, info_span, warn};
+use tracing::{Instrument as _, info, info_span};
 use uuid::Uuid;
 
 use self::session::{Session, age, held};
@@ -72,26 +75,63 @@ struct Admitted {
     cluster_uid: Option<String>,
     /// Epoch of the stream that holds the cluster.
     epoch: Option<u64>,
+    /// Another certificate has come after the one that is shown: whoever shows it gets nothing, and people hear of it.
+    is_replaced: bool,
+}
+
+fn not_admitted() -> Status {
+    Status::unauthenticated("not admitted")
 }
 
 impl Agents {
     /// Checks who calls, above TLS, by what the store records now.
     async fn admit<T>(&self, request: &Request<T>) -> Result<Admitted, Status> {
+        let known = self.known(request).await?;
+        match known.is_replaced {
+            true => Err(not_admitted()),
+            false => Ok(known),
+        }
+    }
+
+    /// The same, with those whose certificate was replaced.
+    async fn known<T>(&self, request: &Request<T>) -> Result<Admitted, Status> {
         let refused = |why: NotAdmitted| {
             info!(%why, "agent not admitted");
-            Status::unauthenticated("not admitted")
+            not_admitted()
         };
         let peer = peer::read(leaf(request).as_ref(), &self.trust_domain).map_err(refused)?;
         let identity = self.identities.ask(peer.cluster).await.map_err(from_store)?;
-        let standing = peer::judge(&peer, identity.as_ref()).map_err(refused)?;
-        self.store.admitted(&peer, standing).await.map_err(from_store)?;
+        let is_replaced = match peer::judge(&peer, identity.as_ref()) {
+            Ok(standing) => {
+                self.store.admitted(&peer, standing).await.map_err(from_store)?;
+                false
+            }
+            Err(why @ NotAdmitted::Replaced) => {
+                info!(cluster.id = %peer.cluster, %why, "agent not admitted");
+                true
+            }
+            Err(why) => return Err(refused(why)),
+        };
         let identity = identity.ok_or_else(|| refused(NotAdmitted::NotActive))?;
         Ok(Admitted {
             cluster: peer.cluster,
             name: identity.name,
             cluster_uid: identity.cluster_uid,
             epoch: identity.epoch,
+            is_replaced,
         })
+    }
+
+    /// Records who else shows a cluster's identity.
+    async fn doubt(
+        &self,
+        admitted: &Admitted,
+        sign: Sign,
+        seen: &str,
+        now: OffsetDateTime,
+    ) -> Result<(), Status> {
+        let doubted = self.store.doubt(admitted.cluster, sign, seen, now).await;
+        doubted.map(drop).map_err(from_store)
     }
 }
 
@@ -115,7 +155,7 @@ impl AgentService for Served {
         &self,
         request: Request<Streaming<AgentMessage>>,
     ) -> Result<Response<Self::ConnectStream>, Status> {
-        let admitted = self.0.admit(&request).await?;
+        let admitted = self.0.known(&request).await?;
         let mut inbound = request.into_inner();
         // One message of room: the agent's own pace decides when the next state is made.
         let (outbound_tx, outbound_rx) = mpsc::channel(1);
@@ -184,20 +224,26 @@ impl Agents {
         outbound: &Outbound,
     ) -> Result<Box<Session<'a>>, Status> {
         let hello = bounded(expect_hello(inbound).await?);
+        let now = OffsetDateTime::now_utc();
         if admitted
             .cluster_uid
             .as_deref()
             .is_some_and(|uid| uid != hello.cluster_uid)
         {
-            warn!("an agent in another cluster shows this cluster's identity");
-            let message = "an agent in another cluster shows this cluster's identity, which was copied: remove it there \
-                           and let that cluster join under a name of its own";
-            let copied = ConditionRow::new("Identity", message.to_owned(), OffsetDateTime::now_utc());
-            let recorded = self.store.judge_cluster(admitted.cluster, &[copied]).await;
-            recorded.map_err(from_store)?;
+            let seen = format!(
+                "an agent in another cluster shows this cluster's identity, which was copied: one whose namespace kube-system \
+                 has the UID {:?}",
+                hello.cluster_uid
+            );
+            self.doubt(admitted, Sign::AnotherCluster, &seen, now).await?;
             return Err(Status::permission_denied("not admitted"));
         }
-        let now = OffsetDateTime::now_utc();
+        if admitted.is_replaced {
+            let seen = "an agent in this cluster shows a certificate that another has come after: its state is a copy, or was \
+                        put back";
+            self.doubt(admitted, Sign::Replaced, seen, now).await?;
+            return Err(not_admitted());
+        }
         let watched = self.index.watch(admitted.cluster);
         let opening = opening(admitted, &hello, &self.replica, now);
         let opened = self.openings.ask(opening).await.map_err(from_store)?;

@@ -5,7 +5,7 @@ mod recover;
 
 use std::{sync::Arc, time::Instant};
 
-use flotilla_core::enrol::Refusal;
+use flotilla_core::{doubt::Sign, enrol::Refusal};
 use flotilla_proto::enroll::v1::{
     ChallengeRequest, ChallengeResponse, EnrollRequest, EnrollResponse, RecoverRequest, RenewRequest,
     RenewResponse, enroll_service_server::EnrollService,
@@ -148,6 +148,12 @@ impl EnrollService for Enrolments {
                 generation = request.identity_generation,
                 "renewal refused: the identity was renewed by another holder"
             );
+            let seen = "an agent renews this cluster's identity by a generation that another has come after: its state is a copy, \
+                        or was put back";
+            let doubted = self
+                .store
+                .doubt(peer.cluster, Sign::Replaced, seen, OffsetDateTime::now_utc());
+            doubted.await.map_err(from_store)?;
             return Err(Status::failed_precondition("the identity was renewed meanwhile"));
         };
         let leaf = self.issue(checked, peer.cluster, &serial)?;

@@ -96,6 +96,13 @@ impl Store {
             }
             _ => return Ok(Some(false)),
         };
+        // What was seen of two agents until now is what was decided about.
+        sqlx::query!(
+            "UPDATE session SET openings = '[]' WHERE cluster_id = $1 AND openings <> '[]'",
+            cluster.id
+        )
+        .execute(&mut *tx)
+        .await?;
         let now = OffsetDateTime::now_utc();
         let token = ConditionRow::new("JoinToken", String::new(), now);
         // The next agent that opens a stream ends it.

@@ -1,7 +1,10 @@
 //! Join tokens and identities. One transaction decides an enrolment: a token yields at most one key, a name is
 //! never overwritten, a crash at any point locks nobody out.
 
-use flotilla_core::enrol::{Enrol, Identity, Key, Refusal, Token, enrol};
+use flotilla_core::{
+    enrol::{Enrol, Identity, Key, Refusal, Token, enrol},
+    identity::{self, REMEMBERED, Standing},
+};
 use subtle::ConstantTimeEq as _;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -13,10 +16,7 @@ use super::{
     cluster, nudge, nudge_all,
     report::{ConditionRow, write_conditions},
 };
-use crate::auth::{
-    peer::{PeerCertificate, Standing},
-    seal::Seal,
-};
+use crate::auth::{peer::PeerCertificate, seal::Seal};
 
 /// A join token as the store keeps it: never the secret itself.
 pub struct NewToken<'a> {
@@ -77,18 +77,10 @@ pub enum Enrolled {
 pub struct IdentityRow {
     /// The cluster's name.
     pub name: String,
-    /// `Active`, `Suspended` …
-    pub state: String,
     /// UID it enrolled with.
     pub cluster_uid: Option<String>,
-    /// Number of the certificate in force.
-    pub generation: u64,
-    /// Serial in force.
-    pub serial_current: Vec<u8>,
-    /// Serial issued and not yet used.
-    pub serial_next: Option<Vec<u8>>,
-    /// It is as a backup had it: what was issued since is not recorded.
-    pub of_backup: bool,
+    /// Its certificates.
+    pub identity: identity::Identity,
     /// When the newest recorded certificate was issued.
     pub issued_at: OffsetDateTime,
     /// Epoch of the stream that holds the cluster; none is open without.
@@ -174,7 +166,7 @@ impl Store {
     pub async fn identities(&self, clusters: &[Uuid]) -> Result<Vec<Option<IdentityRow>>> {
         let rows = sqlx::query!(
             r#"SELECT v.no AS "no!", c.name, c.state, c.cluster_uid, i.generation, i.serial_current, i.serial_next,
-                      i.of_backup, i.issued_at, s.epoch AS "epoch?"
+                      i.serials_replaced, i.public_key, i.of_backup, i.issued_at, s.epoch AS "epoch?"
                FROM unnest($1::uuid[]) WITH ORDINALITY AS v(id, no)
                JOIN identity i ON i.cluster_id = v.id JOIN cluster c ON c.id = i.cluster_id
                LEFT JOIN session s ON s.cluster_id = c.id AND s.connected"#,
@@ -186,12 +178,16 @@ impl Store {
         for row in rows {
             let read = IdentityRow {
                 name: row.name,
-                state: row.state,
                 cluster_uid: row.cluster_uid,
-                generation: row.generation.unsigned_abs(),
-                serial_current: row.serial_current,
-                serial_next: row.serial_next,
-                of_backup: row.of_backup,
+                identity: identity::Identity {
+                    is_active: row.state == "Active",
+                    generation: row.generation.unsigned_abs(),
+                    serial: row.serial_current,
+                    next: row.serial_next,
+                    replaced: row.serials_replaced,
+                    public_key: row.public_key,
+                    of_backup: row.of_backup,
+                },
                 issued_at: row.issued_at,
                 epoch: row.epoch.map(i64::unsigned_abs),
             };
@@ -266,13 +262,16 @@ impl Store {
     async fn take_over(&self, peer: &PeerCertificate) -> Result<()> {
         let mut tx = self.pool().begin().await?;
         sqlx::query!(
-            "UPDATE identity SET serial_current = $2, serial_next = NULL, public_key = $3, issued_at = $4, expires_at = $5
+            "UPDATE identity SET serial_current = $2, serial_next = NULL, public_key = $3, issued_at = $4, expires_at = $5,
+               serials_replaced = (array_remove(serials_replaced || serial_current || serial_next, NULL))[
+                 greatest(1, cardinality(serials_replaced) + 3 - $6::integer):]
              WHERE cluster_id = $1 AND of_backup AND issued_at < $4",
             peer.cluster,
             peer.serial,
             peer.public_key,
             peer.issued_at,
-            peer.expires_at
+            peer.expires_at,
+            remembered()
         )
         .execute(&mut *tx)
         .await?;
@@ -285,10 +284,13 @@ impl Store {
     /// The first use of the next serial makes it the current one.
     async fn promote_serial(&self, cluster_id: Uuid, serial: &[u8]) -> Result<()> {
         sqlx::query!(
-            "UPDATE identity SET serial_current = $2, serial_next = NULL
+            "UPDATE identity SET serial_current = $2, serial_next = NULL,
+               serials_replaced = (serials_replaced || serial_current)[
+                 greatest(1, cardinality(serials_replaced) + 2 - $3::integer):]
              WHERE cluster_id = $1 AND serial_next = $2",
             cluster_id,
-            serial
+            serial,
+            remembered()
         )
         .execute(self.pool())
         .await?;
@@ -296,8 +298,7 @@ impl Store {
     }
 
     /// Records a renewal: the next serial, one generation up, and returns the serial to use. `None` when the caller's
-    /// generation is not the stored one any more. A renewal whose reply was lost may be repeated with the generation it
-    /// had: for the same key it gives the serial that was recorded first, however many repeat it at once.
+    /// generation is not the stored one any more.
     pub async fn renew(
         &self,
         cluster_id: Uuid,
@@ -307,22 +308,14 @@ impl Store {
         lifetime_seconds: i64,
     ) -> Result<Option<Vec<u8>>> {
         let mut tx = self.pool().begin().await?;
-        let renewed = sqlx::query_scalar!(
-            r#"UPDATE identity SET generation = $2 + 1, public_key = $4,
-                    serial_next = CASE WHEN generation = $2 + 1 AND public_key = $4 THEN serial_next ELSE $3 END,
-                    issued_at = now(), expires_at = now() + make_interval(secs => $5), of_backup = false
-             WHERE cluster_id = $1
-               -- Since a backup it may have been renewed any number of times.
-               AND (generation = $2 OR (generation = $2 + 1 AND serial_next IS NOT NULL) OR (of_backup AND generation < $2))
-               AND EXISTS (SELECT 1 FROM cluster WHERE id = $1 AND state = 'Active')
-             RETURNING serial_next AS "serial!""#,
+        let renewed = renew(
+            &mut tx,
             cluster_id,
-            i64::try_from(generation).unwrap_or(i64::MAX - 1),
+            generation,
             serial,
             public_key,
-            lifetime_seconds as f64
+            lifetime_seconds,
         )
-        .fetch_optional(&mut *tx)
         .await?;
         let verb = if renewed.is_some() {
             "renew"
@@ -333,6 +326,57 @@ impl Store {
         tx.commit().await?;
         Ok(renewed)
     }
+}
+
+fn remembered() -> i32 {
+    i32::try_from(REMEMBERED).unwrap_or(i32::MAX)
+}
+
+/// Gathers, decides in `core`, and writes what that says.
+async fn renew(
+    tx: &mut Connection,
+    cluster_id: Uuid,
+    generation: u64,
+    serial: &[u8],
+    public_key: &[u8],
+    lifetime_seconds: i64,
+) -> Result<Option<Vec<u8>>> {
+    let row = sqlx::query!(
+        r#"SELECT c.state, i.generation, i.serial_current, i.serial_next, i.serials_replaced, i.public_key, i.of_backup
+           FROM identity i JOIN cluster c ON c.id = i.cluster_id WHERE i.cluster_id = $1 FOR UPDATE OF i"#,
+        cluster_id
+    )
+    .fetch_optional(&mut *tx)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let recorded = identity::Identity {
+        is_active: row.state == "Active",
+        generation: row.generation.unsigned_abs(),
+        serial: row.serial_current,
+        next: row.serial_next,
+        replaced: row.serials_replaced,
+        public_key: row.public_key,
+        of_backup: row.of_backup,
+    };
+    let Some(renewed) = recorded.renew(generation, public_key, serial) else {
+        return Ok(None);
+    };
+    let issued = renewed.serial.clone();
+    let next = recorded.renewed(renewed, generation, public_key);
+    sqlx::query!(
+        "UPDATE identity SET generation = $2, serial_next = $3, serials_replaced = $4, public_key = $5, of_backup = $6,
+           issued_at = now(), expires_at = now() + make_interval(secs => $7) WHERE cluster_id = $1",
+        cluster_id,
+        i64::try_from(next.generation).unwrap_or(i64::MAX),
+        next.next.as_deref(),
+        &next.replaced,
+        &next.public_key,
+        next.of_backup,
+        lifetime_seconds as f64
+    )
+    .execute(&mut *tx)
+    .await?;
+    Ok(Some(issued))
 }
 
 /// A token's row, locked with its cluster's: what else is read of them stays so until the transaction has ended.

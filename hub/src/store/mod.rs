@@ -13,6 +13,7 @@ mod connect;
 pub mod content;
 pub mod departure;
 pub mod dependency;
+mod doubt;
 pub mod due;
 pub mod enrol;
 pub mod event;

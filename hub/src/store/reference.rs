@@ -86,14 +86,6 @@ fn in_scope(kind: &str, scope: Uuid, namespace: &str, spec: &Value) -> Vec<Refer
             let variables = variables.iter().map(|one| named(one, None, namespace));
             let needed = items(&spec["dependsOn"]);
             let needed = needed.iter().filter_map(|one| named(one, Some(kind), namespace));
-            // Of an app in a cluster's scope the name may lead to one of the fleet.
-            let needed = needed.flat_map(|one| {
-                let of_fleet = Reference {
-                    scope: FLEET,
-                    ..one.clone()
-                };
-                [one, of_fleet]
-            });
             variables
                 .chain([source_named(scope, namespace, spec)])
                 .flatten()
@@ -205,7 +197,7 @@ mod tests {
             ]
         );
         let of_fleet = references("Kustomization", FLEET, "apps", &spec);
-        assert!(of_fleet.len() == 3 && of_fleet.iter().all(|one| one.scope == FLEET));
+        assert!(of_fleet.len() == 5 && of_fleet.iter().all(|one| one.scope == FLEET));
         let source = |scope| {
             let named = sources_named(scope, "apps", &spec).into_iter();
             named.map(|one| one.scope).collect::<Vec<_>>()

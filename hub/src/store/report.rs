@@ -887,7 +887,7 @@ fn told(row: &ConditionRow) -> &str {
         "Certificate" => "the certificate is renewed in time again",
         "Watches" => "every kind and namespace is watched again",
         "Clock" => "the clocks of hub and agent agree again",
-        "Identity" => "one agent alone shows the cluster's identity",
+        "Identity" => "nothing speaks of a second agent with the cluster's identity any more",
         "JoinToken" => "somebody has decided about the token that was used by two keys",
         LEFT_OUT => "the agent's reports are taken again",
         "Removals" => {

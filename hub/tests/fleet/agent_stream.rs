@@ -14,6 +14,7 @@ use flotilla_proto::agent::v1::{
     Refused, RefusedReason, Report, UnitStatus, Want, Welcome, agent_message,
     agent_service_client::AgentServiceClient, hub_message,
 };
+use flotilla_proto::fleet::v1::{ClusterDecision, DecideClusterRequest};
 use flotilla_testkit::wait_until;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -252,17 +253,13 @@ async fn r05_a_second_stream_closes_the_first_whose_reports_no_longer_count() {
 }
 
 #[tokio::test]
-async fn r09_two_agents_with_one_identity_are_told_who_took_the_stream_and_shown_once_it_changes_hands_again_and_again()
+async fn r09_two_agents_with_one_identity_are_told_who_took_the_stream_and_both_are_quarantined_once_it_changes_hands_again_and_again()
  {
     let hub = Hub::start().await;
     let agent = hub.enrol("c1").await;
     let as_instance = |boot: &str| Hello {
         boot_id: boot.into(),
         ..hello(&agent)
-    };
-    let message = async || {
-        let clusters = hub.world.store.list_clusters("c1", "", 1).await;
-        clusters.expect("read").remove(0).message
     };
     let mut former: Option<Stream> = None;
     for boot in ["one", "two", "one", "two"] {
@@ -277,55 +274,136 @@ async fn r09_two_agents_with_one_identity_are_told_who_took_the_stream_and_shown
                 "{closed}"
             );
         }
-        assert_eq!(message().await, "", "an update does as much");
+        assert_eq!(
+            shown(&hub).await,
+            ("Active".into(), String::new()),
+            "an update does as much"
+        );
     }
-    let last = Stream::open(&hub, &agent, as_instance("one"))
+    // Nothing tells which of them was meant: neither has a stream any more, nor opens another.
+    let ended = match Stream::open(&hub, &agent, as_instance("one")).await {
+        Ok(mut stream) => stream.next().await.map(drop),
+        Err(refused) => Err(refused),
+    };
+    ended.expect_err("quarantined");
+    for boot in ["one", "two"] {
+        let refused = Stream::open(&hub, &agent, as_instance(boot)).await.err();
+        assert_eq!(refused.expect("refused").code(), Code::Unauthenticated);
+    }
+    let (state, said) = shown(&hub).await;
+    assert_eq!(state, "Suspended");
+    for part in [
+        "two agents with the identity of cluster c1",
+        "instance one has it now, instance two had it before",
+        "`flotilla cluster admit c1`",
+        "`flotilla cluster token c1 --replace`",
+    ] {
+        assert!(said.contains(part), "{said}");
+    }
+    for reason in ["Identity", "Quarantined"] {
+        let events = format!("SELECT count(*) FROM event WHERE warning AND reason = '{reason}'");
+        assert_eq!(hub.world.count(&events).await, 1, "{reason}");
+    }
+    // Once people have decided it is well, and what was is not counted again.
+    decide(&hub, ClusterDecision::Admit).await;
+    let _later = Stream::open(&hub, &agent, as_instance("two"))
         .await
         .expect("open");
-    let said = message().await;
+    assert_eq!(shown(&hub).await, ("Active".into(), String::new()));
+    hub.world.is_quiet().await;
+}
+
+/// State and message of the cluster.
+async fn shown(hub: &Hub) -> (String, String) {
+    let clusters = hub.world.store.list_clusters("c1", "", 1).await;
+    let cluster = clusters.expect("read").remove(0);
+    (cluster.state, cluster.message)
+}
+
+async fn decide(hub: &Hub, decision: ClusterDecision) {
+    let request = DecideClusterRequest {
+        cluster: "c1".into(),
+        decision: decision.into(),
+    };
+    let decided = hub.fleet().await.decide_cluster(hub.authorized(request)).await;
+    assert!(decided.expect("decided").into_inner().changed);
+}
+
+#[tokio::test]
+async fn r09_a_certificate_that_another_has_come_after_is_told_and_quarantines_the_cluster_when_it_is_shown_still()
+ {
+    let hub = Hub::start().await;
+    let copy = hub.enrol("c1").await;
+    let newest = copy.renew(&hub).await.expect("renewed");
+    let mut stream = Stream::open(&hub, &newest, hello(&newest)).await.expect("open");
+    let refused = async || {
+        let refused = Stream::open(&hub, &copy, hello(&copy)).await.err();
+        assert_eq!(refused.expect("refused").code(), Code::Unauthenticated);
+    };
+    refused().await;
+    refused().await;
+    let (state, said) = shown(&hub).await;
+    assert_eq!(state, "Active");
     assert!(
-        said.contains("two agents with the identity of cluster c1")
-            && said.contains("instance one has it now, instance two had it before"),
+        said.contains("a certificate that another has come after"),
         "{said}"
     );
+    assert!(said.contains("`flotilla cluster token c1 --replace`"), "{said}");
     let events = "SELECT count(*) FROM event WHERE warning AND reason = 'Identity'";
-    assert_eq!(hub.world.count(events).await, 1);
-    // It comes again and is told no second time; once what was is over, it is well.
-    drop(last);
-    let _again = Stream::open(&hub, &agent, as_instance("one"))
+    assert_eq!(hub.world.count(events).await, 1, "once");
+    stream.report(1, vec![]).await;
+    let next = stream.next().await.expect("the newest goes on");
+    assert!(matches!(next, hub_message::Kind::ReportAck(_)), "{next:?}");
+    hub.world
+        .execute("UPDATE cluster_condition SET since = since - interval '6 minutes' WHERE kind = 'Identity'")
+        .await;
+    refused().await;
+    let (state, said) = shown(&hub).await;
+    assert_eq!(state, "Suspended");
+    assert!(said.contains("until you have decided"), "{said}");
+    stream
+        .next()
+        .await
+        .expect_err("whoever renewed first may be the thief");
+    // With new identities for both nobody is doubted because of the former one.
+    decide(&hub, ClusterDecision::Revoke).await;
+    let rightful = hub.enrol("c1").await;
+    let _stream = Stream::open(&hub, &rightful, hello(&rightful))
         .await
         .expect("open");
-    assert_eq!(hub.world.count(events).await, 1);
-    hub.world.execute("UPDATE session SET openings = '[]'").await;
-    let _later = Stream::open(&hub, &agent, as_instance("one"))
-        .await
-        .expect("open");
-    assert_eq!(message().await, "");
+    refused().await;
+    assert_eq!(shown(&hub).await, ("Active".into(), String::new()));
     hub.world.is_quiet().await;
 }
 
 #[tokio::test]
-async fn r09_an_identity_copied_to_another_cluster_opens_no_stream() {
+async fn r09_an_identity_copied_to_another_cluster_opens_no_stream_and_its_own_agent_goes_on() {
     let hub = Hub::start().await;
     let agent = hub.enrol("c1").await;
-    let copied = Hello {
-        cluster_uid: "another".into(),
-        ..hello(&agent)
-    };
-    let refused = Stream::open(&hub, &agent, copied).await.err().expect("refused");
-    assert_eq!(refused.code(), Code::PermissionDenied);
-    assert_eq!(hub.world.count("SELECT count(*) FROM session").await, 0);
-    let message = async || {
-        let clusters = hub.world.store.list_clusters("c1", "", 1).await;
-        clusters.expect("read").remove(0).message
-    };
-    assert!(
-        message().await.contains("which was copied"),
-        "{}",
-        message().await
-    );
-    let _own = Stream::open(&hub, &agent, hello(&agent)).await.expect("open");
-    assert_eq!(message().await, "");
+    let mut own = Stream::open(&hub, &agent, hello(&agent)).await.expect("open");
+    for _ in 0..5 {
+        let copied = Hello {
+            cluster_uid: "another".into(),
+            boot_id: "copy".into(),
+            ..hello(&agent)
+        };
+        let refused = Stream::open(&hub, &agent, copied).await.err().expect("refused");
+        assert_eq!(refused.code(), Code::PermissionDenied);
+    }
+    let (state, said) = shown(&hub).await;
+    assert_eq!(state, "Active");
+    for part in [
+        "which was copied",
+        "\"another\"",
+        "`flotilla cluster token c1 --replace`",
+    ] {
+        assert!(said.contains(part), "{said}");
+    }
+    own.report(1, vec![]).await;
+    let next = own.next().await.expect("it goes on");
+    assert!(matches!(next, hub_message::Kind::ReportAck(_)), "{next:?}");
+    let _again = Stream::open(&hub, &agent, hello(&agent)).await.expect("open");
+    assert_eq!(shown(&hub).await, ("Active".into(), String::new()));
     hub.world.is_quiet().await;
 }
 

@@ -79,8 +79,7 @@ async fn a_recovery_key_gives_the_next_certificate_and_a_lost_reply_locks_nobody
         .expect_err("a copy");
     assert_eq!(refused.code(), Code::FailedPrecondition);
     assert!(refused.message().contains("another holder"), "{refused}");
-    let told =
-        "SELECT count(*) FROM event WHERE reason = 'RecoveryRefused' AND message LIKE '%cluster revoke%'";
+    let told = "SELECT count(*) FROM event WHERE reason = 'RecoveryRefused' AND message LIKE '%cluster token NAME --replace%'";
     assert_eq!(hub.world.count(told).await, 1);
 }
 

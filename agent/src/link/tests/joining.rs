@@ -172,7 +172,7 @@ async fn a_revoked_cluster_joins_again_with_a_new_token_and_new_keys_and_never_w
         panic!("not broken");
     };
     assert!(
-        why.contains("flotilla cluster revoke") && why.contains("--token"),
+        why.contains("flotilla cluster token NAME --replace") && why.contains("--token"),
         "{why}"
     );
     assert_eq!(desk.lock().expect("a desk").asked.len(), 1, "shown once");

@@ -1,8 +1,12 @@
 //! Agents whose certificate has run out while they were apart from the hub, or the hub from them: their recovery key tells
 //! who they are.
 
-use flotilla_core::enrol::{APART_DAYS, Apart, Recover, recover, recovery_message};
+use flotilla_core::{
+    doubt::Sign,
+    enrol::{APART_DAYS, Apart, Recover, recover, recovery_message},
+};
 use flotilla_proto::enroll::v1::{RecoverRequest, RenewResponse};
+use time::OffsetDateTime;
 use tonic::Status;
 use tracing::{info, warn};
 use uuid::Uuid;
@@ -60,6 +64,12 @@ pub(super) async fn renewed(service: &Enrolments, request: RecoverRequest) -> Re
     );
     let Some(serial) = renewed.await.map_err(from_store)? else {
         let why = "the identity was renewed by another holder: a copy of it, or this one was put back from a backup";
+        let seen = "an agent in this cluster, whose certificate has run out, shows an identity that was renewed since: its state is \
+                    a copy, or was put back";
+        let doubted = service
+            .store
+            .doubt(cluster, Sign::Replaced, seen, OffsetDateTime::now_utc());
+        doubted.await.map_err(from_store)?;
         return Err(told(service, cluster, refused(why.to_owned())).await);
     };
     let leaf = service.issue(checked, cluster, &serial)?;
@@ -92,7 +102,7 @@ fn apart(row: &RecoveryRow, request: &RecoverRequest) -> Apart {
 async fn told(service: &Enrolments, cluster: Uuid, why: String) -> Status {
     let message = format!(
         "the certificate of the cluster's agent has run out, and it is not recovered: {why}; if it is meant to come back, \
-         run `flotilla cluster revoke` and `flotilla cluster token`, and give the agent that token"
+         run `flotilla cluster token NAME --replace`, and give the agent that token"
     );
     match service
         .store

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use flotilla_core::{
     desired::Head,
+    doubt::Sign,
     takeover::{Duel, Openings},
 };
 use time::OffsetDateTime;
@@ -171,15 +172,16 @@ impl<'a> Turn<'a> {
 
 /// Whether the identity of a cluster is shown by one agent alone. One that opens a stream is in the right cluster.
 fn identity(cluster: &str, duel: Option<&Duel>, now: OffsetDateTime) -> ConditionRow {
-    let message = duel.map_or_else(String::new, |duel| {
-        format!(
-            "two agents with the identity of cluster {cluster} take its stream from each other, {} times within an \
-             hour: instance {} has it now, instance {} had it before; both write into what may be two clusters: \
-             uninstall one, or remove its identity and let it join under a name of its own",
-            duel.takeovers, duel.holder, duel.other
-        )
-    });
+    let message = duel.map_or_else(String::new, |duel| seen(cluster, duel));
     ConditionRow::new("Identity", message, now)
+}
+
+fn seen(cluster: &str, duel: &Duel) -> String {
+    format!(
+        "two agents with the identity of cluster {cluster} take its stream from each other, {} times within an hour: instance \
+         {} has it now, instance {} had it before",
+        duel.takeovers, duel.holder, duel.other
+    )
 }
 
 impl Store {
@@ -221,6 +223,14 @@ impl Store {
         let taken: Vec<Uuid> = taken.map(Turn::cluster).collect();
         nudge_all(&mut tx, &[(Topic::Takeover, &taken), (Topic::Session, &clusters)]).await?;
         tx.commit().await?;
+        // Apart: who decides about a cluster locks it before its session. What a crash leaves out here, the next opening does.
+        for turn in &turns {
+            if let Some(duel) = &turn.duel {
+                let seen = seen(&turn.last.cluster_name, duel);
+                self.doubt(turn.cluster(), Sign::Duel, &seen, turn.last.now)
+                    .await?;
+            }
+        }
         let mut opened: Vec<(usize, Opened)> = Vec::with_capacity(openings.len());
         for (turn, places) in turns.iter().zip(came.values()) {
             let epoch = written.get(&turn.cluster()).map_or(0, |one| one.epoch);
