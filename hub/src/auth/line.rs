@@ -1,99 +1,144 @@
-//! Places for which one waits in line: at first in that of one's own address, of which a bounded number has turns, then in
-//! that of all. So whoever comes first is first, and an address of which thousands wait has only so many before others.
-//! Who waits costs nothing until it is its turn.
+//! Places for which one waits in line: each address has a line of its own, and the next place goes to the next address in turn, to
+//! the first of its line. So of one address whoever comes first is first, and whoever comes alone waits for one of each
+//! other address at most, however many of them wait. Who waits costs nothing until it is its turn.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap, VecDeque},
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::oneshot;
 
 use super::limit::network;
 
 /// Places, bounded in all and for each address.
 #[derive(Debug)]
 pub struct Line {
-    all: Arc<Semaphore>,
     each: usize,
-    addresses: Mutex<HashMap<IpAddr, Own>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    free: usize,
+    came: u64,
+    addresses: HashMap<IpAddr, Own>,
+    /// Addresses of which somebody waits, each once, in the order of their turns.
+    turns: VecDeque<IpAddr>,
 }
 
 /// An address of which somebody waits or has a place.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Own {
-    places: Arc<Semaphore>,
-    there: usize,
+    held: usize,
+    /// The first to come first.
+    waiting: BTreeMap<u64, oneshot::Sender<()>>,
 }
 
-/// One that waits or has a place. With the last one its address is forgotten.
-#[derive(Debug)]
-struct There {
-    line: Arc<Line>,
-    from: IpAddr,
-    places: Arc<Semaphore>,
-}
-
-/// A place, given back when dropped: to the next of its address, and to the next of all.
+/// A place, given back when dropped: to the next in line. Before it was given, one that waits, and leaves when dropped.
 #[derive(Debug)]
 pub struct Turn {
-    _all: OwnedSemaphorePermit,
-    _own: OwnedSemaphorePermit,
-    _there: There,
+    line: Arc<Line>,
+    from: IpAddr,
+    number: u64,
 }
 
 impl Line {
     /// `total` places, of which one address may have `each`.
     pub fn new(total: usize, each: usize) -> Arc<Self> {
+        let state = State {
+            free: total,
+            came: 0,
+            addresses: HashMap::new(),
+            turns: VecDeque::new(),
+        };
         Arc::new(Self {
-            all: Arc::new(Semaphore::new(total)),
             each,
-            addresses: Mutex::default(),
+            state: Mutex::new(state),
         })
     }
 
-    /// Waits for a place. One that waits no longer, since this was dropped, has left both lines.
+    /// Waits for a place. One that waits no longer, since this was dropped, has left the line.
     pub async fn wait(self: &Arc<Self>, from: IpAddr) -> Turn {
-        const OPEN: &str = "lines are never closed";
-        let there = self.come(network(from));
-        let own = there.places.clone().acquire_owned().await.expect(OPEN);
-        let all = self.all.clone().acquire_owned().await.expect(OPEN);
-        Turn {
-            _all: all,
-            _own: own,
-            _there: there,
-        }
+        let (turn, given) = self.come(network(from));
+        // The sender stays in the line for as long as its turn is there.
+        let _ = given.await;
+        turn
     }
 
-    fn come(self: &Arc<Self>, from: IpAddr) -> There {
-        let mut addresses = self.addresses();
-        let own = addresses.entry(from).or_insert_with(|| Own {
-            places: Arc::new(Semaphore::new(self.each)),
-            there: 0,
-        });
-        own.there += 1;
-        There {
-            line: Arc::clone(self),
-            from,
-            places: own.places.clone(),
+    fn come(self: &Arc<Self>, from: IpAddr) -> (Turn, oneshot::Receiver<()>) {
+        let (give, given) = oneshot::channel();
+        let mut state = self.state();
+        let number = state.came;
+        state.came += 1;
+        let own = state.addresses.entry(from).or_default();
+        own.waiting.insert(number, give);
+        if own.waiting.len() == 1 {
+            state.turns.push_back(from);
         }
+        state.give(self.each);
+        let line = Arc::clone(self);
+        (Turn { line, from, number }, given)
     }
 
-    fn addresses(&self) -> MutexGuard<'_, HashMap<IpAddr, Own>> {
+    fn state(&self) -> MutexGuard<'_, State> {
         // Nothing between two changes of it can panic.
-        self.addresses.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for There {
-    fn drop(&mut self) {
-        let mut addresses = self.line.addresses();
-        if let Some(own) = addresses.get_mut(&self.from) {
-            own.there -= 1;
-            if own.there == 0 {
-                addresses.remove(&self.from);
+impl State {
+    /// Gives what is free to those whose turn it is.
+    fn give(&mut self, each: usize) {
+        // Those that have as many as they may keep their turn; there are only so many of them as have a share.
+        let mut passed = 0;
+        while self.free > 0 && passed < self.turns.len() {
+            let Some(from) = self.turns.pop_front() else {
+                return;
+            };
+            let Some(own) = self.addresses.get_mut(&from) else {
+                continue;
+            };
+            if own.held >= each {
+                self.turns.push_back(from);
+                passed += 1;
+                continue;
             }
+            let Some((_, give)) = own.waiting.pop_first() else {
+                continue;
+            };
+            // Whoever was given one and does not take it gives it back when it is dropped.
+            let _ = give.send(());
+            (own.held, self.free, passed) = (own.held + 1, self.free - 1, 0);
+            if !own.waiting.is_empty() {
+                self.turns.push_back(from);
+            }
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut state = self.line.state();
+        let Some(own) = state.addresses.get_mut(&self.from) else {
+            return;
+        };
+        let waited = own.waiting.remove(&self.number).is_some();
+        if !waited {
+            own.held -= 1;
+        }
+        let (waits, is_gone) = (!own.waiting.is_empty(), own.waiting.is_empty() && own.held == 0);
+        if is_gone {
+            state.addresses.remove(&self.from);
+        }
+        if waited && !waits {
+            let from = self.from;
+            state.turns.retain(|other| *other != from);
+        }
+        if !waited {
+            state.free += 1;
+            state.give(self.line.each);
         }
     }
 }
@@ -183,8 +228,58 @@ mod tests {
         assert_eq!(begun.elapsed().as_secs(), 17, "at once");
         let left = waiting(&line, 1).await;
         drop((left, served));
-        assert!(line.addresses().is_empty(), "{line:?}");
-        assert_eq!(line.all.available_permits(), 2);
+        let state = line.state();
+        assert!(state.addresses.is_empty() && state.turns.is_empty(), "{state:?}");
+        assert_eq!(state.free, 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_comes_alone_waits_for_one_of_each_other_address_however_many_wait() {
+        let line = Line::new(4, 2);
+        let mut held = VecDeque::new();
+        let mut crowd: Vec<Waiting> = Vec::new();
+        for of in 1..=8 {
+            for _ in 0..50 {
+                let line = line.clone();
+                let mut one: Waiting = Box::pin(async move { line.wait(address(of)).await });
+                match poll!(&mut one) {
+                    std::task::Poll::Ready(turn) => held.push_back(turn),
+                    std::task::Poll::Pending => crowd.push(one),
+                }
+            }
+        }
+        let mut alone = waiting(&line, 100).await;
+        let mut given = 0;
+        let turn = loop {
+            if let std::task::Poll::Ready(turn) = poll!(&mut alone) {
+                break turn;
+            }
+            drop(held.pop_front());
+            given += 1;
+            assert!(given <= 9, "one of each other address was before it");
+            let mut waits = Vec::new();
+            for mut one in crowd {
+                match poll!(&mut one) {
+                    std::task::Poll::Ready(turn) => held.push_back(turn),
+                    std::task::Poll::Pending => waits.push(one),
+                }
+            }
+            crowd = waits;
+        };
+        drop((turn, held, crowd));
+        let state = line.state();
+        assert!(state.addresses.is_empty() && state.turns.is_empty(), "{state:?}");
+        assert_eq!(state.free, 4);
+    }
+
+    #[tokio::test]
+    async fn a_place_that_was_given_and_not_taken_is_the_next_ones() {
+        let line = Line::new(1, 1);
+        let held = turn(&line, 1);
+        let (given, next) = (waiting(&line, 2).await, waiting(&line, 3).await);
+        drop(held);
+        drop(given);
+        next.now_or_never().expect("it is its turn");
     }
 
     #[tokio::test]

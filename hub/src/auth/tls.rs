@@ -19,15 +19,16 @@ use tracing::debug;
 use super::{
     ca::{Authority, ServerCertificate},
     connection::Connection,
+    known::Known,
     limit::{Place, Places},
     line::Line,
+    share::{Share, Shares},
     silence::Silences,
 };
 use crate::process::descriptors;
 
-/// Connections that have sent nothing yet: each costs a descriptor, for seconds at most. More are closed at once, and an
-/// agent that is closed so comes back later each time: a quarter for one address, behind which a thousand may come back in
-/// the same second to a hub that has just begun.
+/// Connections that have sent nothing yet: each costs a descriptor, for seconds at most. A quarter for one address, behind which
+/// a thousand may come back in the same second to a hub that has just begun.
 const SILENT: usize = 4096;
 const SILENT_EACH: usize = 1024;
 const FIRST_BYTE: Duration = Duration::from_secs(3);
@@ -35,6 +36,9 @@ const FIRST_BYTE: Duration = Duration::from_secs(3);
 /// in the same second.
 const WAITING: usize = 8192;
 const WAITING_EACH: usize = 4096;
+/// How long one waits for its handshake. Of the addresses that come alone a thousand a second are served in turn, whatever
+/// others do.
+const WAIT: Duration = Duration::from_secs(20);
 /// Handshakes under way at once, for one address a quarter; others wait in line. One takes two ways there and back: over a
 /// tenth of a second each, that is a thousand handshakes a second for agents behind one address.
 const HANDSHAKES: usize = 1024;
@@ -98,12 +102,13 @@ pub fn serve(listener: TcpListener, config: SharedConfig, [attempts, attempts_ea
     let (agents_tx, agents_rx) = mpsc::channel(64);
     let (others_tx, others_rx) = mpsc::channel(64);
     tokio::spawn(async move {
+        let most = open_at_most(descriptors());
         let door = Arc::new(Door {
             // One address alone may not have them all either.
-            open: Places::new(open_at_most(descriptors()), open_at_most(descriptors()) / 4 * 3),
-            silent: Places::new(SILENT, SILENT_EACH),
-            waiting: Places::new(WAITING, WAITING_EACH),
-            handshakes: Line::new(HANDSHAKES, HANDSHAKES_EACH),
+            open: Places::new(most, most / 4 * 3),
+            of_known: Way::new(most),
+            of_others: Way::new(most),
+            known: Known::default(),
             strangers: Places::new(STRANGERS.max(attempts), STRANGERS_EACH.max(attempts_each)),
             silences: Silences::watch(),
             config,
@@ -122,13 +127,15 @@ pub fn serve(listener: TcpListener, config: SharedConfig, [attempts, attempts_ea
                     }
                 },
             };
-            let (Some(open), Some(place)) = (door.open.take(from), door.silent.take(from)) else {
+            let is_known = door.known.has(from, Instant::now());
+            let (Some(open), Some(silent)) = (door.open.take(from), door.way(is_known).silent.take(from))
+            else {
                 debug!(%from, "connection closed: too many of this address, or in all");
                 continue;
             };
             let (door, agents_tx, others_tx) = (door.clone(), agents_tx.clone(), others_tx.clone());
             tokio::spawn(async move {
-                match door.admit(stream, from, open, place).await {
+                match door.admit(stream, (from, is_known), open, silent).await {
                     Ok(connection) => {
                         let to = if connection.is_agent() {
                             agents_tx
@@ -156,38 +163,73 @@ fn open_at_most(descriptors: usize) -> usize {
 /// What connections pass before they are served.
 struct Door {
     open: Arc<Places>,
-    silent: Arc<Places>,
-    waiting: Arc<Places>,
-    handshakes: Arc<Line>,
+    /// The way in of addresses from which somebody came with a certificate lately, and that of all others: these do not
+    /// stand in the way of those.
+    of_known: Way,
+    of_others: Way,
+    known: Known,
     strangers: Arc<Places>,
     silences: Arc<Silences>,
     config: SharedConfig,
 }
 
+/// From the first byte to the handshake.
+struct Way {
+    silent: Arc<Shares>,
+    waiting: Arc<Shares>,
+    handshakes: Arc<Line>,
+}
+
+impl Way {
+    /// `most` connections are open: where these are few, all that stand in the way leave some of them to those who are in.
+    fn new(most: usize) -> Self {
+        let places = |total: usize, part: usize| total.min(most / part).max(1);
+        let handshakes = places(HANDSHAKES, 16);
+        Self {
+            silent: Shares::new(places(SILENT, 4), SILENT_EACH),
+            waiting: Shares::new(places(WAITING, 4), WAITING_EACH),
+            handshakes: Line::new(handshakes, HANDSHAKES_EACH.min(handshakes.div_ceil(4))),
+        }
+    }
+}
+
 impl Door {
+    fn way(&self, is_known: bool) -> &Way {
+        match is_known {
+            true => &self.of_known,
+            false => &self.of_others,
+        }
+    }
+
     async fn admit(
         &self,
         stream: TcpStream,
-        from: IpAddr,
+        (from, is_known): (IpAddr, bool),
         open: Place,
-        silent: Place,
+        silent: Share,
     ) -> Result<Connection, String> {
+        const LOST: &str = "others of which fewer are there have its place";
+        let way = self.way(is_known);
         let _ = stream.set_nodelay(true);
         let mut first = [0; 1];
-        match timeout(FIRST_BYTE, stream.peek(&mut first)).await {
-            Ok(Ok(1..)) => {}
-            _ => return Err("it says nothing".to_owned()),
+        tokio::select! {
+            () = silent.lost() => return Err(LOST.to_owned()),
+            peeked = timeout(FIRST_BYTE, stream.peek(&mut first)) => match peeked {
+                Ok(Ok(1..)) => {}
+                _ => return Err("it says nothing".to_owned()),
+            },
         }
-        let waiting = self
+        let waiting = way
             .waiting
             .take(from)
             .ok_or("too many wait for their handshake")?;
         drop(silent);
-        let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
-        let handshake = timeout_at(deadline, self.handshakes.wait(from))
-            .await
-            .map_err(|_| "too many handshakes")?;
+        let handshake = tokio::select! {
+            () = waiting.lost() => return Err(LOST.to_owned()),
+            turn = timeout(WAIT, way.handshakes.wait(from)) => turn.map_err(|_| "too many handshakes")?,
+        };
         drop(waiting);
+        let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
         let acceptor = TlsAcceptor::from(self.config.load_full());
         let stream = match timeout_at(deadline, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => stream,
@@ -195,8 +237,11 @@ impl Door {
             Err(_) => return Err("the TLS handshake took too long".to_owned()),
         };
         drop(handshake);
-        let known = stream.get_ref().1.peer_certificates().is_some();
-        let place = match (known, self.strangers.take(from)) {
+        let has_certificate = stream.get_ref().1.peer_certificates().is_some();
+        if has_certificate {
+            self.known.came(from, Instant::now());
+        }
+        let place = match (has_certificate, self.strangers.take(from)) {
             (true, _) => None,
             (false, Some(place)) => Some(place),
             (false, None) => return Err("too many without a certificate".to_owned()),

@@ -14,7 +14,10 @@ use tokio::{io::AsyncReadExt as _, net::TcpSocket, time::timeout};
 use tonic::{Code, body::Body};
 use tower::{Service as _, ServiceExt as _};
 
-use crate::hub::{Hub, TRUST_DOMAIN, csr};
+use crate::{
+    enrol::admitted,
+    hub::{Hub, TRUST_DOMAIN, csr},
+};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -158,6 +161,36 @@ async fn handshakes_of_one_address_that_do_not_go_on_keep_nobody_else_out() {
         assert!(ended.is_ok(), "given up in time");
     }
     timeout(SOON, hub.dial_from(IpAddr::from(Ipv4Addr::new(127, 0, 0, 2))))
+        .await
+        .expect("in time")
+        .expect("let in");
+}
+
+#[tokio::test]
+async fn addresses_that_fill_the_door_together_keep_no_agent_and_nobody_else_out() {
+    flotilla_hub::process::raise_descriptors();
+    let hub = Hub::start().await;
+    let agent = hub.enrol("c1").await;
+    admitted(&hub, Some(agent.identity())).await.expect("admitted");
+    let mut held = Vec::new();
+    for of in 2..=6 {
+        // All handshakes that may be under way, of which no more comes than the first byte.
+        let mut begun = idle(hub.address(), Ipv4Addr::new(127, 0, 0, of), 250).await;
+        for one in &mut begun {
+            one.write_all(&[22]).await.expect("sent");
+        }
+        held.append(&mut begun);
+    }
+    for of in 2..=6 {
+        held.append(&mut idle(hub.address(), Ipv4Addr::new(127, 0, 0, of), 900).await);
+    }
+    // From where an agent came before: at once.
+    timeout(Duration::from_secs(5), admitted(&hub, Some(agent.identity())))
+        .await
+        .expect("before the others are given up")
+        .expect("admitted");
+    // From elsewhere: with the next handshake that is given up.
+    timeout(2 * SOON, hub.dial_from(IpAddr::from(Ipv4Addr::new(127, 0, 0, 9))))
         .await
         .expect("in time")
         .expect("let in");
