@@ -32,14 +32,14 @@ pub trait Source: Sync {
         artifacts: &ArtifactStore,
     ) -> impl Future<Output = Result<Fetched, Look>> + Send;
 
-    /// Tells whether what was fetched after that probe follows `former`, the commit that was fetched before it, or the history
-    /// was rewritten. `None`: that is not known, or it has no history.
+    /// Tells whether a commit that was fetched follows `former`, one that was fetched before it, or the history was rewritten.
+    /// `None`: that cannot be known, or it has no history. The error says why it is not known now.
     fn follows(
         &self,
         probed: Self::Probed,
         former: &str,
-        fetched: &Fetched,
-    ) -> impl Future<Output = Option<bool>> + Send;
+        commit: &str,
+    ) -> impl Future<Output = Result<Option<bool>, String>> + Send;
 }
 
 /// A revision that was fetched and stored.

@@ -283,22 +283,28 @@ impl Store {
 
     /// Records an event, unless the same one was recorded for the same object in the last five minutes.
     pub async fn record_event(&self, event: &NewEvent<'_>) -> Result<()> {
-        let message = printable_lines(event.message);
-        sqlx::query!(
-            "INSERT INTO event (warning, reason, message, resource_uid, revision)
+        let mut connection = self.pool().acquire().await?;
+        record_event(&mut connection, event).await
+    }
+}
+
+/// Records an event, unless the same was recorded in the last five minutes.
+pub(super) async fn record_event(tx: &mut Connection, event: &NewEvent<'_>) -> Result<()> {
+    let message = printable_lines(event.message);
+    sqlx::query!(
+        "INSERT INTO event (warning, reason, message, resource_uid, revision)
              SELECT $1, $2, $3, $4, $5 WHERE NOT EXISTS (
                SELECT 1 FROM event WHERE resource_uid = $4 AND reason = $2 AND message = $3 AND revision = $5
                  AND at > now() - interval '5 minutes')",
-            event.warning,
-            event.reason,
-            message,
-            event.resource,
-            event.revision
-        )
-        .execute(self.pool())
-        .await?;
-        Ok(())
-    }
+        event.warning,
+        event.reason,
+        message,
+        event.resource,
+        event.revision
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
 }
 
 /// The latest of two lists.

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::{
     Connection, Result, Store, StoreError, Topic, Wakes, confirmed,
+    event::{NewEvent, record_event},
     reference::Reference,
     rendering::{Changes, move_inputs, restore},
     resource::Condition,
@@ -43,8 +44,19 @@ pub struct SourceStateRow {
     pub failures: i32,
     /// Its present revision.
     pub revision: Option<RevisionRow>,
+    /// One that was its present one before, and that it is not told yet whether this one follows.
+    pub former: Option<Former>,
     /// The conditions shown.
     pub conditions: Vec<Condition>,
+}
+
+/// A revision that another has come after.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Former {
+    /// As Flux names it.
+    pub revision: String,
+    /// Commit.
+    pub commit_id: String,
 }
 
 /// What is shown of a source beside its spec.
@@ -88,6 +100,8 @@ pub struct SourceOutcome<'a> {
     pub former: Option<i64>,
     /// A new revision, if one was fetched, and what it may change.
     pub revision: Option<(NewRevision<'a>, Changes)>,
+    /// What the new one is to follow: that is looked at afterwards.
+    pub follows: Option<Former>,
     /// The remote was seen: what is recorded is what it has.
     pub is_seen: bool,
     /// The artifact of the present revision is here again: who waits for it is woken.
@@ -106,7 +120,7 @@ impl Store {
     /// Reads a source's state.
     pub async fn source_state(&self, uid: Uuid) -> Result<Option<SourceStateRow>> {
         let row = sqlx::query!(
-            r#"SELECT s.version, s.observed_generation, s.next_probe, s.failures, r.id AS "id?",
+            r#"SELECT s.version, s.observed_generation, s.next_probe, s.failures, s.former_revision, s.former_commit, r.id AS "id?",
                       r.revision AS "revision?", r.commit_id AS "commit_id?", r.subject AS "subject?",
                       r.artifact_digest AS "artifact_digest?", r.config_digest AS "config_digest?",
                       coalesce(c.conditions, '[]') AS "conditions!"
@@ -132,6 +146,10 @@ impl Store {
                     subject: row.subject.unwrap_or_default(),
                     artifact_digest: row.artifact_digest.unwrap_or_default(),
                     config_digest: row.config_digest.unwrap_or_default(),
+                }),
+                former: (!row.former_commit.is_empty()).then_some(Former {
+                    revision: row.former_revision,
+                    commit_id: row.former_commit,
                 }),
                 conditions,
             })
@@ -239,13 +257,17 @@ impl Store {
         };
         let confirmed = sqlx::query_scalar!(
             r#"WITH confirmed AS (DELETE FROM unconfirmed WHERE uid = $1 AND $8 RETURNING uid)
-             INSERT INTO source_state (uid, version, revision_id, observed_generation, last_probe, next_probe, failures)
-             SELECT $1, $6::bigint + 1, $2, $3, now(), now() + make_interval(secs => $4), $5
+             INSERT INTO source_state (uid, version, revision_id, observed_generation, last_probe, next_probe, failures,
+                                       former_revision, former_commit)
+             SELECT $1, $6::bigint + 1, $2, $3, now(), now() + make_interval(secs => $4), $5, $9, $10
              FROM resource WHERE uid = $1 AND generation = $7
              ON CONFLICT (uid) DO UPDATE SET version = $6::bigint + 1,
                revision_id = coalesce($2, source_state.revision_id),
                observed_generation = $3, last_probe = now(), next_probe = now() + make_interval(secs => $4),
-               failures = $5
+               failures = $5,
+               -- Of one that was not looked at before a newer came it is asked still.
+               former_revision = CASE source_state.former_commit WHEN '' THEN $9 ELSE source_state.former_revision END,
+               former_commit = CASE source_state.former_commit WHEN '' THEN $10 ELSE source_state.former_commit END
              WHERE source_state.version = $6::bigint
              RETURNING EXISTS (SELECT FROM confirmed) AS "confirmed!""#,
             outcome.uid,
@@ -255,7 +277,9 @@ impl Store {
             outcome.failures,
             outcome.version,
             outcome.spec,
-            outcome.is_seen
+            outcome.is_seen,
+            outcome.follows.as_ref().map_or("", |former| former.revision.as_str()),
+            outcome.follows.as_ref().map_or("", |former| former.commit_id.as_str())
         )
         .fetch_optional(&mut *tx)
         .await?;
@@ -292,6 +316,28 @@ impl Store {
             ..Wakes::default()
         };
         wake(&mut tx, &wakes).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+}
+
+impl Store {
+    /// Records that it is known whether the present revision of a source follows a former one, or that this cannot be known, and
+    /// the event that tells of it: once, whoever else has looked.
+    pub async fn judged(&self, source: Uuid, former: &Former, event: Option<&NewEvent<'_>>) -> Result<()> {
+        let mut tx = self.pool().begin().await?;
+        let was_open = sqlx::query!(
+            "UPDATE source_state SET former_revision = '', former_commit = '' WHERE uid = $1 AND former_commit = $2",
+            source,
+            former.commit_id
+        )
+        .execute(&mut *tx)
+        .await?
+        .rows_affected()
+            > 0;
+        if let Some(event) = event.filter(|_| was_open) {
+            record_event(&mut tx, event).await?;
+        }
         tx.commit().await?;
         Ok(())
     }

@@ -26,7 +26,7 @@ use crate::{
         event::NewEvent,
         rendering::Changes,
         resource::{Condition, ResourceRow},
-        source::{NewRevision, RevisionRow, SourceOutcome, SourceStateRow},
+        source::{Former, NewRevision, RevisionRow, SourceOutcome, SourceStateRow},
         work::HELD,
     },
 };
@@ -56,13 +56,17 @@ pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> 
     };
     let recorded = Recorded::of(context, row).await?;
     let (asked, spec) = asked(&object);
-    let (look, fetched) = match (due(&asked, &recorded.state, now()), spec) {
+    let Looked {
+        look,
+        fetched,
+        source,
+    } = match (due(&asked, &recorded.state, now()), spec) {
         (Due::Now, _) if recorded.away.is_some() => {
-            (Look::Waits(recorded.away.clone().unwrap_or_default()), None)
+            Looked::ended(Look::Waits(recorded.away.clone().unwrap_or_default()))
         }
         (Due::Never, _) => return Ok(Outcome::Done),
         (Due::After(wait), _) => return Ok(Outcome::After(wait)),
-        (Due::Unusable(failure), _) => (Look::Failed(failure), None),
+        (Due::Unusable(failure), _) => Looked::ended(Look::Failed(failure)),
         (Due::Now, None) => anyhow::bail!("the spec of {} cannot be read", object.display()),
         (Due::Now, Some(spec)) => {
             if !context.sources.lanes.join(uid, server(spec.url.as_str())) {
@@ -83,7 +87,7 @@ pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> 
                 Err(error) if !is_passing(&error) => {
                     // Its outermost text alone: what is below may quote what was read.
                     let failure = Failure::new("ReconciliationFailed", error.to_string(), Remedy::Retry);
-                    (Look::Failed(failure), None)
+                    Looked::ended(Look::Failed(failure))
                 }
                 looked => looked?,
             }
@@ -95,15 +99,31 @@ pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> 
     if next.state.waiting.is_some() && next.state.is_shown_as(&recorded.state) {
         return Ok(Outcome::After(next.wait));
     }
-    let found = fetched.as_ref().map(|(fetched, _)| fetched);
-    commit(context, &object, &recorded, &next, found, is_seen).await?;
-    if next.is_new
-        && let (Some((fetched, source)), Some(former)) = (fetched, &recorded.revision)
+    let follows = recorded.followed_by(fetched.as_ref().filter(|_| next.is_new));
+    commit(
+        context,
+        &object,
+        &recorded,
+        &next,
+        (fetched.as_ref(), follows.clone()),
+        is_seen,
+    )
+    .await?;
+    // What a hub that has ended did not come to look at is looked at now.
+    let present = match &fetched {
+        Some(fetched) if next.is_new => Some((&fetched.found.revision, &fetched.commit)),
+        _ => recorded
+            .revision
+            .as_ref()
+            .map(|one| (&one.revision, &one.commit_id)),
+    };
+    if let (Some(former), Some(present), Some(source)) =
+        (recorded.former.clone().or(follows), present, source)
     {
         // Afterwards: the commit waits for no answer to this.
-        if let Err(error) = tell_rewritten(context, &object, former, &fetched, source).await {
+        if let Err(error) = tell_rewritten(context, &object, &former, present, source).await {
             tracing::warn!(
-                "whether the history of {} was rewritten is not told: {error:#}",
+                "whether the history of {} was rewritten is not told yet: {error:#}",
                 object.display()
             );
         }
@@ -122,6 +142,8 @@ fn server(url: &str) -> &str {
 struct Recorded {
     version: i64,
     revision: Option<RevisionRow>,
+    /// What the present revision came after, where it is not told yet whether it follows it.
+    former: Option<Former>,
     state: State,
     /// Why it is not known whether the present artifact is here.
     away: Option<String>,
@@ -133,6 +155,7 @@ impl Recorded {
             return Ok(Self {
                 version: 0,
                 revision: None,
+                former: None,
                 state: State::default(),
                 away: None,
             });
@@ -164,6 +187,7 @@ impl Recorded {
         Ok(Self {
             version: row.version,
             revision: row.revision,
+            former: row.former,
             state: State {
                 generation: row.observed_generation,
                 due_at: timestamp(row.next_probe),
@@ -173,6 +197,15 @@ impl Recorded {
                 waiting,
             },
             away,
+        })
+    }
+
+    /// What a new commit is to follow. Other settings give another artifact of the same commit.
+    fn followed_by(&self, new: Option<&Fetched>) -> Option<Former> {
+        let (former, new) = self.revision.as_ref().zip(new)?;
+        (former.commit_id != new.commit).then(|| Former {
+            revision: former.revision.clone(),
+            commit_id: former.commit_id.clone(),
         })
     }
 }
@@ -211,8 +244,23 @@ fn asked(object: &ResourceRow) -> (Spec, Option<GitRepositorySpec>) {
     (asked, spec)
 }
 
-/// What a look found, and what is to be recorded of it, with who can tell what came before.
-type Looked<S> = (Look, Option<(Fetched, S)>);
+/// What a look found, what is to be recorded of it, and who can tell what came before.
+struct Looked<S> {
+    look: Look,
+    fetched: Option<Fetched>,
+    source: Option<S>,
+}
+
+impl<S> Looked<S> {
+    /// It has found nothing.
+    fn ended(look: Look) -> Self {
+        Self {
+            look,
+            fetched: None,
+            source: None,
+        }
+    }
+}
 
 /// A source that was looked at, and what the probe found.
 type Probed<'a> = (GitSource<'a>, Resolved);
@@ -227,16 +275,20 @@ async fn look_git<'a>(
         None => None,
         Some(reference) => match secret(context, object, reference.name.as_str()).await? {
             Ok(secret) => Some(secret),
-            Err(failure) => return Ok((Look::Failed(failure), None)),
+            Err(failure) => return Ok(Looked::ended(Look::Failed(failure))),
         },
     };
     let sources = &context.sources;
     match GitSource::new(spec, secret.as_ref(), &sources.probes, &sources.fetcher) {
         Ok(source) => {
-            let (look, fetched) = look(context, &source, &object.display(), state).await;
-            Ok((look, fetched.map(|(fetched, probed)| (fetched, (source, probed)))))
+            let looked = look(context, &source, &object.display(), state).await;
+            Ok(Looked {
+                look: looked.look,
+                fetched: looked.fetched,
+                source: looked.source.map(|probed| (source, probed)),
+            })
         }
-        Err(failure) => Ok((Look::Failed(failure), None)),
+        Err(failure) => Ok(Looked::ended(Look::Failed(failure))),
     }
 }
 
@@ -244,16 +296,24 @@ async fn look_git<'a>(
 async fn look<S: Source>(context: &Context, source: &S, name: &str, state: &State) -> Looked<S::Probed> {
     let (revision, probed) = match source.probe().await {
         Ok(probed) => probed,
-        Err(failure) => return (Look::Failed(failure), None),
+        Err(failure) => return Looked::ended(Look::Failed(failure)),
     };
     if is_present(state, &revision, source.config()) {
-        return (Look::Same, None);
+        return Looked {
+            look: Look::Same,
+            fetched: None,
+            source: Some(probed),
+        };
     }
     let step = crate::trace::fetch(name, &revision);
     let artifacts = &context.sources.artifacts;
     match source.fetch(probed.clone(), artifacts).instrument(step).await {
-        Ok(fetched) => (Look::Fetched(fetched.found.clone()), Some((fetched, probed))),
-        Err(ended) => (ended, None),
+        Ok(fetched) => Looked {
+            look: Look::Fetched(fetched.found.clone()),
+            fetched: Some(fetched),
+            source: Some(probed),
+        },
+        Err(ended) => Looked::ended(ended),
     }
 }
 
@@ -284,7 +344,7 @@ async fn commit(
     object: &ResourceRow,
     recorded: &Recorded,
     next: &Next,
-    fetched: Option<&Fetched>,
+    (fetched, follows): (Option<&Fetched>, Option<Former>),
     is_seen: bool,
 ) -> anyhow::Result<()> {
     let present = next.state.present.as_ref();
@@ -318,6 +378,7 @@ async fn commit(
             restored: next.is_restored,
             former: recorded.revision.as_ref().map(|one| one.id),
             revision,
+            follows,
             conditions: &conditions(next),
             next_seconds: next.wait.as_secs_f64(),
             failures: i32::try_from(next.state.failures).unwrap_or(i32::MAX),
@@ -336,32 +397,28 @@ async fn commit(
     Ok(())
 }
 
-/// Tells once of a branch that was rewritten: whoever has recorded the new commit does.
+/// Tells once of a branch that was rewritten. What cannot be known now is asked again with the next look.
 async fn tell_rewritten(
     context: &Context,
     object: &ResourceRow,
-    former: &RevisionRow,
-    fetched: &Fetched,
+    former: &Former,
+    (revision, commit): (&String, &String),
     (source, probed): Probed<'_>,
 ) -> anyhow::Result<()> {
-    // Other settings gave another artifact of the same commit.
-    if former.commit_id == fetched.commit {
-        return Ok(());
+    let follows = source.follows(probed, &former.commit_id, commit).await;
+    let follows = follows.map_err(anyhow::Error::msg)?;
+    let event = rewritten(&former.revision, revision, follows);
+    if event.is_some() {
+        tracing::info!(source = %object.display(), revision, former = former.revision, "history rewritten");
     }
-    let follows = source.follows(probed, &former.commit_id, fetched).await;
-    let revision = &fetched.found.revision;
-    let Some(event) = rewritten(&former.revision, revision, follows) else {
-        return Ok(());
-    };
-    tracing::info!(source = %object.display(), revision, former = former.revision, "history rewritten");
-    let event = NewEvent {
+    let event = event.as_ref().map(|event| NewEvent {
         warning: event.warning,
         reason: &event.reason,
         message: &event.message,
         resource: object.uid,
         revision,
-    };
-    Ok(context.store.record_event(&event).await?)
+    });
+    Ok(context.store.judged(object.uid, former, event.as_ref()).await?)
 }
 
 /// As Flux shows them: what is known of the source, and beside it what it waits for.

@@ -23,6 +23,7 @@ async fn record(store: &Store, source: Uuid, version: i64, revision: &str) -> Re
             generation: 1,
             handled: "",
             former: None,
+            follows: None,
             revision: Some((
                 NewRevision {
                     revision,

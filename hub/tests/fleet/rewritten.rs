@@ -62,4 +62,19 @@ async fn a_rewritten_history_is_told_once_with_both_commits_and_one_that_goes_on
     fleet.end("GitRepository", "a", false).await;
     fleet.hub.world.is_quiet().await;
     assert_eq!(told(&fleet).await.len(), 1);
+    // A hub that ended between recording the commit and looking at its history: the next one looks.
+    let open = format!(
+        "WITH told AS (DELETE FROM event WHERE reason = 'HistoryRewritten')
+         UPDATE source_state SET former_revision = 'main@sha1:{before}', former_commit = '{before}'"
+    );
+    fleet.hub.world.execute(&open).await;
+    fleet.end("GitRepository", "a", false).await;
+    let again = wait_until("it is told", PATIENCE, async || {
+        let events = told(&fleet).await;
+        Ok::<_, String>((!events.is_empty()).then_some(events))
+    });
+    let again = again.await.expect("told");
+    assert!(again[0].message.contains(&before), "{again:?}");
+    let left = "SELECT count(*) FROM source_state WHERE former_commit <> ''";
+    assert_eq!(fleet.hub.world.count(left).await, 0);
 }

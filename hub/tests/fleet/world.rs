@@ -262,6 +262,7 @@ impl World {
                 is_seen: true,
                 restored: false,
                 former: state.and_then(|state| state.revision).map(|one| one.id),
+                follows: None,
                 revision: Some((
                     NewRevision {
                         revision,

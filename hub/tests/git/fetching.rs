@@ -74,6 +74,50 @@ async fn a_branch_that_was_rewritten_is_told_from_one_that_went_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_look_at_history_fetches_commits_alone_and_keeps_none() {
+    let server = GitServer::start(GitAccess::Public).await.expect("a server");
+    let repo = server.create("app.git").await.expect("a repository");
+    let remote = public(&server.http_url("app.git"));
+    let main = branch("main");
+    let first = repo
+        .commit("main", &[("a", "1")], "first")
+        .await
+        .expect("committed");
+    let limits = FetchLimits {
+        repository_bytes: 256 << 10,
+        ..FetchLimits::default()
+    };
+    let hub = Hub::with(None, limits).await;
+    // Between the two commits that are fetched was one that is larger than all that may be fetched.
+    let mut state = 1_u64;
+    let large: Vec<u8> = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        state.to_be_bytes()[0]
+    })
+    .take(1 << 20)
+    .collect();
+    repo.commit("main", &[("a", &large)], "large")
+        .await
+        .expect("committed");
+    repo.commit("main", &[("a", "2")], "small")
+        .await
+        .expect("committed");
+    hub.fetch(&remote, &main).await.expect("fetched");
+    let resolved = hub.prober.probe(&remote, &main, TIMEOUT).await.expect("probed");
+    let former = CommitId::parse(&first).expect("an id");
+    let told = hub
+        .fetcher
+        .follows(&remote, &main, resolved, TIMEOUT, &former)
+        .await;
+    assert_eq!(told.expect("looked"), Some(true));
+    // Nothing of that is here: the next look asks again, and what is fetched is fetched as before.
+    repo.commit("main", &[("a", "3")], "next")
+        .await
+        .expect("committed");
+    hub.fetch(&remote, &main).await.expect("fetched");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_hubs_make_the_same_artifact_of_a_commit() {
     let server = GitServer::start(GitAccess::Public).await.expect("a server");
     let repo = server.create("app.git").await.expect("a repository");

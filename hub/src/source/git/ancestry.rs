@@ -1,5 +1,6 @@
 //! Whether a commit that was fetched has a former one among its ancestors, or its branch was rewritten. Commits are fetched
-//! without their history: where those that are here do not tell, the newer ones are asked for, back to the time of the former.
+//! without their history: where those that are here do not tell, the newer ones are asked for, back to the time of the former,
+//! as commits alone where the server can leave the rest out, and thrown away again.
 
 use std::{collections::HashSet, path::Path, sync::Arc, time::Duration};
 
@@ -13,8 +14,13 @@ const SLACK: i64 = 24 * 3600;
 const WALKED: usize = 100_000;
 /// Bytes of a commit.
 const COMMIT: usize = 1 << 20;
-/// What asking for the newer commits may bring, in bytes: all that was pushed since a source was looked at last may be much.
+/// What asking for the newer commits may bring, in bytes. A commit has some hundred; a server that cannot leave files out gives
+/// all that was pushed since a source was looked at last.
 const BROUGHT: u64 = 64 << 20;
+/// Has a server give commits without trees and files.
+const COMMITS_ALONE: &str = "--filter=tree:0";
+/// The ref that a look fetches to.
+const LOOK: &str = "refs/flotilla/look";
 
 /// What commits in a repository tell of two of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,28 +62,39 @@ impl Fetcher {
 
 impl Job<'_> {
     async fn follows(&self, repository: &Repository, former: &CommitId) -> Result<Option<bool>, GitError> {
-        let commit = &self.resolved.commit;
-        match told(repository, commit, former).await {
+        match told(repository, &self.resolved.commit, former).await {
             Told::Follows => return Ok(Some(true)),
             Told::Unrelated => return Ok(Some(false)),
             Told::Unknown => return Ok(None),
             Told::NotHere => {}
         }
-        if !repository.has(former).await {
+        let scratch = repository.scratch().await.map_err(|error| self.io(&error))?;
+        let looked = self.look(repository, &scratch, former).await;
+        scratch.discard().await.map_err(|error| self.io(&error))?;
+        looked
+    }
+
+    /// Asks for the commits since the former one.
+    async fn look(
+        &self,
+        repository: &Repository,
+        scratch: &Repository,
+        former: &CommitId,
+    ) -> Result<Option<bool>, GitError> {
+        let commit = &self.resolved.commit;
+        let mut before = made_at(repository, former).await;
+        if before.is_none() {
             // Another hub had fetched it. A server may have it still although no branch does.
             let own = Repository::own_commit_ref(former);
-            match self
-                .run(repository, &["--depth=1"], &format!("+{former}:{own}"))
-                .await
-            {
-                Err(GitError::NotFound { .. }) => return Ok(None),
+            let spec = format!("+{former}:{own}");
+            let fetched = self.run_within(scratch, &[COMMITS_ALONE, "--depth=1"], &spec, BROUGHT);
+            match fetched.await {
+                Err(GitError::NotFound { .. } | GitError::TooLarge { .. }) => return Ok(None),
                 fetched => fetched?,
             }
+            before = made_at(scratch, former).await;
         }
-        let Some((time, before)) = made_at(repository, commit)
-            .await
-            .zip(made_at(repository, former).await)
-        else {
+        let Some((time, before)) = made_at(repository, commit).await.zip(before) else {
             return Ok(None);
         };
         let from = before.saturating_sub(SLACK);
@@ -85,17 +102,18 @@ impl Job<'_> {
             // Nothing that is asked for would be as new.
             return Ok(Some(false));
         }
-        let own = Repository::own_ref(&self.reference.full_name().unwrap_or_default());
         let (since, spec) = (
             format!("--shallow-since=@{from} +0000"),
-            format!("+{commit}:{own}"),
+            format!("+{commit}:{LOOK}"),
         );
-        let most = repository.size().await.saturating_add(BROUGHT);
-        match self.run_within(repository, &[&since], &spec, most).await {
+        match self
+            .run_within(scratch, &[COMMITS_ALONE, &since], &spec, BROUGHT)
+            .await
+        {
             Err(GitError::NotFound { .. } | GitError::TooLarge { .. }) => return Ok(None),
             fetched => fetched?,
         }
-        Ok(match told(repository, commit, former).await {
+        Ok(match told(scratch, commit, former).await {
             Told::Follows => Some(true),
             // What is not here is older than the former commit.
             Told::Unrelated | Told::NotHere => Some(false),
@@ -114,8 +132,10 @@ async fn told(repository: &Repository, commit: &CommitId, former: &CommitId) -> 
 async fn made_at(repository: &Repository, commit: &CommitId) -> Option<i64> {
     let commit = commit.clone();
     let read = repository.blocking(move |this| {
-        let repository = git2::Repository::open_bare(this.directory()).ok()?;
-        let (odb, id) = (repository.odb().ok()?, Oid::from_str(commit.as_str()).ok()?);
+        let (odb, id) = (
+            objects(this.directory()).ok()?,
+            Oid::from_str(commit.as_str()).ok()?,
+        );
         let object = read(&odb, id)?;
         // `committer Name <address> SECONDS ZONE`.
         let mut words = header(&object)
@@ -126,10 +146,16 @@ async fn made_at(repository: &Repository, commit: &CommitId) -> Option<i64> {
     read.await.ok().flatten()
 }
 
+/// The objects of a repository. The library opens no repository that is marked as one that lacks some.
+fn objects(directory: &Path) -> Result<git2::Odb<'static>, git2::Error> {
+    let objects = git2::Odb::new()?;
+    objects.add_disk_alternate(&directory.join("objects").to_string_lossy())?;
+    Ok(objects)
+}
+
 /// Looks for a commit among the ancestors of another, the nearest first.
 fn ancestry(directory: &Path, commit: &CommitId, former: &CommitId) -> Result<Told, git2::Error> {
-    let repository = git2::Repository::open_bare(directory)?;
-    let odb = repository.odb()?;
+    let odb = objects(directory)?;
     let (commit, former) = (Oid::from_str(commit.as_str())?, Oid::from_str(former.as_str())?);
     let (mut seen, mut nearest) = (HashSet::from([commit]), vec![commit]);
     let mut is_whole = true;

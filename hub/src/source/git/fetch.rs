@@ -441,7 +441,7 @@ impl Job<'_> {
         }
     }
 
-    fn io(&self, error: &io::Error) -> GitError {
+    pub(super) fn io(&self, error: &io::Error) -> GitError {
         self.local(&error.to_string())
     }
 

@@ -19,6 +19,8 @@ const MAX_PACKS: usize = 64;
 const OWN: &str = "refs/flotilla";
 /// Written each time that it is opened: when it was used last.
 const USED: &str = "flotilla-used";
+/// A repository within it that is not kept.
+const SCRATCH: &str = "flotilla-look.git";
 
 /// The lock of a repository. Work that goes on when nobody waits for it any more goes on holding it.
 pub(super) type Held = Arc<OwnedMutexGuard<()>>;
@@ -55,12 +57,32 @@ impl Repository {
             .map_err(io::Error::other)
     }
 
+    /// Makes an empty repository within it, in place of one that a crash has left: for what is looked at and not kept. Git marks
+    /// one into which it fetched commits alone as one that lacks objects, which this one is not to be.
+    pub(super) async fn scratch(&self) -> io::Result<Self> {
+        let scratch = Self {
+            directory: self.directory.join(SCRATCH),
+            _held: self._held.clone(),
+        };
+        scratch
+            .blocking(|this| {
+                this.remove()?;
+                this.make()
+            })
+            .await??;
+        Ok(scratch)
+    }
+
     fn prepare(&self, max_bytes: u64) -> io::Result<()> {
         if self.usable(max_bytes) {
             remove_leftovers(&self.directory);
             return fs::write(self.directory.join(USED), "");
         }
         self.remove()?;
+        self.make()
+    }
+
+    fn make(&self) -> io::Result<()> {
         fs::create_dir_all(&self.directory)?;
         let mut options = git2::RepositoryInitOptions::new();
         // No template: what the machine's administrator put there is not ours.
@@ -76,12 +98,6 @@ impl Repository {
         git2::Repository::open_bare(&self.directory).is_ok()
             && count <= 2 * MAX_PACKS
             && size_of(&packs) <= max_bytes / 2
-    }
-
-    /// Bytes of its packs.
-    pub(super) async fn size(&self) -> u64 {
-        let size = self.blocking(|this| size_of(&this.directory.join("objects/pack")));
-        size.await.unwrap_or(0)
     }
 
     /// Removes it from the disk.

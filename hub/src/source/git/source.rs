@@ -119,29 +119,20 @@ impl Source for GitSource<'_> {
         })
     }
 
-    async fn follows(&self, probed: Resolved, former: &str, fetched: &Fetched) -> Option<bool> {
+    async fn follows(&self, probed: Resolved, former: &str, commit: &str) -> Result<Option<bool>, String> {
         // A tag is moved, and a commit is chosen: neither has a history of its own.
         if !matches!(self.reference, Reference::Branch(_)) {
-            return None;
+            return Ok(None);
         }
-        let former = CommitId::parse(former).ok()?;
-        let resolved = Resolved {
-            // The branch may have moved on between the probe and the fetch.
-            commit: CommitId::parse(&fetched.commit).ok()?,
-            ..probed
+        let (Ok(former), Ok(commit)) = (CommitId::parse(former), CommitId::parse(commit)) else {
+            return Ok(None);
         };
+        // The branch may have moved on between the probe and the fetch.
+        let resolved = Resolved { commit, ..probed };
         let follows = self
             .fetcher
             .follows(&self.remote, &self.reference, resolved, self.timeout, &former);
-        follows.await.unwrap_or_else(|error| {
-            tracing::debug!(
-                url = self.remote.shown(),
-                %former,
-                error = error.message(),
-                "it is not known whether the history was rewritten"
-            );
-            None
-        })
+        follows.await.map_err(|error| error.message())
     }
 }
 
