@@ -116,6 +116,10 @@ pub struct Accepted {
     pub root: Option<Digest>,
     /// The highest epoch seen.
     pub epoch: u64,
+    /// Digest of the hub's identifier of the cluster that all of it is of; none before this agent has joined, and of agents
+    /// that joined with a version before this one. The same cluster may join as another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<Digest>,
 }
 
 impl Accepted {

@@ -174,6 +174,7 @@ async fn what_was_appended_is_there_after_a_restart() {
         generation: 7,
         root: Some(Digest::of("root", b"")),
         epoch: 3,
+        cluster: Some(Digest::of("cluster", b"id")),
     };
     let bytes = noise(1, 10_000);
     ledger

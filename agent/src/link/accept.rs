@@ -233,7 +233,7 @@ impl Acceptance {
             incarnation: offer.incarnation,
             generation: offer.generation,
             root: Some(offer.root),
-            epoch: 0,
+            ..Accepted::default()
         });
         units.extend(self.settle(ledger).await?);
         units.extend(self.stored_before(ledger, &durable, &offer));

@@ -276,6 +276,15 @@ impl Running<'_> {
                 }
             };
         }
+        if let Some(certified) = &certified
+            && let Err(e) = link.session.become_cluster(&certified.cluster_id).await
+        {
+            if matches!(e, LedgerError::Lost) {
+                return Err(LinkError::Ledger(e));
+            }
+            tracing::error!("which cluster the ledger is of cannot be stored: {e}; trying again in a minute");
+            return Ok(Step::Wait(MINUTE));
+        }
         let state = link.state.clone();
         let (clock, reports) = (link.session.clock.clone(), link.session.reports.clone());
         let wall = clock.clone();

@@ -254,6 +254,43 @@ impl Session {
         open.serve(renewed).await
     }
 
+    /// Makes the ledger that of the cluster with this identifier. Where it is of another one this agent has joined anew, as a cluster
+    /// that the hub knows nothing of: the former one was deleted there, or the hub is another. What was accepted as the former one
+    /// is let go of then. Its objects stay as they are, and whoever desires them again adopts them; nothing is deleted.
+    pub(super) async fn become_cluster(&mut self, cluster_id: &str) -> Result<(), LedgerError> {
+        let cluster = Some(Digest::of("cluster", cluster_id.as_bytes()));
+        let (accepted, units) = self.ledger.read(|state| {
+            let units: Vec<UnitId> = state.units.keys().copied().collect();
+            (state.accepted, units)
+        });
+        if accepted.cluster == cluster {
+            return Ok(());
+        }
+        if accepted.cluster.is_none() {
+            return self
+                .ledger
+                .append(vec![Record::Accepted(Accepted { cluster, ..accepted })])
+                .await;
+        }
+        let count = units.len();
+        let mut records: Vec<Record> = units.into_iter().map(|unit| Record::Released { unit }).collect();
+        // Epochs are compared with those of whoever holds the stream, and this agent has seen this one.
+        records.push(Record::Accepted(Accepted {
+            epoch: accepted.epoch,
+            cluster,
+            ..Accepted::default()
+        }));
+        self.ledger.append(records).await?;
+        tracing::warn!(
+            apps = count,
+            "this agent has joined as another cluster than before: what it was given as the former one is let go of, stays in the \
+             cluster as it is, and is adopted by whatever desires it again"
+        );
+        self.acceptance = Acceptance::resume(&self.ledger);
+        self.nudge.accepted();
+        Ok(())
+    }
+
     /// Says hello and hangs up, so that the hub hears what this cluster's clock reads. Returns how far it is from the
     /// hub's, as the hub has it.
     pub async fn tell_clock(&self, channel: Channel) -> Result<Option<String>, SessionError> {

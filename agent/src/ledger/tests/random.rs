@@ -57,6 +57,7 @@ impl Choices {
                 generation: step / 20,
                 root: None,
                 epoch: step,
+                cluster: None,
             }),
             _ => {
                 let mut record = record(["intent", "applied", "pendingRemoval"][self.below(3) as usize]);

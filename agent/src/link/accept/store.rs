@@ -150,6 +150,7 @@ impl Acceptance {
         let accepted = ledger.read(|state| state.accepted);
         let next = Accepted {
             epoch: accepted.epoch,
+            cluster: accepted.cluster,
             ..self.target?
         };
         (next != accepted).then_some(Record::Accepted(next))

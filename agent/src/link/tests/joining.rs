@@ -2,13 +2,17 @@
 
 use std::sync::Mutex;
 
+use flotilla_core::{digest::Digest, id::UnitId, unit::Entry};
 use flotilla_proto::enroll::v1::{
     ChallengeRequest, ChallengeResponse, EnrollRequest, EnrollResponse, RecoverRequest, RenewRequest,
     RenewResponse,
     enroll_service_server::{EnrollService, EnrollServiceServer},
 };
 
+use serde_json::json;
+
 use super::*;
+use crate::ledger::record::{Accepted, Record};
 
 /// What agents asked of a hub, and what it takes.
 #[derive(Default)]
@@ -19,6 +23,8 @@ struct Desk {
     asked: Vec<(String, Vec<u8>)>,
     /// Whether streams are admitted; so are they once somebody has enrolled.
     admits: bool,
+    /// The cluster that a token is for.
+    cluster: &'static str,
 }
 
 #[derive(Clone)]
@@ -45,7 +51,7 @@ impl EnrollService for Gate {
         csr.params.not_after = rcgen::date_time_ymd(2900, 1, 1);
         let leaf = csr.signed_by(&root).expect("a leaf");
         Ok(Response::new(EnrollResponse {
-            cluster_id: "id".to_owned(),
+            cluster_id: desk.cluster.to_owned(),
             cluster_name: "again".to_owned(),
             trust_domain: "fleet.test".to_owned(),
             identity_generation: 2,
@@ -200,4 +206,50 @@ async fn a_revoked_cluster_joins_again_with_a_new_token_and_new_keys_and_never_w
     let tokens: Vec<&str> = asked.iter().map(|(token, _)| token.as_str()).collect();
     assert_eq!(tokens, ["first", "mistyped", "second"]);
     assert_ne!(asked[0].1, asked[2].1, "whoever has the old recovery key is out");
+}
+
+#[tokio::test]
+async fn who_joins_as_another_cluster_lets_go_of_what_it_was_given_and_who_joins_as_the_same_keeps_it() {
+    let unit = UnitId(uuid::Uuid::from_u128(7));
+    let entry = json!({
+        "unit": unit, "version": 1, "content": Digest::of("content", b""), "target": Digest::of("target", b""),
+        "state": {"type": "active"}, "app": {"uid": unit, "kind": "Kustomization", "namespace": "apps", "name": "app"},
+        "settings": {"interval": 60000, "retryInterval": 60000, "timeout": 60000},
+    });
+    let entry: Entry = serde_json::from_value(entry).expect("an entry");
+    for (second, is_kept) in [("one", true), ("two", false)] {
+        let (desk, mut link) = unjoined().await;
+        desk.lock().expect("a desk").cluster = "one";
+        link.token = JoinToken::Value("first".to_owned());
+        until(&mut link, connected).await;
+        let ledger = link.session.ledger.clone();
+        let before = ledger.read(|state| state.accepted);
+        assert!(before.cluster.is_some());
+        let offered = Record::Offered {
+            unit,
+            entry: entry.to_bytes().into(),
+            at: Timestamp(1),
+        };
+        let accepted = Record::Accepted(Accepted {
+            incarnation: 3,
+            generation: 9,
+            ..before
+        });
+        ledger.append(vec![offered, accepted]).await.expect("stored");
+        {
+            let mut desk = desk.lock().expect("a desk");
+            (desk.admits, desk.good, desk.cluster) = (false, "second".to_owned(), second);
+        }
+        link.token = JoinToken::Value("second".to_owned());
+        link.state.send_replace(LinkState::Away);
+        until(&mut link, connected).await;
+        let (accepted, units) = ledger.read(|state| (state.accepted, state.units.len()));
+        assert_eq!(
+            (accepted.generation, units),
+            if is_kept { (9, 1) } else { (0, 0) },
+            "{second}"
+        );
+        assert_eq!(accepted.cluster == before.cluster, is_kept);
+        assert!(accepted.epoch >= before.epoch);
+    }
 }
