@@ -3,7 +3,7 @@
 mod of;
 mod rows;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use flotilla_core::units::cycle;
 use serde_json::{Map, Value};
@@ -86,9 +86,37 @@ impl Action {
     }
 }
 
+/// Waits before an apply that has lost to another writer is done again.
+const AGAIN: [Duration; 4] = [
+    Duration::from_millis(20),
+    Duration::from_millis(50),
+    Duration::from_millis(150),
+    Duration::from_millis(400),
+];
+
 impl Store {
-    /// Stores `resources` in one transaction; with `dry_run` tells what it would do and stores nothing.
+    /// Stores `resources` in one transaction; with `dry_run` tells what it would do and stores nothing. Where it has lost to
+    /// another writer, as to the plan of an app that is being deleted and is wanted again, it is done after that one.
     pub async fn apply(
+        &self,
+        resources: &[NewResource],
+        seal: &Seal,
+        principal: &str,
+        dry_run: bool,
+    ) -> Result<Vec<Action>> {
+        let mut again = AGAIN.iter();
+        loop {
+            match self.apply_once(resources, seal, principal, dry_run).await {
+                Err(error) if error.gave_way() => match again.next() {
+                    Some(wait) => tokio::time::sleep(*wait).await,
+                    None => return Err(error),
+                },
+                ended => return ended,
+            }
+        }
+    }
+
+    async fn apply_once(
         &self,
         resources: &[NewResource],
         seal: &Seal,

@@ -131,6 +131,9 @@ pub enum StoreError {
     Migrate(#[from] sqlx::migrate::MigrateError),
 }
 
+/// What a writer has lost to another.
+const HELD: &str = "what another writer holds";
+
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         // It stays unreadable however often it is asked for.
@@ -140,7 +143,7 @@ impl From<sqlx::Error> for StoreError {
         let code = error.as_database_error().and_then(|error| error.code());
         // Transactions that two writers cannot both have; data exceptions, integrity violations, program limits.
         match code.as_deref().and_then(|code| code.get(..2)) {
-            Some("40") => Self::Conflict("what another writer holds"),
+            Some("40") => Self::Conflict(HELD),
             Some("22" | "23" | "54") => Self::Rejected(error),
             _ => Self::Unavailable(error),
         }
@@ -148,6 +151,12 @@ impl From<sqlx::Error> for StoreError {
 }
 
 impl StoreError {
+    /// Two writers waited for each other, or could not both have what they read, and this one gave way: done again, it is done
+    /// after the other.
+    pub(crate) fn gave_way(&self) -> bool {
+        matches!(self, Self::Conflict(what) if *what == HELD)
+    }
+
     pub(crate) fn corrupt(
         what: impl Into<String>,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,

@@ -152,13 +152,31 @@ pub(super) async fn lock(tx: &mut Connection, clusters: &[Uuid]) -> Result<()> {
     if clusters.is_empty() {
         return Ok(());
     }
+    let held = hold(tx, clusters).await?;
+    let mut without: Vec<Uuid> = clusters.iter().filter(|id| !held.contains(id)).copied().collect();
+    if without.is_empty() {
+        return Ok(());
+    }
+    without.sort_unstable();
+    // Of a cluster that never had a stream none is opened before that: a session that is made looks at its cluster. One that was
+    // made while this waited is held like the others.
     sqlx::query!(
-        "SELECT FROM session WHERE cluster_id = ANY($1) ORDER BY cluster_id FOR UPDATE",
+        "SELECT FROM cluster WHERE id = ANY($1) ORDER BY id FOR UPDATE",
+        &without
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    hold(tx, &without).await?;
+    Ok(())
+}
+
+async fn hold(tx: &mut Connection, clusters: &[Uuid]) -> Result<Vec<Uuid>> {
+    Ok(sqlx::query_scalar!(
+        "SELECT cluster_id FROM session WHERE cluster_id = ANY($1) ORDER BY cluster_id FOR UPDATE",
         clusters
     )
     .fetch_all(tx)
-    .await?;
-    Ok(())
+    .await?)
 }
 
 /// Numbers of the wire are unsigned, Postgres' are not; none of ours comes near the difference.

@@ -938,6 +938,39 @@ async fn applies_of_the_same_objects_in_any_order_wait_for_each_other_and_never_
 }
 
 #[tokio::test]
+async fn an_apply_that_loses_a_deadlock_is_done_after_who_has_won_it() {
+    let world = World::new().await;
+    let documents =
+        |round: usize| ["a", "b"].map(|name| resource("HelmRelease", name, json!({ "round": round })));
+    let first = world.store.apply(&documents(1), &world.seal, "one", false).await;
+    first.expect("applied");
+    // Another writer takes the second of them, and then the first: as a plan does that takes what it removes.
+    let mut other = world.pool.begin().await.expect("begun");
+    let take = async |tx: &mut sqlx::PgConnection, name: &str| {
+        let taken = sqlx::query("SELECT FROM resource WHERE name = $1 FOR UPDATE")
+            .bind(name)
+            .execute(tx);
+        taken.await.expect("taken");
+    };
+    take(&mut other, "b").await;
+    let (store, seal) = (world.store.clone(), world.seal.clone());
+    let second = documents(2);
+    let applied = tokio::spawn(async move { store.apply(&second, &seal, "two", false).await });
+    wait_until("it waits", Duration::from_secs(10), async || {
+        let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+        Ok::<_, std::convert::Infallible>((world.count(waits).await > 0).then_some(()))
+    })
+    .await
+    .expect("it waits");
+    // Whoever has waited longer looks first, finds that both wait for each other, and gives way.
+    take(&mut other, "a").await;
+    other.commit().await.expect("committed");
+    applied.await.expect("ended").expect("applied");
+    let second = "SELECT count(*) FROM resource WHERE spec = '{\"round\": 2}'";
+    assert_eq!(world.count(second).await, 2);
+}
+
+#[tokio::test]
 async fn a_webhook_finds_what_it_names_and_nothing_else() {
     let world = World::new().await;
     let mut labelled = resource("GitRepository", "b", json!({}));
