@@ -78,6 +78,12 @@ impl HubProcess {
         self.resume().await
     }
 
+    /// Starts it again with its artifacts where the rest is.
+    pub async fn resume_on_its_own_disk(&mut self) -> anyhow::Result<()> {
+        self.artifacts = None;
+        self.resume().await
+    }
+
     /// Starts it again where it was.
     pub async fn resume(&mut self) -> anyhow::Result<()> {
         let text = |path: &Path| path.display().to_string();

@@ -3,6 +3,7 @@
 //!
 //! `KEEP=1` leaves everything running and prints what to try.
 
+mod recovery;
 mod removal;
 
 use std::{
@@ -52,10 +53,11 @@ impl Demo {
     async fn run(&self, dir: &Path) -> anyhow::Result<()> {
         self.say("► starting three Kubernetes control planes, a Git server and a hub with its own Postgres");
         let hub_dir = dir.join("hub");
+        let life = format!("{}s", recovery::LIFE.as_secs());
         let (planes, git, hub) = tokio::try_join!(
             async { anyhow::Ok(ControlPlane::start_many(CLUSTERS.len()).await?) },
             async { anyhow::Ok(GitServer::start(GitAccess::Public).await?) },
-            HubProcess::start(&hub_dir),
+            HubProcess::start_with(&hub_dir, &["--agent-certificate-lifetime", &life]),
         )?;
         let mut hub = hub;
         let repo = git.create("fleet.git").await?;
@@ -100,6 +102,9 @@ impl Demo {
             "objects appeared or vanished: {before:?} became {after:?}"
         );
         self.say("✔ all agents connected again, and nothing was applied again: every object kept its resourceVersion");
+        if let (Some(agent), Some((name, ..))) = (agents.last_mut(), CLUSTERS.last()) {
+            self.certificate_runs_out(&hub, (agent, name), &planes).await?;
+        }
         println!("\n{}", hub.cli(&["get", "units", "-A"])?);
         self.say("✔ the demo is complete");
         self.keep(&hub, &planes, &repo).await

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use e2e::hub::http_client;
 use flotilla_testkit::Component;
 use rustix::process::{Signal, kill_process};
 
@@ -24,6 +25,8 @@ pub(crate) enum Fault {
     Stall,
     /// All that passes is late.
     Delay,
+    /// The hub is back on a disk without room, and later on its own again, where what was stored meanwhile is not.
+    FullDisk,
 }
 
 impl Fault {
@@ -35,7 +38,7 @@ impl Fault {
         Self::KillApiServer,
     ];
     /// All.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::KillHub,
         Self::KillAgent,
         Self::KillPostgres,
@@ -46,6 +49,7 @@ impl Fault {
         Self::Cut,
         Self::Stall,
         Self::Delay,
+        Self::FullDisk,
     ];
 
     /// Has it happen, and end.
@@ -56,6 +60,14 @@ impl Fault {
                 world.hub.kill().unwrap();
                 tokio::time::sleep(lasts).await;
                 world.hub.resume().await.unwrap();
+            }
+            Self::FullDisk => {
+                world.hub.kill().unwrap();
+                world.hub.resume_with_room("16k").await.unwrap();
+                tokio::time::sleep(lasts).await;
+                world.hub.kill().unwrap();
+                world.hub.resume_on_its_own_disk().await.unwrap();
+                world.hub.push(&http_client().unwrap()).await.unwrap();
             }
             Self::KillAgent => {
                 world.agent.kill().unwrap();
