@@ -283,13 +283,12 @@ impl Store {
 
     /// Records an event, unless the same one was recorded for the same object in the last five minutes.
     pub async fn record_event(&self, event: &NewEvent<'_>) -> Result<()> {
-        let mut connection = self.pool().acquire().await?;
-        record_event(&mut connection, event).await
+        record_event(self.pool(), event).await
     }
 }
 
 /// Records an event, unless the same was recorded in the last five minutes.
-pub(super) async fn record_event(tx: &mut Connection, event: &NewEvent<'_>) -> Result<()> {
+pub(super) async fn record_event<'e>(to: impl sqlx::PgExecutor<'e>, event: &NewEvent<'_>) -> Result<()> {
     let message = printable_lines(event.message);
     sqlx::query!(
         "INSERT INTO event (warning, reason, message, resource_uid, revision)
@@ -302,7 +301,7 @@ pub(super) async fn record_event(tx: &mut Connection, event: &NewEvent<'_>) -> R
         event.resource,
         event.revision
     )
-    .execute(tx)
+    .execute(to)
     .await?;
     Ok(())
 }

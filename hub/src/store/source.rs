@@ -336,7 +336,7 @@ impl Store {
         .rows_affected()
             > 0;
         if let Some(event) = event.filter(|_| was_open) {
-            record_event(&mut tx, event).await?;
+            record_event(&mut *tx, event).await?;
         }
         tx.commit().await?;
         Ok(())
