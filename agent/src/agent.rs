@@ -42,6 +42,9 @@ const LAST_WRITE: Duration = Duration::from_secs(1);
 /// How long an API server that did not answer is left before it is asked again which cluster this is.
 const HOME_AGAIN: Duration = Duration::from_secs(1);
 
+/// How often an agent whose state is another cluster's looks whether it has joined as this one.
+const JOINED_AGAIN: Duration = Duration::from_secs(5);
+
 /// What an agent runs on.
 pub struct Parts {
     /// Durable storage.
@@ -291,36 +294,41 @@ async fn who(cluster: &dyn Cluster, stop: &CancellationToken) -> Option<(String,
     }
 }
 
-/// Enforces what the ledger says, unless it is that of another cluster.
+/// Enforces what the ledger says, unless it is that of another cluster. Where this agent joins here as what it is, its ledger
+/// begins anew, and is enforced from then on.
 async fn enforce(
     reconciler: Reconciler,
     ledger: Arc<Ledger>,
     cluster: Arc<dyn Cluster>,
     stop: CancellationToken,
 ) -> Result<(), LedgerError> {
-    let is_home = tokio::select! {
+    let elsewhere = tokio::select! {
         () = stop.cancelled() => return Ok(()),
-        is_home = is_home(&ledger, cluster.as_ref()) => is_home,
+        elsewhere = elsewhere(&ledger, cluster.as_ref()) => elsewhere,
     };
-    if is_home {
-        return reconciler.run(stop).await;
+    if let Some(uid) = elsewhere {
+        tracing::error!(
+            "this agent's state is a copy of another cluster's; nothing of it is enforced here. Let this agent join with a token \
+             of its own, or with one of `flotilla cluster token NAME --replace` where the cluster was built anew"
+        );
+        while !ledger.is_of(&uid).await {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = tokio::time::sleep(JOINED_AGAIN) => {}
+            }
+        }
     }
-    tracing::error!(
-        "this agent's state is a copy of another cluster's; nothing of it is enforced here. Delete the Secrets of \
-         this agent and let it join with a token of its own"
-    );
-    stop.cancelled().await;
-    Ok(())
+    reconciler.run(stop).await
 }
 
-/// Tells whether the ledger is that of this cluster. A server that does not say which it is takes no writes either; one
-/// that refuses to say has not said that it is another.
-async fn is_home(ledger: &Ledger, cluster: &dyn Cluster) -> bool {
+/// The UID of this cluster where the ledger is that of another. A server that does not say which it is takes no writes either;
+/// one that refuses to say has not said that it is another.
+async fn elsewhere(ledger: &Ledger, cluster: &dyn Cluster) -> Option<String> {
     let mut is_told = false;
     loop {
         match cluster.uid().await {
-            Ok(uid) => return ledger.is_of(&uid).await,
-            Err(ClusterError::Rejected { code: 403, .. }) => return true,
+            Ok(uid) => return (!ledger.is_of(&uid).await).then_some(uid),
+            Err(ClusterError::Rejected { code: 403, .. }) => return None,
             Err(error) => {
                 if !std::mem::replace(&mut is_told, true) {
                     tracing::warn!(

@@ -5,7 +5,7 @@ use std::{
     collections::{HashMap, HashSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -73,6 +73,8 @@ pub(super) struct Shared {
     encodings: AtomicU64,
     /// When the head was last known to be this agent's.
     confirmed: Mutex<Instant>,
+    /// It is of another cluster than the one that was last asked about.
+    elsewhere: AtomicBool,
 }
 
 /// What is in memory and not yet durable.
@@ -150,6 +152,7 @@ impl Shared {
             has_recovered: Notify::new(),
             encodings: AtomicU64::new(0),
             confirmed: Mutex::new(Instant::now()),
+            elsewhere: AtomicBool::new(false),
         }
     }
 
@@ -203,7 +206,18 @@ impl Shared {
             queue.head = true;
             self.schedule(&mut queue, Duration::ZERO);
         }
-        binding != Binding::Other
+        let is_other = binding == Binding::Other;
+        self.elsewhere.store(is_other, Ordering::Relaxed);
+        !is_other
+    }
+
+    pub(super) fn is_elsewhere(&self) -> bool {
+        self.elsewhere.load(Ordering::Relaxed)
+    }
+
+    /// Makes it that of the cluster with this UID, which is stored with the next records. Returns of which it was.
+    pub(super) async fn move_to(&self, cluster_uid: Option<String>) -> Option<String> {
+        self.writer.lock().await.replace_cluster(cluster_uid)
     }
 
     /// Takes in that a write was broken off by a panic: what waited still waits.

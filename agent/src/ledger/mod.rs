@@ -34,7 +34,7 @@ use commit::Shared;
 pub use error::{LedgerError, VOLUME};
 use health::LedgerHealth;
 use key_value::KeyValue;
-use record::Record;
+use record::{Accepted, Record};
 use state::{State, outlook::Outlook};
 use tokio::{sync::watch, time::Instant};
 use writer::Writer;
@@ -114,6 +114,33 @@ impl Ledger {
     /// it was of none; that is durable a moment later.
     pub async fn is_of(&self, cluster_uid: &str) -> bool {
         self.shared.is_of(cluster_uid).await
+    }
+
+    /// Tells whether it was found to be the ledger of another cluster than this one.
+    pub fn is_elsewhere(&self) -> bool {
+        self.shared.is_elsewhere()
+    }
+
+    /// Makes it the ledger of the cluster with this UID, without the units of the one that it is of: these were never applied
+    /// here. Both at once, or neither.
+    pub async fn begin_anew(&self, cluster_uid: &str) -> Result<(), LedgerError> {
+        let mut records: Vec<Record> = self.read(|state| {
+            let units = state.units.keys();
+            units.map(|unit| Record::Released { unit: *unit }).collect()
+        });
+        let accepted = self.read(|state| state.accepted);
+        records.push(Record::Accepted(Accepted {
+            epoch: accepted.epoch,
+            cluster: accepted.cluster,
+            ..Accepted::default()
+        }));
+        let former = self.shared.move_to(Some(cluster_uid.to_owned())).await;
+        if let Err(error) = self.append(records).await {
+            self.shared.move_to(former).await;
+            return Err(error);
+        }
+        self.is_of(cluster_uid).await;
+        Ok(())
     }
 
     /// Asks storage whether this is still the only writer: [`LedgerError::Lost`] when another agent has written

@@ -118,6 +118,11 @@ impl Writer {
         }
     }
 
+    /// Says which cluster this is, whichever it was before; stored with the next write.
+    pub(super) fn replace_cluster(&mut self, uid: Option<String>) -> Option<String> {
+        std::mem::replace(&mut self.head.cluster, uid)
+    }
+
     /// Tells whether nothing was ever stored.
     pub(super) fn is_new(&self) -> bool {
         self.stored.is_none() && self.damage.is_none()

@@ -211,6 +211,15 @@ impl Session {
             inbound,
             welcome,
         } = Opening::of(channel, self.hello()).await?;
+        if self.ledger.is_elsewhere() {
+            // The hub has given this identity to this very cluster, and the hello has named it: what is in the ledger is of
+            // the one that it was copied or restored from.
+            self.ledger.begin_anew(&self.cluster_uid).await?;
+            self.acceptance = Acceptance::resume(&self.ledger);
+            return Err(SessionError::Ended(
+                "the state of another cluster is let go of, since this one has joined".to_owned(),
+            ));
+        }
         let epoch = self.newer(welcome.epoch)?;
         connected(&welcome);
         let wrong = welcome.conditions.as_ref();

@@ -82,3 +82,23 @@ async fn storage_that_was_put_back_to_before_the_binding_unbinds_nothing() {
     a_moment().await;
     assert!(!open(&cells).await.is_of("elsewhere").await);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_ledger_that_begins_anew_is_of_this_cluster_and_holds_nothing_of_the_other_or_all_is_as_it_was() {
+    let cells = Memory::default();
+    let ledger = begun(&cells).await;
+    assert!(ledger.is_of("there").await);
+    ledger.flush().await.expect("written");
+    let copy = open(&cells).await;
+    assert!(!copy.is_elsewhere(), "it is not known yet");
+    assert!(!copy.is_of("here").await && copy.is_elsewhere());
+    cells.fail_after(0);
+    copy.begin_anew("here").await.expect_err("storage takes nothing");
+    assert!(!copy.is_of("here").await, "as it was");
+    cells.heal();
+    copy.begin_anew("here").await.expect("begins");
+    assert!(copy.is_of("here").await && !copy.is_elsewhere());
+    let again = open(&cells).await;
+    assert!(again.is_of("here").await);
+    assert_eq!(again.read(|state| state.units.len()), 0);
+}

@@ -155,3 +155,45 @@ async fn r09_r11_an_agent_that_is_replaced_adopts_what_it_finds_and_prunes_nothi
     assert!(app.uids().await.contains_key("c"));
     app.rests().await;
 }
+
+/// B.4 R9 and R11: a cluster is built anew, and all that its agent kept is restored there, as from a backup of its namespace. With a
+/// token that replaces the identity it takes the former one's place: what it was given is applied there, and the former agent
+/// is cut off.
+#[tokio::test]
+async fn r09_r11_a_cluster_that_was_built_anew_with_restored_state_takes_the_place_of_the_former_one() {
+    let own = Own::start("rebuilt").await;
+    let app = App::new(own.place(), "rebuilt", &maps(&["a", "b"])).await;
+    app.until_applied().await;
+    let before = app.uids().await;
+    let (elsewhere, _rough) = rough().await;
+    namespace(elsewhere.plane, own.agent.name()).await;
+    namespace(elsewhere.plane, "rebuilt").await;
+    let restored = secrets(elsewhere.plane, own.agent.name()).await;
+    let kept = secrets(app.place.plane, own.agent.name()).await;
+    for mut secret in kept.list(&ListParams::default()).await.unwrap() {
+        (secret.metadata.uid, secret.metadata.resource_version) = (None, None);
+        restored.create(&PostParams::default(), &secret).await.unwrap();
+    }
+    let token = app
+        .cli
+        .run(&["cluster", "token", "rebuilt", "--replace"])
+        .unwrap();
+    let join = Join {
+        token: token.trim().to_owned(),
+        ..own.join.clone()
+    };
+    let _new = Agent::start(elsewhere.plane, &join, own.agent.name()).await;
+    app.commit(&maps_of(&["a", "b"], "two")).await;
+    let there = Objects::of(elsewhere.plane, "rebuilt").await.unwrap();
+    app.until("the new cluster holds the commit", async || {
+        let value = there.value("b", "of").await.map_err(|e| format!("{e:#}"))?;
+        Ok(value.as_deref() == Some("two"))
+    })
+    .await;
+    // The former one keeps what it has, and hears of nothing.
+    assert_eq!(app.uids().await, before);
+    assert_eq!(
+        app.objects.value("b", "of").await.unwrap().as_deref(),
+        Some("one")
+    );
+}
