@@ -247,6 +247,14 @@ impl Agents {
         let watched = self.index.watch(admitted.cluster);
         let opening = opening(admitted, &hello, &self.replica, now);
         let opened = self.openings.ask(opening).await.map_err(from_store)?;
+        if opened.is_quarantined {
+            tokio::spawn(session::close(
+                self.closings.clone(),
+                admitted.cluster,
+                opened.epoch,
+            ));
+            return Err(not_admitted());
+        }
         if let Some(head) = opened.head {
             self.index.found(admitted.cluster, head);
         }

@@ -1,11 +1,11 @@
 //! Streams that agents open. All agents come within seconds of a hub that was away, so those that come at the same moment
 //! are written together, in as many statements as one of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use flotilla_core::{
     desired::Head,
-    doubt::Sign,
+    doubt::{Sign, Verdict},
     takeover::{Duel, Openings},
 };
 use time::OffsetDateTime;
@@ -68,6 +68,8 @@ pub struct Opened {
     pub wrong: Vec<(String, String)>,
     /// Which state of the cluster is published; `None` before the first.
     pub head: Option<Head>,
+    /// With this opening the cluster came into quarantine: whoever has come gets nothing.
+    pub is_quarantined: bool,
 }
 
 /// What becomes of a cluster whose stream is opened. Where several open it at once (two agents with one identity, or one
@@ -166,6 +168,7 @@ impl<'a> Turn<'a> {
                 .to_vec(),
             wrong: known.map_or_else(Vec::new, |known| known.wrong.clone()),
             head: self.recorded.head,
+            is_quarantined: false,
         }
     }
 }
@@ -234,12 +237,14 @@ impl Store {
         let mut opened: Vec<(usize, Opened)> = Vec::with_capacity(openings.len());
         for (turn, places) in turns.iter().zip(came.values()) {
             let epoch = written.get(&turn.cluster()).map_or(0, |one| one.epoch);
-            opened.extend(
-                places
-                    .iter()
-                    .enumerate()
-                    .map(|(n, place)| (*place, turn.opened(n, epoch))),
-            );
+            let is_quarantined = quarantined.contains(&turn.cluster());
+            opened.extend(places.iter().enumerate().map(|(n, place)| {
+                let opened = Opened {
+                    is_quarantined,
+                    ..turn.opened(n, epoch)
+                };
+                (*place, opened)
+            }));
         }
         opened.sort_unstable_by_key(|(place, _)| *place);
         Ok(opened.into_iter().map(|(_, opened)| opened).collect())
