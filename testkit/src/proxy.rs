@@ -1,4 +1,4 @@
-//! A TCP proxy that breaks what passes through it: latency, stalls, cuts, resets, refusals.
+//! A TCP proxy that breaks what passes through it: latency, stalls, cuts, resets, refusals, duplicates.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -25,6 +25,7 @@ struct State {
     latency: Duration,
     stalled: bool,
     refusing: bool,
+    duplicating: bool,
     /// Connections of an older generation are over.
     generation: u64,
     resetting: bool,
@@ -91,6 +92,12 @@ impl FaultProxy {
         });
     }
 
+    /// Has all that clients of new connections send reach the server twice: a second time on a connection of its own, whose answers
+    /// nobody hears. As of somebody on the way who repeats what has passed.
+    pub fn duplicate(&self, duplicate: bool) {
+        self.state.send_modify(|state| state.duplicating = duplicate);
+    }
+
     /// Closes each new connection at once, or lets new ones pass again.
     pub fn refuse(&self, refuse: bool) {
         self.state.send_modify(|state| state.refusing = refuse);
@@ -113,11 +120,16 @@ async fn carry(mut client: TcpStream, target: SocketAddr, mut states: watch::Rec
     let Ok(mut server) = TcpStream::connect(target).await else {
         return;
     };
+    let duplicating = states.borrow().duplicating;
+    let twin = match duplicating {
+        true => TcpStream::connect(target).await.ok(),
+        false => None,
+    };
     {
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
-        let there = copy(from_client, to_server, states.clone());
-        let back = copy(from_server, to_client, states.clone());
+        let there = copy(from_client, to_server, twin, states.clone());
+        let back = copy(from_server, to_client, None, states.clone());
         let both = async { tokio::join!(there, back) };
         tokio::select! {
             _ = both => return,
@@ -134,6 +146,7 @@ async fn carry(mut client: TcpStream, target: SocketAddr, mut states: watch::Rec
 async fn copy(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
+    mut twin: Option<TcpStream>,
     mut states: watch::Receiver<State>,
 ) {
     let mut buffer = vec![0; CHUNK];
@@ -146,6 +159,12 @@ async fn copy(
         let chunk = buffer.get(..read).unwrap_or_default();
         if to.write_all(chunk).await.is_err() {
             break;
+        }
+        // Whatever becomes of it, and as much of it as goes at once.
+        if let Some(other) = &twin
+            && other.try_write(chunk).is_err()
+        {
+            twin = None;
         }
     }
     let _ = to.shutdown().await;

@@ -86,3 +86,23 @@ async fn a_cut_ends_a_connection_and_a_reset_breaks_it() -> Result<(), Failure> 
     echo(&mut stream).await?;
     Ok(())
 }
+
+#[tokio::test]
+async fn what_is_duplicated_reaches_the_server_twice_and_is_answered_once() -> Result<(), Failure> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let proxy = FaultProxy::start(listener.local_addr()?)?;
+    proxy.duplicate(true);
+    let mut stream = TcpStream::connect(proxy.address()).await?;
+    stream.write_all(b"ping").await?;
+    for answer in [b"one.", b"two."] {
+        let (mut one, _) = listener.accept().await?;
+        let mut asked = [0; 4];
+        one.read_exact(&mut asked).await?;
+        assert_eq!(&asked, b"ping");
+        one.write_all(answer).await?;
+    }
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await?;
+    assert_eq!(answer, b"one.");
+    Ok(())
+}

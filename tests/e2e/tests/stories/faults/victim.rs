@@ -25,6 +25,8 @@ pub(crate) enum Fault {
     Stall,
     /// All that passes is late.
     Delay,
+    /// The agent comes anew, and all that it sends reaches the hub twice.
+    Duplicate,
     /// The hub is back on a disk without room, and later on its own again, where what was stored meanwhile is not.
     FullDisk,
 }
@@ -38,7 +40,7 @@ impl Fault {
         Self::KillApiServer,
     ];
     /// All.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::KillHub,
         Self::KillAgent,
         Self::KillPostgres,
@@ -49,6 +51,7 @@ impl Fault {
         Self::Cut,
         Self::Stall,
         Self::Delay,
+        Self::Duplicate,
         Self::FullDisk,
     ];
 
@@ -60,6 +63,12 @@ impl Fault {
                 world.hub.kill().unwrap();
                 tokio::time::sleep(lasts).await;
                 world.hub.resume().await.unwrap();
+            }
+            Self::Duplicate => {
+                world.proxy.duplicate(true);
+                world.proxy.cut();
+                tokio::time::sleep(lasts).await;
+                world.proxy.duplicate(false);
             }
             Self::FullDisk => {
                 world.hub.kill().unwrap();
