@@ -517,6 +517,7 @@ mod tests {
             Waiting::KeptRemains {
                 first: text(),
                 count: 2,
+            },
             Waiting::DependencyNotReady {
                 name: text(),
                 why: text(),

@@ -136,7 +136,7 @@ impl Store {
     /// name of its app.
     pub async fn waiting_units(&self, clusters: &[Uuid], source: Uuid) -> Result<BTreeMap<Uuid, String>> {
         let rows = sqlx::query!(
-            r#"SELECT w.cluster_id, object_name(r.kind, r.namespace, r.name) AS "app!"
+            r#"SELECT w.cluster_id AS "cluster_id!", object_name(r.kind, r.namespace, r.name) AS "app!"
                FROM unnest($1::uuid[]) AS v(cluster)
                JOIN LATERAL (
                  SELECT cluster_id, app_uid FROM unit WHERE cluster_id = v.cluster AND waits

@@ -224,7 +224,7 @@ async fn reconcile_app(
     let mut claims = ownership.claims;
     removal::claim_nothing(context, &decision.planned, &mut claims).await?;
     let admitted = input.admission.admitted();
-    let is_waiting = decision.waiting.iter().any(Waiting::is_of_dependency);
+    let is_waiting = waiting.iter().any(Waiting::is_of_dependency);
     let (units, rollout) = (decision.planned.units.len(), decision.planned.is_rollout());
     let plan = Plan {
         app: app.clone(),

@@ -227,11 +227,16 @@ impl Store {
         nudge_all(&mut tx, &[(Topic::Takeover, &taken), (Topic::Session, &clusters)]).await?;
         tx.commit().await?;
         // Apart: who decides about a cluster locks it before its session. What a crash leaves out here, the next opening does.
+        let mut quarantined = BTreeSet::new();
         for turn in &turns {
             if let Some(duel) = &turn.duel {
                 let seen = seen(&turn.last.cluster_name, duel);
-                self.doubt(turn.cluster(), Sign::Duel, &seen, turn.last.now)
+                let doubted = self
+                    .doubt(turn.cluster(), Sign::Duel, &seen, turn.last.now)
                     .await?;
+                if doubted == Verdict::Quarantine {
+                    quarantined.insert(turn.cluster());
+                }
             }
         }
         let mut opened: Vec<(usize, Opened)> = Vec::with_capacity(openings.len());
