@@ -325,7 +325,7 @@ impl Store {
             .iter()
             .map(|id| objects.get(id).copied().unwrap_or_default())
             .collect();
-        let (of, units) = named_units(&counted);
+        let (of, units) = named_units(&counted, &wrote.found);
         let answers: HashMap<Uuid, &Told> = live_told.iter().map(|one| (one.cluster, *one)).collect();
         let accepted = |number: fn((u64, u64)) -> u64| -> Vec<Option<i64>> {
             let of = |id| answers.get(id).and_then(|one| one.accepted);
@@ -387,8 +387,8 @@ impl Store {
     }
 }
 
-/// Units that reports name, by cluster.
-fn named_units(reports: &[&Report]) -> (Vec<Uuid>, Vec<Uuid>) {
+/// Units that reports name, by cluster, but those that were found there.
+fn named_units(reports: &[&Report], found: &HashSet<(Uuid, Uuid)>) -> (Vec<Uuid>, Vec<Uuid>) {
     let named: BTreeSet<(Uuid, Uuid)> = reports
         .iter()
         .flat_map(|report| {
@@ -397,7 +397,7 @@ fn named_units(reports: &[&Report]) -> (Vec<Uuid>, Vec<Uuid>) {
             units.map(|unit| (report.cluster, unit))
         })
         .collect();
-    named.into_iter().unzip()
+    named.into_iter().filter(|unit| !found.contains(unit)).unzip()
 }
 
 /// The reports in rounds: each has one of a cluster, the earlier ones first.
@@ -429,6 +429,8 @@ struct Wrote {
     reached: Vec<(Uuid, i64)>,
     /// Apps that something has left.
     leaving: BTreeSet<Uuid>,
+    /// Units whose rows were written, each with its cluster.
+    found: HashSet<(Uuid, Uuid)>,
 }
 
 /// Writes the units' rows; apps of which any changed go to `changed`.
@@ -542,7 +544,7 @@ async fn write_status(
                SELECT cluster, unit_id, of_unit, target, ready FROM written
                -- With its plan the history has a row that says so.
                WHERE version = of_unit AND ready <> CASE WHEN old_version = of_unit THEN old_ready ELSE 'Unknown' END)
-               SELECT unit_id AS "unit_id!", app_uid AS "app_uid!", pending > 0
+               SELECT cluster AS "cluster!", unit_id AS "unit_id!", app_uid AS "app_uid!", pending > 0
                    -- With what left last an app may be gone.
                    OR coalesce(old_pending, 0) > 0 AS "leaving!", applied IS NOT NULL
                    AND (old_applied_version, old_applied) IS DISTINCT FROM (applied_version, applied) AS "applied!",
@@ -575,6 +577,9 @@ async fn write_status(
         wrote_units
             .applied
             .extend(wrote.iter().filter(|row| row.applied).map(|row| row.unit_id));
+        wrote_units
+            .found
+            .extend(wrote.iter().map(|row| (row.cluster, row.unit_id)));
         let reached = wrote.iter().filter(|row| row.applied && row.is_target);
         wrote_units
             .reached
