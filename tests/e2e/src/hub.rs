@@ -179,6 +179,11 @@ impl HubProcess {
         self.dir.join("data/admin.yaml")
     }
 
+    /// Its data directory.
+    pub fn data(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
     /// The file that it logs to.
     pub fn log(&self) -> PathBuf {
         self.dir.join("hub.log")

@@ -11,6 +11,7 @@ pub mod pod;
 pub mod program;
 pub mod quiet;
 pub mod sim;
+pub mod tables;
 
 pub use agent::AgentProcess;
 pub use cluster::Objects;

@@ -38,6 +38,27 @@ const OWNER: &str = "kustomize.toolkit.fluxcd.io/name";
 /// An object of the cluster: whose it is, what it holds, and its UID.
 type Found = BTreeMap<String, (String, String, String)>;
 
+/// Tables of what there is, whatever has happened to it: as many rows after the last commit as after the first.
+const STANDING: [&str; 9] = [
+    "cluster",
+    "identity",
+    "session",
+    "resource",
+    "source_state",
+    "unit",
+    "unit_status",
+    "desired",
+    "desired_entry",
+];
+
+/// Rows of the hub's tables.
+struct Tables {
+    standing: [(&'static str, u64); 9],
+    objects: u64,
+    /// What is to be decided or published still.
+    to_do: u64,
+}
+
 struct World {
     plane: ControlPlane,
     client: Client,
@@ -187,6 +208,17 @@ impl World {
         })
     }
 
+    /// What stands in the hub's tables.
+    fn tables(&self) -> Tables {
+        let rows = e2e::tables::rows(&self.hub.data()).unwrap();
+        let of = |table: &str| rows.get(table).copied().unwrap();
+        Tables {
+            standing: STANDING.map(|table| (table, of(table))),
+            objects: of("unit_object"),
+            to_do: of("due") + of("unpublished"),
+        }
+    }
+
     /// Logs of the programs.
     fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let mut files = Vec::new();
@@ -274,6 +306,8 @@ async fn story(seed: u64, commits: u64, faults: &[Fault]) {
     let mut told = vec![format!("FLOTILLA_FAULT_SEED={seed}")];
     let mut before = world.until_equal(&repository, &told.join("\n")).await;
     let began = world.footprint();
+    world.until_quiet(&told.join("\n")).await;
+    let tables = world.tables();
     for number in 0..commits {
         repository.step(&mut random);
         let at = Duration::from_millis(random.below(900));
@@ -299,6 +333,11 @@ async fn story(seed: u64, commits: u64, faults: &[Fault]) {
         before = now;
     }
     world.until_quiet(&told.join("\n")).await;
+    let now = world.tables();
+    assert_eq!(now.standing, tables.standing, "{}", told.join("\n"));
+    let objects: usize = Repository::names().map(|app| repository.count(&app)).sum();
+    assert_eq!(now.objects, objects as u64, "{}", told.join("\n"));
+    assert_eq!(now.to_do, 0, "{}", told.join("\n"));
     let deleted = world.deleted();
     let wrong: Vec<&String> = deleted
         .iter()
