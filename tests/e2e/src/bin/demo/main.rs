@@ -103,7 +103,7 @@ impl Demo {
         );
         self.say("✔ all agents connected again, and nothing was applied again: every object kept its resourceVersion");
         if let (Some(agent), Some((name, ..))) = (agents.last_mut(), CLUSTERS.last()) {
-            self.certificate_runs_out(&hub, (agent, name), &planes).await?;
+            self.certificate_runs_out(&hub, (agent, *name), &planes).await?;
         }
         println!("\n{}", hub.cli(&["get", "units", "-A"])?);
         self.say("✔ the demo is complete");

@@ -306,7 +306,6 @@ async fn story(seed: u64, commits: u64, faults: &[Fault]) {
     let mut told = vec![format!("FLOTILLA_FAULT_SEED={seed}")];
     let mut before = world.until_equal(&repository, &told.join("\n")).await;
     let began = world.footprint();
-    world.until_quiet(&told.join("\n")).await;
     let tables = world.tables();
     for number in 0..commits {
         repository.step(&mut random);
