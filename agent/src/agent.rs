@@ -152,6 +152,8 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), AgentError
                     return Ok(());
                 };
                 kube_version.set(&version);
+                // Known before the first stream, unless storage is silent: whoever enforces asks as well.
+                let _ = tokio::time::timeout(HOME_AGAIN, ledger.is_of(&cluster_uid)).await;
                 let session = || Session {
                     acceptance: Acceptance::resume(&ledger),
                     ledger_watch: ledger_watch.clone(),
