@@ -95,6 +95,21 @@ pub struct Dependency {
     pub ready: Option<Box<ReadyExpr>>,
 }
 
+impl Dependency {
+    /// On this one unit, whichever version it has.
+    pub fn on(name: &str, unit: UnitId) -> Self {
+        Self {
+            name: name.to_owned(),
+            units: vec![Needed {
+                unit,
+                version: 0,
+                app: None,
+            }],
+            ready: None,
+        }
+    }
+}
+
 /// A unit that a dependency may be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

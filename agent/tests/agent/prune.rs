@@ -435,10 +435,10 @@ async fn object_that_a_unit_names_which_cannot_be_evaluated_or_is_suspended_stay
             }
             "suspended" => two.state = UnitState::Suspended,
             _ => {
-                two.depends_on = vec![flotilla_core::unit::Dependency {
-                    unit: flotilla_core::id::UnitId(uuid::Uuid::from_u128(77)),
-                    required: None,
-                }]
+                two.depends_on = vec![flotilla_core::unit::Dependency::on(
+                    "flux-system/missing",
+                    flotilla_core::id::UnitId(uuid::Uuid::from_u128(77)),
+                )]
             }
         }
         world.offer(&[cleared(&second), two.clone()]).await;

@@ -24,10 +24,7 @@ fn chain(world: &mut World) -> [Entry; 2] {
     waits.wait = true;
     let first = entry_with(1, world.contents.add(&[deployment("web")]), waits, Vec::new());
     let mut second = entry(2, world.contents.add(&[config_map("x", "1")]));
-    second.depends_on = vec![Dependency {
-        unit: first.unit,
-        required: None,
-    }];
+    second.depends_on = vec![Dependency::on("flux-system/app1", first.unit)];
     [first, second]
 }
 
@@ -132,16 +129,14 @@ async fn r43_kcm_2370_cycle_is_named_with_its_members_and_ends_with_the_entry_th
     let mut world = World::new().await;
     let [mut first, second] = chain(&mut world);
     world.cluster.run_deployments();
-    first.depends_on = vec![Dependency {
-        unit: second.unit,
-        required: None,
-    }];
+    first.depends_on = vec![Dependency::on("flux-system/app2", second.unit)];
     world.offer(&[first.clone(), second.clone()]).await;
-    for n in [1, 2] {
-        let cycle = "dependencies form a cycle: flux-system/app1, flux-system/app2";
+    for (n, other) in [(1, 2), (2, 1)] {
+        let cycle =
+            format!("dependency cycle: flux-system/app{n} -> flux-system/app{other} -> flux-system/app{n}");
         world
             .until("the cycle is named", |world| {
-                says(world, n, "DependencyNotReady", cycle)
+                says(world, n, "DependencyNotReady", &cycle)
             })
             .await;
     }

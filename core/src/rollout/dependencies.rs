@@ -199,7 +199,7 @@ fn unready(need: &Need, one: &Found) -> Option<Waiting> {
 }
 
 /// What a unit is to need, of what it needs now: an edge to a unit that merely has a newer version stays as it is, unless
-/// the unit itself is given something new.
+/// the unit itself is given something new. A unit of a lower version was made again, and never has what was asked for.
 pub(super) fn kept(now: &[Dependency], next: Vec<Dependency>, is_retargeted: bool) -> Vec<Dependency> {
     let plain = |needs: &[Dependency]| {
         let mut needs = needs.to_vec();
@@ -208,7 +208,15 @@ pub(super) fn kept(now: &[Dependency], next: Vec<Dependency>, is_retargeted: boo
         }
         needs
     };
-    match !is_retargeted && plain(now) == plain(&next) {
+    let versions = |needs: &[Dependency]| -> Vec<u64> {
+        let units = needs.iter().flat_map(|need| &need.units);
+        units.map(|needed| needed.version).collect()
+    };
+    let is_anew = versions(&next)
+        .iter()
+        .zip(versions(now))
+        .any(|(next, now)| *next < now);
+    match !is_retargeted && !is_anew && plain(now) == plain(&next) {
         true => now.to_vec(),
         false => next,
     }
@@ -371,5 +379,7 @@ mod tests {
         assert_eq!(kept(&old, new.clone(), false), old);
         assert_eq!(kept(&old, new.clone(), true), new);
         assert_eq!(kept(&old, Vec::new(), false), []);
+        // It was made again, and begins anew.
+        assert_eq!(kept(&new, old.clone(), false), old);
     }
 }

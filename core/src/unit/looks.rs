@@ -4,6 +4,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
+    UnitState,
     event::Action,
     health::HealthCheck,
     now::{Mono, Now},
@@ -46,8 +47,16 @@ impl State {
 
     /// The objects that the unit waits for and that are not its own.
     fn others(&self) -> impl Iterator<Item = &HealthCheck> {
-        let checks = self.entry.settings.health.objects.iter();
+        let checks = self.named().iter();
         checks.filter(|check| self.own(&check.key).is_none())
+    }
+
+    /// The objects that are named. What is to be removed waits for none of them.
+    fn named(&self) -> &[HealthCheck] {
+        match self.entry.state {
+            UnitState::Active => &self.entry.settings.health.objects,
+            _ => &[],
+        }
     }
 
     /// The row of an object of its own. One that is named without a namespace may live in the app's.
@@ -124,7 +133,7 @@ impl State {
 
     /// The named objects that are not healthy, each with how it stands; one that was not looked at yet is not known.
     fn unhealthy_checks(&self) -> impl Iterator<Item = (&ObjectKey, HealthState, &str)> {
-        let checks = self.entry.settings.health.objects.iter();
+        let checks = self.named().iter();
         let all = checks.map(|check| match self.own(&check.key) {
             Some(own) => (&check.key, own.health_state(), own.said()),
             None => match self.looks.seen.get(&check.key) {

@@ -148,3 +148,18 @@ fn look_for_another_version_says_nothing_of_this_one() {
     assert_eq!(sim.ready_word(), Ready::True);
     assert_eq!(sim.world.live[&config("a")].value, "2");
 }
+
+#[test]
+fn unit_that_is_to_be_removed_waits_for_nobody() {
+    let mut sim = waiting_for(&config("a"));
+    sim.accept(|entry| {
+        let removal = crate::removal::Removal {
+            policy: crate::removal::DeletionPolicy::Delete,
+            approval: None,
+        };
+        entry.state = crate::unit::UnitState::Removing(removal);
+    });
+    sim.run();
+    let (_, message) = said(&sim);
+    assert!(!message.contains("health checks"), "{message}");
+}
