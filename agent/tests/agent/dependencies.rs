@@ -6,7 +6,7 @@ use flotilla_core::{
     id::UnitId,
     object::ObjectKey,
     unit::{
-        Dependency, Entry, Needed, ReadyExpr, UnitState,
+        Dependency, Entry, ReadyExpr, UnitState,
         health::{HealthCheck, HealthChecks, HealthExpr},
     },
 };
@@ -25,15 +25,9 @@ fn unit(n: u128) -> UnitId {
 
 /// `dependent` needs the unit of this number, at this version.
 fn needs(dependent: &mut Entry, n: u128, version: u64) {
-    dependent.depends_on.push(Dependency {
-        name: format!("flux-system/app{n}"),
-        units: vec![Needed {
-            unit: unit(n),
-            version,
-            app: None,
-        }],
-        ready: None,
-    });
+    let mut dependency = Dependency::on(&format!("flux-system/app{n}"), unit(n));
+    dependency.units[0].version = version;
+    dependent.depends_on.push(dependency);
 }
 
 fn said(world: &World, n: u128) -> (Readiness, String, String) {
@@ -72,13 +66,7 @@ async fn chain_is_applied_in_order_whatever_came_first_and_rests() {
     world.until_ready(&first).await;
     settle().await;
     assert_eq!(world.value("c"), None, "the second is not healthy yet");
-    world.cluster.edit("controller", &key("Deployment", "b"), |live| {
-        live["status"] = json!({
-            "observedGeneration": live["metadata"]["generation"], "replicas": 1, "updatedReplicas": 1,
-            "readyReplicas": 1, "availableReplicas": 1,
-            "conditions": [{ "type": "Available", "status": "True" }],
-        });
-    });
+    world.cluster.set_ready(&key("Deployment", "b"), true);
     for one in [&second, &third] {
         world.until_ready(one).await;
     }

@@ -104,7 +104,6 @@ impl Store {
                     owner: format!("Kustomization/apps/{}", self.resources[&unit.app].name),
                     keys,
                     withheld: unit.withheld.clone(),
-                    depends_on: Vec::new(),
                 };
                 others.insert((unit.cluster, *id), other);
             }
