@@ -117,7 +117,7 @@ pub struct Needed {
     /// The unit.
     pub unit: UnitId,
     /// The version that it must have applied, or a later one; 0: whichever it has.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub version: u64,
     /// Its app without status, for an expression that looks at it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -134,9 +134,8 @@ pub struct ReadyExpr {
     pub app: Value,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
-fn is_zero(version: &u64) -> bool {
-    *version == 0
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// An object of the content that this unit may not write.
@@ -414,6 +413,49 @@ mod entry_tests {
                 r#""state":{"type":"active"},"#,
                 r#""target":"cf939e075d5ac32fcd41df7ac74bc993ec9894638ac250e4b76b292c6b939949","#,
                 r#""unit":"00000000-0000-0000-0000-000000000001","version":3}"#,
+            )
+        );
+    }
+
+    #[test]
+    fn the_form_of_what_comes_first_and_of_health_is_pinned() {
+        use super::health::{HealthCheck, HealthExpr};
+        let mut entry = entry();
+        let mut dependency = Dependency::on("infra/db", UnitId(Uuid::from_u128(9)));
+        dependency.units[0].version = 4;
+        dependency.units[0].app = Some(Box::new(serde_json::json!({ "kind": "Kustomization" })));
+        dependency.ready = Some(Box::new(ReadyExpr {
+            expr: "true".into(),
+            app: Value::Null,
+        }));
+        entry.depends_on = vec![Dependency::on("apps/a", entry.unit), dependency];
+        entry.settings.health = HealthChecks {
+            objects: vec![HealthCheck {
+                api_version: "apps/v1".into(),
+                key: ObjectKey::new("apps", "Deployment", "a", "b"),
+            }],
+            exprs: vec![HealthExpr {
+                api_version: "example.com/v1".into(),
+                kind: String::new(),
+                in_progress: String::new(),
+                failed: "a".into(),
+                current: "b".into(),
+            }],
+        };
+        assert_eq!(Entry::from_bytes(&entry.to_bytes()).expect("readable"), entry);
+        assert_eq!(
+            canonical_json(&entry.depends_on),
+            concat!(
+                r#"[{"name":"apps/a","units":[{"unit":"00000000-0000-0000-0000-000000000001"}]},"#,
+                r#"{"name":"infra/db","ready":{"app":null,"expr":"true"},"#,
+                r#""units":[{"app":{"kind":"Kustomization"},"unit":"00000000-0000-0000-0000-000000000009","version":4}]}]"#,
+            )
+        );
+        assert_eq!(
+            canonical_json(&entry.settings.health),
+            concat!(
+                r#"{"exprs":[{"apiVersion":"example.com/v1","current":"b","failed":"a"}],"#,
+                r#""objects":[{"apiVersion":"apps/v1","key":{"group":"apps","kind":"Deployment","name":"b","namespace":"a"}}]}"#,
             )
         );
     }
