@@ -277,7 +277,9 @@ async fn kind_is_judged_by_expressions_and_failing_ends_the_wait_early() {
     world.offer(std::slice::from_ref(&higher)).await;
     world
         .until("it is judged anew", |world| {
-            world.unit(1).is_some_and(|unit| unit.ready() != Readiness::True)
+            world
+                .unit(1)
+                .is_some_and(|unit| unit.message.contains("waiting for ConfigMap/default/a"))
         })
         .await;
 }
