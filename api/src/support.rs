@@ -69,8 +69,6 @@ const GIT_REPOSITORY: &[Row] = &[
     (&["proxySecretRef"], When::Set),
     (&["serviceAccountName"], When::Set),
     (&["provider"], When::Not("generic")),
-    (&["ref", "semver"], When::Set),
-    (&["ref", "name"], When::Set),
 ];
 
 const RECEIVER: &[Row] = &[

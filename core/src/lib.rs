@@ -11,6 +11,7 @@ pub mod content;
 pub mod desired;
 pub mod digest;
 pub mod doubt;
+pub mod egress;
 pub mod enrol;
 pub mod explain;
 pub mod fleet;

@@ -66,6 +66,20 @@ impl Version {
         Ok(version)
     }
 
+    /// Reads a version as tags of Git are read: all three numbers, without leading zeros, and nothing before them but a `v`.
+    pub fn parse_strict(text: &str) -> Result<Self, VersionError> {
+        let version = Self::parse(text)?;
+        let plain = text.strip_prefix('v').unwrap_or(text);
+        let numbers = plain.split(['-', '+']).next().unwrap_or_default();
+        if numbers.split('.').count() != 3 {
+            return Err(VersionError::Malformed);
+        }
+        match numbers.split('.').any(has_leading_zero) {
+            true => Err(VersionError::LeadingZero),
+            false => Ok(version),
+        }
+    }
+
     /// Returns the first number.
     pub fn major(&self) -> u64 {
         self.major
@@ -241,5 +255,22 @@ impl<'a> Scan<'a> {
             pre,
             metadata,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_strict_version_has_three_numbers_without_leading_zeros() {
+        for text in ["1.2.3", "v1.2.3", "0.0.0", "v1.2.3-rc.1+b.07", "1.2.3+1-2.3"] {
+            assert!(Version::parse_strict(text).is_ok(), "{text} was refused");
+        }
+        for text in [
+            "1", "v1.2", "1.2-rc.1", "1.02.3", "vv1.2.3", "1.2.3.4", "1.2.3 ", "latest", "",
+        ] {
+            assert!(Version::parse_strict(text).is_err(), "{text} was taken");
+        }
     }
 }

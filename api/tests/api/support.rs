@@ -64,8 +64,6 @@ fn a_source_names_each_field_that_is_not_reconciled() {
     spec.proxySecretRef
     spec.serviceAccountName
     spec.provider
-    spec.ref.semver
-    spec.ref.name
     ");
     let plain = json!({"interval": "1m", "url": "https://x/y", "provider": "generic", "ref": {"commit": "a".repeat(40)}});
     assert_eq!(

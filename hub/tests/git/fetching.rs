@@ -41,7 +41,7 @@ async fn a_branch_that_was_rewritten_is_told_from_one_that_went_on() {
     let follows = async |hub: &Hub, former: &CommitId| {
         hub.fetch(&remote, &main).await.expect("fetched");
         let resolved = hub.prober.probe(&remote, &main, TIMEOUT).await.expect("probed");
-        let told = hub.fetcher.follows(&remote, &main, resolved, TIMEOUT, former);
+        let told = hub.fetcher.follows(&remote, resolved, TIMEOUT, former);
         told.await.expect("looked")
     };
     let hub = Hub::new().await;
@@ -185,7 +185,7 @@ async fn ignore_files_decide_what_is_packaged_and_the_sources_own_rules_win() {
     let resolved = hub.prober.probe(&remote, &main, TIMEOUT).await.expect("probed");
     let (files, bytes, tree) = hub
         .fetcher
-        .fetch(&remote, &main, resolved, TIMEOUT, spec)
+        .fetch(&remote, resolved, TIMEOUT, spec)
         .await
         .expect("fetched")
         .output;

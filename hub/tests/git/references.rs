@@ -5,7 +5,9 @@ use std::time::Duration;
 use flotilla_hub::source::git::{FetchLimits, GitError, ProbeShare, Remedy, Remote};
 use flotilla_testkit::{GitAccess, GitCommand, GitFault, GitServer, wait_until};
 
-use crate::world::{Hub, KEY, TIMEOUT, branch, commit, content, public, script, tag, with_password};
+use crate::world::{
+    Hub, KEY, TIMEOUT, branch, commit, content, full_name, public, script, semver, tag, with_password,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn branches_tags_and_commits_are_resolved_fetched_and_packaged() {
@@ -59,6 +61,108 @@ async fn branches_tags_and_commits_are_resolved_fetched_and_packaged() {
             assert!(tree.file("link").is_none(), "links are not packaged");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ref_name_is_fetched_by_its_full_name_whatever_kind_of_ref_it_is() {
+    let server = GitServer::start(GitAccess::Public).await.expect("a server");
+    let repo = server.create("app.git").await.expect("a repository");
+    let first = repo
+        .commit("main", &[("a", "1")], "first")
+        .await
+        .expect("committed");
+    let second = repo
+        .commit("main", &[("a", "2")], "second")
+        .await
+        .expect("committed");
+    repo.tag("v1", &first, Some("annotated")).await.expect("tagged");
+    std::fs::create_dir_all(repo.path().join("refs/pull/420")).expect("made");
+    std::fs::write(repo.path().join("refs/pull/420/head"), format!("{first}\n")).expect("written");
+    let hub = Hub::new().await;
+    let remote = public(&server.http_url("app.git"));
+    for (name, id, text) in [
+        ("refs/heads/main", &second, "2"),
+        ("refs/tags/v1", &first, "1"),
+        ("refs/pull/420/head", &first, "1"),
+    ] {
+        let (fetched, tree) = hub.fetch(&remote, &full_name(name)).await.expect("fetched");
+        assert_eq!(fetched.revision, format!("{name}@sha1:{id}"));
+        assert_eq!(content(&tree, "a"), Some(text), "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ref_semver_follows_the_newest_tag_in_the_range_without_a_clone_of_all_tags() {
+    let server = GitServer::start(GitAccess::Public).await.expect("a server");
+    let repo = server.create("app.git").await.expect("a repository");
+    let mut ids = Vec::new();
+    for version in ["v1.0.0", "v1.2.0", "v1.10.0", "v2.0.0-rc.1"] {
+        let id = repo
+            .commit("main", &[("version", version)], version)
+            .await
+            .expect("committed");
+        let message = (version != "v1.2.0").then_some("annotated");
+        repo.tag(version, &id, message).await.expect("tagged");
+        ids.push(id);
+    }
+    let hub = Hub::new().await;
+    let remote = public(&server.http_url("app.git"));
+    for (range, tag) in [
+        ("1.x", "v1.10.0"),
+        ("<1.5.0", "v1.2.0"),
+        (">=2.0.0-0", "v2.0.0-rc.1"),
+    ] {
+        let (fetched, tree) = hub.fetch(&remote, &semver(range)).await.expect("fetched");
+        assert_eq!(content(&tree, "version"), Some(tag), "{range}");
+        assert_eq!(fetched.revision, format!("{tag}@sha1:{}", fetched.commit));
+    }
+    server.clear_log();
+    let resolved = hub
+        .prober
+        .probe(&remote, &semver("1.x"), TIMEOUT)
+        .await
+        .expect("resolved");
+    assert_eq!(resolved.commit.as_str(), ids[2]);
+    assert_eq!(server.count(GitCommand::Fetch), 0, "tags are listed, not fetched");
+    let none = hub
+        .prober
+        .probe(&remote, &semver(">=9"), TIMEOUT)
+        .await
+        .expect_err("none");
+    assert_eq!(
+        none.to_string(),
+        format!(
+            "unable to clone '{}': no match found for semver: >=9",
+            remote.shown()
+        )
+    );
+}
+
+/// As Flux decides between tags that differ in their build alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_tags_of_one_version_semver_takes_the_one_whose_commit_was_made_last() {
+    let server = GitServer::start(GitAccess::Public).await.expect("a server");
+    let repo = server.create("app.git").await.expect("a repository");
+    for version in ["v1.0.0+b9", "v1.0.0+b1"] {
+        let id = repo
+            .commit("main", &[("version", version)], version)
+            .await
+            .expect("committed");
+        repo.tag(version, &id, None).await.expect("tagged");
+    }
+    let hub = Hub::new().await;
+    let remote = public(&server.http_url("app.git"));
+    let resolved = hub
+        .prober
+        .probe(&remote, &semver("1.x"), TIMEOUT)
+        .await
+        .expect("resolved");
+    let newest = hub
+        .fetcher
+        .newest(&remote, resolved, TIMEOUT)
+        .await
+        .expect("decided");
+    assert_eq!(newest.revision, format!("v1.0.0+b1@sha1:{}", newest.commit));
 }
 
 #[tokio::test(flavor = "multi_thread")]

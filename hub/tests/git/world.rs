@@ -12,8 +12,8 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
 use flotilla_hub::artifact::{ArtifactStore, ReadLimits, Tree};
 use flotilla_hub::source::git::{
-    Credential, FetchLimits, Fetched, Fetcher, GitError, GitProgram, Prober, Reference, Remote, Resolved,
-    TreeError, package,
+    Credential, FetchLimits, Fetched, Fetcher, Fields, GitError, GitProgram, Prober, Reference, Remote,
+    Resolved, TreeError, package,
 };
 use flotilla_hub::source::transport::Clients;
 use zeroize::Zeroizing;
@@ -71,12 +71,10 @@ impl Hub {
     ) -> Result<(Fetched<String>, Arc<Tree>), GitError> {
         let artifacts = self.artifacts.clone();
         let resolved = self.prober.probe(remote, reference, timeout).await?;
-        let fetched = self
-            .fetcher
-            .fetch(remote, reference, resolved, timeout, move |tree| {
-                let local = |error: flotilla_hub::artifact::StoreError| TreeError::Local(error.to_string());
-                Ok(package(tree, None, artifacts.writer().map_err(local)?)?.out)
-            });
+        let fetched = self.fetcher.fetch(remote, resolved, timeout, move |tree| {
+            let local = |error: flotilla_hub::artifact::StoreError| TreeError::Local(error.to_string());
+            Ok(package(tree, None, artifacts.writer().map_err(local)?)?.out)
+        });
         let fetched = fetched.await?;
         let Fetched {
             commit,
@@ -121,6 +119,22 @@ pub(crate) fn tag(name: &str) -> Reference {
 
 pub(crate) fn commit(id: &str, branch: Option<&str>) -> Reference {
     Reference::of(branch, None, Some(id)).expect("a commit")
+}
+
+pub(crate) fn semver(range: &str) -> Reference {
+    let fields = Fields {
+        semver: Some(range),
+        ..Fields::default()
+    };
+    Reference::read(&fields).expect("a range")
+}
+
+pub(crate) fn full_name(name: &str) -> Reference {
+    let fields = Fields {
+        name: Some(name),
+        ..Fields::default()
+    };
+    Reference::read(&fields).expect("a name")
 }
 
 pub(crate) fn content<'a>(tree: &'a Tree, path: &str) -> Option<&'a str> {

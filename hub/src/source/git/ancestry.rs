@@ -6,7 +6,7 @@ use std::{collections::HashSet, path::Path, sync::Arc, time::Duration};
 
 use git2::{ObjectType, Oid};
 
-use super::{CommitId, Fetcher, GitError, Reference, Remote, Resolved, fetch::Job, repository::Repository};
+use super::{CommitId, Fetcher, GitError, Remote, Resolved, fetch::Job, repository::Repository};
 
 /// How much older than what it follows a commit may say that it is: clocks differ.
 const SLACK: i64 = 24 * 3600;
@@ -41,7 +41,6 @@ impl Fetcher {
     pub async fn follows(
         &self,
         remote: &Remote,
-        reference: &Reference,
         resolved: Resolved,
         timeout: Duration,
         former: &CommitId,
@@ -50,7 +49,6 @@ impl Fetcher {
         let job = Job {
             fetcher: self,
             remote,
-            reference,
             resolved,
             timeout,
         };
@@ -129,7 +127,7 @@ async fn told(repository: &Repository, commit: &CommitId, former: &CommitId) -> 
 }
 
 /// When a commit was made, in seconds, as it says itself.
-async fn made_at(repository: &Repository, commit: &CommitId) -> Option<i64> {
+pub(super) async fn made_at(repository: &Repository, commit: &CommitId) -> Option<i64> {
     let commit = commit.clone();
     let read = repository.blocking(move |this| {
         let (odb, id) = (

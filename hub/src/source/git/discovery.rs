@@ -12,6 +12,7 @@ use reqwest::{
 
 use super::{
     GitError, Remote,
+    listing::{Listing, Wanted},
     pktline::{Decoder, Packet},
     remote::shown,
 };
@@ -22,17 +23,6 @@ pub const MAX_ANSWER: usize = 64 << 20;
 const MAX_REDIRECTS: usize = 5;
 const SUFFIX: &str = "/info/refs?service=git-upload-pack";
 
-/// A ref as a server lists it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListedRef {
-    /// The full name.
-    pub name: String,
-    /// What it points at.
-    pub id: String,
-    /// For an annotated tag, the commit behind it.
-    pub peeled: Option<String>,
-}
-
 /// What a server says of itself.
 #[derive(Debug)]
 pub enum Advertisement {
@@ -41,13 +31,8 @@ pub enum Advertisement {
         /// `sha1` or `sha256`.
         object_format: String,
     },
-    /// Protocol 0 or 1: those of the refs asked for that exist, and how many exist in all.
-    Refs {
-        /// The refs found.
-        found: Vec<ListedRef>,
-        /// Refs listed.
-        total: usize,
-    },
+    /// Protocol 0 or 1: all refs are listed at once, and what was asked for is kept.
+    Refs(Listing),
 }
 
 /// A remote that answered.
@@ -59,8 +44,8 @@ pub struct Discovered {
     pub advertisement: Advertisement,
 }
 
-/// Asks a remote what it is. `wanted` are the full names kept from an old server's list.
-pub async fn discover(clients: &Clients, remote: &Remote, wanted: &[&str]) -> Result<Discovered, GitError> {
+/// Asks a remote what it is; `wanted` is kept of an old server's list.
+pub async fn discover(clients: &Clients, remote: &Remote, wanted: Wanted) -> Result<Discovered, GitError> {
     let client = client_of(clients, remote)?;
     let (base, response) = follow(&client, remote).await?;
     let mut packets = Packets::new(remote, response);
@@ -233,11 +218,11 @@ impl<'a> Packets<'a> {
     }
 }
 
-async fn read_advertisement(packets: &mut Packets<'_>, wanted: &[&str]) -> Result<Advertisement, GitError> {
+async fn read_advertisement(packets: &mut Packets<'_>, wanted: Wanted) -> Result<Advertisement, GitError> {
     let mut object_format = "sha1".to_owned();
     let mut version2 = false;
-    let mut found: Vec<ListedRef> = Vec::new();
-    let mut total = 0;
+    let mut listing = Listing::new(wanted);
+    let mut refused = None;
     let mut announced = false;
     while let Some(packet) = packets.next().await? {
         let line = match packet {
@@ -247,7 +232,8 @@ async fn read_advertisement(packets: &mut Packets<'_>, wanted: &[&str]) -> Resul
                 announced = false;
                 continue;
             }
-            _ => return Ok(advertisement(version2, object_format, found, total)),
+            _ if version2 => return Ok(Advertisement::V2 { object_format }),
+            _ => return Ok(Advertisement::Refs(listing)),
         };
         announced = line.starts_with("# service=");
         if announced || line == "version 1" {
@@ -255,64 +241,35 @@ async fn read_advertisement(packets: &mut Packets<'_>, wanted: &[&str]) -> Resul
             version2 = true;
         } else if let (true, Some(format)) = (version2, line.strip_prefix("object-format=")) {
             object_format = format.to_owned();
+        } else if let (None, Some(said)) = (&refused, line.strip_prefix("ERR ")) {
+            refused = Some(said.chars().take(200).collect::<String>());
         } else if !version2 {
-            total += take_old_ref(&line, wanted, &mut found);
+            take_old_ref(&line, &mut listing);
         }
     }
-    if let Some(error) = error_line(&found) {
-        return Err(unreachable(packets.remote, &error));
-    }
-    Err(GitError::Corrupt {
-        url: packets.remote.shown(),
-        detail: "the list of refs has no end".into(),
+    Err(match refused {
+        Some(said) => unreachable(packets.remote, &format!("the server says: {said}")),
+        None => GitError::Corrupt {
+            url: packets.remote.shown(),
+            detail: "the list of refs has no end".into(),
+        },
     })
 }
 
-fn advertisement(
-    version2: bool,
-    object_format: String,
-    found: Vec<ListedRef>,
-    total: usize,
-) -> Advertisement {
-    if version2 {
-        Advertisement::V2 { object_format }
-    } else {
-        Advertisement::Refs { found, total }
-    }
-}
-
-fn error_line(found: &[ListedRef]) -> Option<String> {
-    let error = found.first().filter(|listed| listed.id == "ERR")?;
-    Some(format!(
-        "the server says: {}",
-        error.name.chars().take(200).collect::<String>()
-    ))
-}
-
-/// Takes in one line of an old server's list; returns how many refs it is.
-fn take_old_ref(line: &str, wanted: &[&str], found: &mut Vec<ListedRef>) -> usize {
+/// Takes in one line of an old server's list.
+fn take_old_ref(line: &str, listing: &mut Listing) {
     let line = line.split('\0').next().unwrap_or(line);
     let Some((id, name)) = line.split_once(' ') else {
-        return 0;
+        return;
     };
     // An empty repository lists its capabilities under a name that is no ref.
     if name == "capabilities^{}" || id == "shallow" {
-        return 0;
+        return;
     }
-    if let Some(tag) = name.strip_suffix("^{}") {
-        if let Some(listed) = found.last_mut().filter(|listed| listed.name == tag) {
-            listed.peeled = Some(id.to_owned());
-        }
-        return 0;
+    match name.strip_suffix("^{}") {
+        Some(tag) => listing.peel(tag, id),
+        None => listing.take(name, id, None),
     }
-    if wanted.contains(&name) || id == "ERR" {
-        found.push(ListedRef {
-            name: name.to_owned(),
-            id: id.to_owned(),
-            peeled: None,
-        });
-    }
-    1
 }
 
 /// A failure of network or server.

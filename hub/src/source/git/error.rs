@@ -44,6 +44,14 @@ pub enum GitError {
         /// The full ref or commit.
         reference: String,
     },
+    /// No tag is a version in the range.
+    #[error("unable to clone '{url}': no match found for semver: {range}")]
+    NoVersion {
+        /// The remote.
+        url: String,
+        /// The range.
+        range: String,
+    },
     /// The remote answers with a redirect to another origin, where credentials must not go.
     #[error("unable to list remote for '{url}': redirected to another origin, '{to}': set this as the url")]
     Redirected {
@@ -112,6 +120,7 @@ impl GitError {
             | Self::RepositoryNotFound { .. }
             | Self::Empty { .. }
             | Self::NotFound { .. }
+            | Self::NoVersion { .. }
             | Self::Redirected { .. }
             | Self::TooLarge { .. }
             | Self::Refused { .. } => Remedy::Ask,

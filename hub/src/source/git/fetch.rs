@@ -81,7 +81,6 @@ pub struct Fetcher {
 pub(super) struct Job<'a> {
     pub(super) fetcher: &'a Fetcher,
     pub(super) remote: &'a Remote,
-    pub(super) reference: &'a Reference,
     pub(super) resolved: Resolved,
     pub(super) timeout: Duration,
 }
@@ -100,13 +99,12 @@ impl Fetcher {
         }
     }
 
-    /// Fetches what `reference` names, which a probe has `resolved`, and hands its tree to `read`, which runs on a
+    /// Fetches what a probe has `resolved`, and hands its tree to `read`, which runs on a
     /// blocking thread while the repository is held. `read` is called again on a fresh repository when it finds
     /// objects missing or broken. `timeout` bounds each run of git.
     pub async fn fetch<T, F>(
         &self,
         remote: &Remote,
-        reference: &Reference,
         resolved: Resolved,
         timeout: Duration,
         read: F,
@@ -118,7 +116,6 @@ impl Fetcher {
         let job = Job {
             fetcher: self,
             remote,
-            reference,
             resolved,
             timeout,
         };
@@ -194,7 +191,7 @@ impl Job<'_> {
             .map_err(|_| self.local("reading the commit was cut short"))?;
         let (subject, output) = read.map_err(|error| error.of(self.remote))?;
         Ok(Fetched {
-            revision: self.reference.revision(&commit),
+            revision: self.resolved.reference.revision(&commit),
             commit,
             subject,
             output,
@@ -205,7 +202,7 @@ impl Job<'_> {
     async fn fetch(&self, held: &Held) -> Result<(Repository, CommitId), GitError> {
         let _running = self.admitted().await?;
         let repository = self.repository(held).await?;
-        let commit = match self.reference {
+        let commit = match &self.resolved.reference {
             Reference::Commit { id, branch } => {
                 if !repository.has(id).await {
                     let branch = branch.as_ref().map(|branch| format!("refs/heads/{branch}"));
@@ -213,7 +210,9 @@ impl Job<'_> {
                 }
                 id.clone()
             }
-            Reference::Branch(_) | Reference::Tag(_) => self.fetch_ref(&repository).await?,
+            Reference::Branch(_) | Reference::Tag(_) | Reference::Name(_) | Reference::Semver(_) => {
+                self.fetch_ref(&repository).await?
+            }
         };
         Ok((repository, commit))
     }
@@ -225,9 +224,9 @@ impl Job<'_> {
     }
 
     async fn fetch_ref(&self, repository: &Repository) -> Result<CommitId, GitError> {
-        let name = self.reference.full_name().unwrap_or_default();
+        let name = self.resolved.reference.full_name().unwrap_or_default();
         let own = Repository::own_ref(&name);
-        if repository.resolve(&own).await.as_ref() != Some(&self.resolved.commit)
+        if repository.target(&own).await.as_ref() != Some(&self.resolved.object)
             || !repository.has(&self.resolved.commit).await
         {
             self.fetch_tip(repository, &name, &own).await?;
@@ -238,12 +237,12 @@ impl Job<'_> {
         })
     }
 
-    /// Asks for the commit that the probe found, which spares git the listing of refs; by name where the server
-    /// gives only what it lists, or has moved on.
+    /// Asks for what the probe found, which spares git the listing of refs; by name where the server gives only what it
+    /// lists, or has moved on. Of an annotated tag the tag itself comes too: it is what is signed.
     async fn fetch_tip(&self, repository: &Repository, name: &str, own: &str) -> Result<(), GitError> {
-        let commit = &self.resolved.commit;
+        let (commit, object) = (&self.resolved.commit, &self.resolved.object);
         match self
-            .run(repository, &["--depth=1"], &format!("+{commit}:{own}"))
+            .run(repository, &["--depth=1"], &format!("+{object}:{own}"))
             .await
         {
             Ok(()) if repository.resolve(own).await.as_ref() == Some(commit) => Ok(()),
@@ -417,7 +416,7 @@ impl Job<'_> {
             },
             Verdict::NotFound => GitError::NotFound {
                 url,
-                reference: self.reference.to_string(),
+                reference: self.resolved.reference.to_string(),
             },
             Verdict::Memory => self.memory(),
             Verdict::Corrupt => GitError::Corrupt { url, detail },

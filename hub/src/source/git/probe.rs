@@ -11,7 +11,8 @@ use reqwest::{Url, header::CONTENT_TYPE};
 
 use super::{
     CommitId, GitError, Reference, Remote, RemoteKey,
-    discovery::{Advertisement, ListedRef, Packets, check, client_of, discover, endpoint, send, within},
+    discovery::{Advertisement, Packets, check, client_of, discover, endpoint, send, within},
+    listing::{Listing, Target, Wanted},
     pktline::{Packet, write_delimiter, write_flush, write_line},
 };
 use crate::source::transport::Clients;
@@ -19,14 +20,67 @@ use crate::source::transport::Clients;
 /// A reference resolved on a remote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resolved {
+    /// What it is of: the reference that was asked for, of which a range has become a tag.
+    pub reference: Reference,
     /// The commit, tags peeled.
     pub commit: CommitId,
+    /// What the ref itself points at: for an annotated tag, the tag.
+    pub object: CommitId,
+    /// Other tags of the very same version, and what they point at: which of them is the newest, only their commits tell.
+    pub others: Vec<Target>,
     /// The revision as Flux writes it, e.g. `main@sha1:…`.
     pub revision: String,
     /// The repository's URL after redirects.
     pub base: Url,
     /// Bytes of the remote's answers, for tests and metrics; without headers.
     pub received: usize,
+}
+
+impl Resolved {
+    /// What a list says of a reference; `None`: nothing.
+    pub(super) fn of(
+        remote: &Remote,
+        reference: &Reference,
+        listing: &Listing,
+        base: &Url,
+        received: usize,
+    ) -> Result<Option<Self>, GitError> {
+        let mut targets = listing.targets(remote, reference)?;
+        Ok(targets.pop().map(|target| Self {
+            revision: target.reference.revision(&target.commit),
+            reference: target.reference,
+            commit: target.commit,
+            object: target.object,
+            others: targets,
+            base: base.clone(),
+            received,
+        }))
+    }
+
+    /// A commit, which names itself.
+    pub(super) fn itself(reference: &Reference, id: &CommitId, base: &Url) -> Self {
+        Self {
+            reference: reference.clone(),
+            revision: reference.revision(id),
+            commit: id.clone(),
+            object: id.clone(),
+            others: Vec::new(),
+            base: base.clone(),
+            received: 0,
+        }
+    }
+
+    /// The same, of another one of the tags.
+    pub(super) fn choose(self, target: Target) -> Self {
+        Self {
+            revision: target.reference.revision(&target.commit),
+            reference: target.reference,
+            commit: target.commit,
+            object: target.object,
+            others: Vec::new(),
+            ..self
+        }
+    }
 }
 
 /// How long what a server said of itself is taken for true without asking again.
@@ -71,39 +125,29 @@ impl Prober {
     }
 
     async fn resolve(&self, remote: &Remote, reference: &Reference) -> Result<Resolved, GitError> {
-        let name = reference.full_name();
-        if let Some(resolved) = self.resolve_known(remote, reference, name.as_deref()).await {
+        if let Some(resolved) = self.resolve_known(remote, reference).await {
             return Ok(resolved);
         }
-        let wanted: Vec<&str> = name.as_deref().into_iter().collect();
-        let discovered = discover(&self.clients, remote, &wanted).await?;
-        let resolved = |commit: CommitId, received| Resolved {
-            revision: reference.revision(&commit),
-            commit,
-            base: discovered.base.clone(),
-            received,
-        };
+        let discovered = discover(&self.clients, remote, Wanted::of(reference)).await?;
+        let base = &discovered.base;
         if let Reference::Commit { id, .. } = reference {
-            return Ok(resolved(id.clone(), 0));
+            return Ok(Resolved::itself(reference, id, base));
         }
-        let name = name.unwrap_or_default();
         match &discovered.advertisement {
-            Advertisement::Refs { found, total } => {
-                let commit = commit_of(remote, found, &name)?;
-                commit
-                    .map(|commit| resolved(commit, 0))
-                    .ok_or_else(|| missing(remote, reference, *total == 0))
-            }
+            Advertisement::Refs(listing) => match Resolved::of(remote, reference, listing, base, 0)? {
+                Some(resolved) => Ok(resolved),
+                None => Err(missing(remote, reference, listing.total == 0)),
+            },
             Advertisement::V2 { object_format } => {
-                let listing = self.list(remote, &discovered.base, object_format, &name).await?;
-                match commit_of(remote, &listing.refs, &name)? {
-                    Some(commit) => {
-                        self.remember(remote, &discovered.base, object_format);
-                        Ok(resolved(commit, listing.received))
+                let (listing, received) = self
+                    .list(remote, base, object_format, Wanted::of(reference))
+                    .await?;
+                match Resolved::of(remote, reference, &listing, base, received)? {
+                    Some(resolved) => {
+                        self.remember(remote, base, object_format);
+                        Ok(resolved)
                     }
-                    None => Err(self
-                        .missing(remote, &discovered.base, object_format, reference)
-                        .await?),
+                    None => Err(self.missing(remote, base, object_format, reference).await?),
                 }
             }
         }
@@ -111,26 +155,20 @@ impl Prober {
 
     /// Asks a server that is known to speak protocol 2 for the ref at once. Whatever goes wrong, it is known no
     /// longer and asked from the beginning: that is where errors are judged and redirects followed.
-    async fn resolve_known(
-        &self,
-        remote: &Remote,
-        reference: &Reference,
-        name: Option<&str>,
-    ) -> Option<Resolved> {
+    async fn resolve_known(&self, remote: &Remote, reference: &Reference) -> Option<Resolved> {
         // A commit names itself; only whether the remote answers is asked, and judged where all begins.
-        let name = name.filter(|_| !matches!(reference, Reference::Commit { .. }))?;
+        if matches!(reference, Reference::Commit { .. }) {
+            return None;
+        }
         let key = remote.key(&self.key);
         let known = self.lock().get(&key).cloned()?;
+        let wanted = Wanted::of(reference);
         if known.since.elapsed() < KNOWN_FOR
-            && let Ok(listing) = self.list(remote, &known.base, &known.object_format, name).await
-            && let Ok(Some(commit)) = commit_of(remote, &listing.refs, name)
+            && let Ok((listing, received)) =
+                self.list(remote, &known.base, &known.object_format, wanted).await
+            && let Ok(Some(resolved)) = Resolved::of(remote, reference, &listing, &known.base, received)
         {
-            return Some(Resolved {
-                revision: reference.revision(&commit),
-                commit,
-                base: known.base,
-                received: listing.received,
-            });
+            return Some(resolved);
         }
         self.lock().remove(&key);
         None
@@ -161,68 +199,48 @@ impl Prober {
         format: &str,
         reference: &Reference,
     ) -> Result<GitError, GitError> {
-        let listing = self.list(remote, base, format, "").await?;
+        let (listing, _) = self.list(remote, base, format, Wanted::Any).await?;
         Ok(missing(remote, reference, listing.total == 0))
     }
 
-    /// Lists the refs that begin with `prefix`, keeping only the one with exactly this name.
+    /// Lists the refs that are wanted, and tells how many bytes that took.
     async fn list(
         &self,
         remote: &Remote,
         base: &Url,
         format: &str,
-        prefix: &str,
-    ) -> Result<Listing, GitError> {
+        wanted: Wanted,
+    ) -> Result<(Listing, usize), GitError> {
         let content = "application/x-git-upload-pack";
         let request = client_of(&self.clients, remote)?
             .post(endpoint(base, "/git-upload-pack", ""))
             .header(CONTENT_TYPE, format!("{content}-request"))
-            .body(ls_refs(format, prefix));
+            .body(ls_refs(format, wanted.prefix()));
         let response = send(remote, request).await?;
         check(remote, &response, &format!("{content}-result"))?;
         let mut packets = Packets::new(remote, response);
-        let mut listing = Listing::default();
+        let mut listing = Listing::new(wanted);
         loop {
             match packets.next().await? {
-                Some(Packet::Line(line)) => listing.take(&String::from_utf8_lossy(&line), prefix),
+                Some(Packet::Line(line)) => take(&String::from_utf8_lossy(&line), &mut listing),
                 Some(Packet::Flush) => break,
                 Some(_) => {}
                 None => return Err(truncated(remote)),
             }
-            if prefix.is_empty() && listing.total > 0 {
+            if listing.is_enough() {
                 break;
             }
         }
-        listing.received = packets.received();
-        Ok(listing)
+        Ok((listing, packets.received()))
     }
 }
 
-#[derive(Default)]
-struct Listing {
-    refs: Vec<ListedRef>,
-    total: usize,
-    received: usize,
-}
-
-impl Listing {
-    /// Takes in `<id> <name>[ peeled:<id>]`.
-    fn take(&mut self, line: &str, wanted: &str) {
-        let mut words = line.split(' ');
-        let (Some(id), Some(name)) = (words.next(), words.next()) else {
-            return;
-        };
-        self.total += 1;
-        if name == wanted {
-            let peeled = words
-                .find_map(|word| word.strip_prefix("peeled:"))
-                .map(str::to_owned);
-            self.refs.push(ListedRef {
-                name: name.to_owned(),
-                id: id.to_owned(),
-                peeled,
-            });
-        }
+/// Takes in `<id> <name>[ peeled:<id>]`.
+fn take(line: &str, listing: &mut Listing) {
+    let mut words = line.split(' ');
+    if let (Some(id), Some(name)) = (words.next(), words.next()) {
+        let peeled = words.find_map(|word| word.strip_prefix("peeled:"));
+        listing.take(name, id, peeled);
     }
 }
 
@@ -240,26 +258,18 @@ fn ls_refs(object_format: &str, prefix: &str) -> Vec<u8> {
     body
 }
 
-fn commit_of(remote: &Remote, refs: &[ListedRef], name: &str) -> Result<Option<CommitId>, GitError> {
-    let Some(listed) = refs.iter().find(|listed| listed.name == name) else {
-        return Ok(None);
-    };
-    let id = listed.peeled.as_ref().unwrap_or(&listed.id);
-    let corrupt = |_| GitError::Corrupt {
-        url: remote.shown(),
-        detail: format!("{name} points at no object id"),
-    };
-    CommitId::parse(id).map(Some).map_err(corrupt)
-}
-
-fn missing(remote: &Remote, reference: &Reference, empty: bool) -> GitError {
-    if empty {
-        GitError::Empty { url: remote.shown() }
-    } else {
-        GitError::NotFound {
-            url: remote.shown(),
+pub(super) fn missing(remote: &Remote, reference: &Reference, empty: bool) -> GitError {
+    let url = remote.shown();
+    match reference {
+        _ if empty => GitError::Empty { url },
+        Reference::Semver(range) => GitError::NoVersion {
+            url,
+            range: range.to_string(),
+        },
+        _ => GitError::NotFound {
+            url,
             reference: reference.to_string(),
-        }
+        },
     }
 }
 
@@ -273,36 +283,6 @@ fn truncated(remote: &Remote) -> GitError {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_listing_keeps_only_the_ref_of_that_very_name() {
-        let mut listing = Listing::default();
-        let [a, b, c] = ["a", "b", "c"].map(|digit| digit.repeat(40));
-        for line in [
-            format!("{a} refs/heads/main"),
-            format!("{b} refs/heads/main-2"),
-            format!("{c} refs/heads/main/x symref-target:HEAD"),
-            "garbage".into(),
-        ] {
-            listing.take(&line, "refs/heads/main");
-        }
-        let kept = ListedRef {
-            name: "refs/heads/main".into(),
-            id: a,
-            peeled: None,
-        };
-        assert_eq!((listing.refs, listing.total), (vec![kept], 3));
-    }
-
-    #[test]
-    fn a_tag_is_peeled() {
-        let mut listing = Listing::default();
-        let (tag, commit) = ("a".repeat(40), "b".repeat(40));
-        listing.take(&format!("{tag} refs/tags/v1 peeled:{commit}"), "refs/tags/v1");
-        let remote = Remote::new("http://h/r", None, None).expect("a remote");
-        let resolved = commit_of(&remote, &listing.refs, "refs/tags/v1").expect("well-formed");
-        assert_eq!(resolved.map(|id| id.to_string()), Some(commit));
-    }
 
     #[test]
     fn the_request_asks_for_one_prefix_only() {

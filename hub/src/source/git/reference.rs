@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use flotilla_core::version::{RangeError, VersionRange};
+
 /// Why text is no reference or commit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidReference {
@@ -12,6 +14,12 @@ pub enum InvalidReference {
     /// Not 40 or 64 hexadecimal digits.
     #[error("'{0}' is not a full commit id")]
     Commit(String),
+    /// Not a name below `refs/`.
+    #[error("'{0}' is not a full reference name, such as refs/heads/main")]
+    FullName(String),
+    /// Not a range of versions.
+    #[error("semver parse error: {0}")]
+    Range(#[from] RangeError),
 }
 
 /// The short name of a branch or tag, as `git check-ref-format` allows it and not beginning with `-`.
@@ -29,6 +37,10 @@ pub enum Reference {
     Branch(RefName),
     /// A tag, peeled to its commit.
     Tag(RefName),
+    /// The tag of the newest version in a range.
+    Semver(TagRange),
+    /// A ref of any kind by its full name, such as `refs/pull/420/head`.
+    Name(RefName),
     /// One commit; `branch` names it in the revision and is tried first when the server gives no single commits.
     Commit {
         /// The commit.
@@ -36,6 +48,38 @@ pub enum Reference {
         /// The branch that holds it.
         branch: Option<RefName>,
     },
+}
+
+/// A range of versions, among which a tag is chosen.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TagRange(String);
+
+/// The fields of `spec.ref`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Fields<'a> {
+    /// A branch.
+    pub branch: Option<&'a str>,
+    /// A tag.
+    pub tag: Option<&'a str>,
+    /// A range of versions.
+    pub semver: Option<&'a str>,
+    /// A full name.
+    pub name: Option<&'a str>,
+    /// A commit.
+    pub commit: Option<&'a str>,
+}
+
+impl TagRange {
+    /// Reads a range as Masterminds' `semver` does.
+    pub fn parse(text: &str) -> Result<Self, InvalidReference> {
+        VersionRange::parse(text)?;
+        Ok(Self(text.to_owned()))
+    }
+
+    /// The range.
+    pub fn range(&self) -> VersionRange {
+        VersionRange::parse(&self.0).expect("it was read when this was made")
+    }
 }
 
 impl RefName {
@@ -96,46 +140,91 @@ impl CommitId {
 }
 
 impl Reference {
-    /// Reads the fields of `spec.ref` with Flux's precedence: commit over tag over branch, `master` without any.
+    /// Reads the fields of `spec.ref` with Flux's precedence: commit over name over semver over tag over branch, `master`
+    /// without any.
+    pub fn read(fields: &Fields<'_>) -> Result<Self, InvalidReference> {
+        let set = |field: Option<&str>| field.filter(|text| !text.is_empty()).map(str::to_owned);
+        let branch = set(fields.branch);
+        if let Some(id) = set(fields.commit) {
+            return Ok(Self::Commit {
+                id: CommitId::parse(&id)?,
+                branch: branch.as_deref().map(RefName::parse).transpose()?,
+            });
+        }
+        if let Some(name) = set(fields.name) {
+            return match RefName::parse(&name) {
+                Ok(name) if name.as_str().starts_with("refs/") => Ok(Self::Name(name)),
+                _ => Err(InvalidReference::FullName(shorten(&name))),
+            };
+        }
+        if let Some(range) = set(fields.semver) {
+            return TagRange::parse(&range).map(Self::Semver);
+        }
+        match set(fields.tag) {
+            Some(tag) => RefName::parse(&tag).map(Self::Tag),
+            None => RefName::parse(branch.as_deref().unwrap_or("master")).map(Self::Branch),
+        }
+    }
+
+    /// As [`Self::read`], of those three fields.
     pub fn of(
         branch: Option<&str>,
         tag: Option<&str>,
         commit: Option<&str>,
     ) -> Result<Self, InvalidReference> {
-        let set = |field: Option<&str>| field.filter(|text| !text.is_empty()).map(str::to_owned);
-        match (set(commit), set(tag), set(branch)) {
-            (Some(id), _, branch) => Ok(Self::Commit {
-                id: CommitId::parse(&id)?,
-                branch: branch.as_deref().map(RefName::parse).transpose()?,
-            }),
-            (None, Some(tag), _) => RefName::parse(&tag).map(Self::Tag),
-            (None, None, branch) => RefName::parse(branch.as_deref().unwrap_or("master")).map(Self::Branch),
-        }
+        Self::read(&Fields {
+            branch,
+            tag,
+            commit,
+            ..Fields::default()
+        })
     }
 
-    /// The full name of the ref that the remote is asked for; `None` for a commit alone.
+    /// The full name of the ref that the remote is asked for; `None` for a commit alone and a range.
     pub fn full_name(&self) -> Option<String> {
         match self {
             Self::Branch(name) => Some(format!("refs/heads/{name}")),
             Self::Tag(name) => Some(format!("refs/tags/{name}")),
+            Self::Name(name) => Some(name.to_string()),
+            Self::Semver(_) => None,
             Self::Commit { branch, .. } => branch.as_ref().map(|name| format!("refs/heads/{name}")),
         }
     }
 
-    /// The revision of `commit` under this reference: `main@sha1:…`, `v1@sha1:…`, `sha1:…` for a commit alone.
+    /// Whether each state of it is to follow the one before.
+    pub fn has_history(&self) -> bool {
+        match self {
+            Self::Branch(_) => true,
+            Self::Name(name) => name.as_str().starts_with("refs/heads/"),
+            // A tag is moved, and a commit is chosen: neither has a history of its own.
+            Self::Tag(_) | Self::Semver(_) | Self::Commit { .. } => false,
+        }
+    }
+
+    /// The revision of `commit` under this reference: `main@sha1:…`, `v1@sha1:…`, `refs/heads/main@sha1:…` for a full name,
+    /// `sha1:…` for a commit alone.
     pub fn revision(&self, commit: &CommitId) -> String {
         let digest = format!("{}:{commit}", commit.algorithm());
         match self {
-            Self::Branch(name) | Self::Tag(name) => format!("{name}@{digest}"),
-            Self::Commit {
+            Self::Branch(name)
+            | Self::Tag(name)
+            | Self::Name(name)
+            | Self::Commit {
                 branch: Some(name), ..
             } => format!("{name}@{digest}"),
-            Self::Commit { branch: None, .. } => digest,
+            // A range is none before it has become a tag.
+            Self::Semver(_) | Self::Commit { branch: None, .. } => digest,
         }
     }
 }
 
 impl fmt::Display for RefName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for TagRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -154,6 +243,8 @@ impl fmt::Display for Reference {
             Self::Commit { id, .. } => write!(f, "{id}"),
             Self::Branch(name) => write!(f, "refs/heads/{name}"),
             Self::Tag(name) => write!(f, "refs/tags/{name}"),
+            Self::Name(name) => write!(f, "{name}"),
+            Self::Semver(range) => write!(f, "semver: {range}"),
         }
     }
 }
@@ -178,6 +269,50 @@ mod tests {
     }
 
     #[test]
+    fn a_name_wins_over_a_range_and_a_range_over_a_tag() {
+        let all = Fields {
+            branch: Some("main"),
+            tag: Some("v1"),
+            semver: Some(">=1.0.0"),
+            name: Some("refs/pull/420/head"),
+            commit: Some(COMMIT),
+        };
+        let read = |fields: Fields<'_>| Reference::read(&fields).map(|reference| reference.to_string());
+        assert_eq!(read(all).as_deref(), Ok(COMMIT));
+        let named = Fields { commit: None, ..all };
+        assert_eq!(read(named).as_deref(), Ok("refs/pull/420/head"));
+        let ranged = Fields { name: None, ..named };
+        assert_eq!(read(ranged).as_deref(), Ok("semver: >=1.0.0"));
+        assert_eq!(
+            read(Fields {
+                semver: None,
+                ..ranged
+            })
+            .as_deref(),
+            Ok("refs/tags/v1")
+        );
+        let bad = Fields {
+            semver: Some("one"),
+            ..ranged
+        };
+        assert!(read(bad).is_err_and(|error| error.to_string().starts_with("semver parse error: ")));
+        assert!(
+            read(Fields {
+                name: Some("heads/main"),
+                ..all
+            })
+            .is_ok_and(|commit| commit == COMMIT)
+        );
+        assert!(
+            read(Fields {
+                name: Some("heads/main"),
+                ..named
+            })
+            .is_err()
+        );
+    }
+
+    #[test]
     fn revisions_are_written_as_flux_writes_them() {
         let commit = CommitId::parse(COMMIT).expect("a commit");
         let revision = |branch, tag, id| Reference::of(branch, tag, id).expect("valid").revision(&commit);
@@ -192,6 +327,12 @@ mod tests {
             revision(Some("main"), None, Some(COMMIT)),
             format!("main@sha1:{COMMIT}")
         );
+        let named = Fields {
+            name: Some("refs/heads/main"),
+            ..Fields::default()
+        };
+        let named = Reference::read(&named).expect("valid");
+        assert_eq!(named.revision(&commit), format!("refs/heads/main@sha1:{COMMIT}"));
     }
 
     #[test]

@@ -154,6 +154,17 @@ impl Repository {
         resolved.await.ok().flatten()
     }
 
+    /// What one of our refs itself points at: for an annotated tag, the tag.
+    pub(super) async fn target(&self, own_ref: &str) -> Option<CommitId> {
+        let own_ref = own_ref.to_owned();
+        let target = self.blocking(move |this| {
+            let repository = git2::Repository::open_bare(&this.directory).ok()?;
+            let target = repository.find_reference(&own_ref).ok()?.target()?;
+            CommitId::parse(&target.to_string()).ok()
+        });
+        target.await.ok().flatten()
+    }
+
     /// Tells whether a commit and its tree are here.
     pub(super) async fn has(&self, commit: &CommitId) -> bool {
         let commit = commit.clone();

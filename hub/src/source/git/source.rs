@@ -11,8 +11,8 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::{
-    CommitId, CommitTree, Credential, Fetcher, GitError, ProbeShare, Reference, Remedy, Remote, Resolved,
-    TreeError, package,
+    CommitId, CommitTree, Credential, Fetcher, Fields, GitError, ProbeShare, Reference, Remedy, Remote,
+    Resolved, TreeError, package,
 };
 use crate::{
     artifact::{self, ArtifactStore, ArtifactWriter},
@@ -59,11 +59,13 @@ impl<'a> GitSource<'a> {
         });
         let remote = Remote::new(spec.url.as_str(), credential, ca).map_err(|error| invalid(&error))?;
         let given = spec.reference.as_ref();
-        let reference = Reference::of(
-            given.and_then(|one| one.branch.as_ref()).map(|one| one.as_str()),
-            given.and_then(|one| one.tag.as_ref()).map(|one| one.as_str()),
-            given.and_then(|one| one.commit.as_ref()).map(|one| one.as_str()),
-        )
+        let reference = Reference::read(&Fields {
+            branch: given.and_then(|one| one.branch.as_ref()).map(|one| one.as_str()),
+            tag: given.and_then(|one| one.tag.as_ref()).map(|one| one.as_str()),
+            semver: given.and_then(|one| one.semver.as_deref()),
+            name: given.and_then(|one| one.name.as_ref()).map(|one| one.as_str()),
+            commit: given.and_then(|one| one.commit.as_ref()).map(|one| one.as_str()),
+        })
         .map_err(|error| invalid(&error))?;
         Ok(Self {
             probes,
@@ -92,6 +94,8 @@ impl Source for GitSource<'_> {
             .probe(&self.remote, &self.reference, self.timeout)
             .await
             .map_err(|error| failure(&error))?;
+        let resolved = self.fetcher.newest(&self.remote, resolved, self.timeout);
+        let resolved = resolved.await.map_err(|error| failure(&error))?;
         Ok((resolved.revision.clone(), resolved))
     }
 
@@ -100,7 +104,7 @@ impl Source for GitSource<'_> {
         let read = move |tree: &CommitTree| packed(tree, ignore.as_deref(), &kept_in);
         let fetched = self
             .fetcher
-            .fetch(&self.remote, &self.reference, probed, self.timeout, read)
+            .fetch(&self.remote, probed, self.timeout, read)
             .await
             .map_err(|error| Look::Failed(failure(&error)))?;
         let stored = artifacts
@@ -120,8 +124,7 @@ impl Source for GitSource<'_> {
     }
 
     async fn follows(&self, probed: Resolved, former: &str, commit: &str) -> Result<Option<bool>, String> {
-        // A tag is moved, and a commit is chosen: neither has a history of its own.
-        if !matches!(self.reference, Reference::Branch(_)) {
+        if !probed.reference.has_history() {
             return Ok(None);
         }
         let (Ok(former), Ok(commit)) = (CommitId::parse(former), CommitId::parse(commit)) else {
@@ -131,7 +134,7 @@ impl Source for GitSource<'_> {
         let resolved = Resolved { commit, ..probed };
         let follows = self
             .fetcher
-            .follows(&self.remote, &self.reference, resolved, self.timeout, &former);
+            .follows(&self.remote, resolved, self.timeout, &former);
         follows.await.map_err(|error| error.message())
     }
 }
