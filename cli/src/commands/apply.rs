@@ -90,7 +90,7 @@ fn report(response: &ApplyResponse, args: &ApplyArgs, host: &mut Host) -> Result
     Ok(())
 }
 
-fn problem_line(problem: &Problem) -> String {
+pub(super) fn problem_line(problem: &Problem) -> String {
     let mut line = if problem.line > 0 {
         format!("{}:{}: ", problem.file, problem.line)
     } else {

@@ -6,6 +6,7 @@ mod approve;
 mod below;
 mod cluster;
 mod completion;
+mod create;
 mod deadline;
 mod delete;
 mod departure;
@@ -35,6 +36,7 @@ use crate::{Global, Host};
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Apply(apply::ApplyArgs),
+    Create(create::CreateArgs),
     Get(get::GetArgs),
     Inventory(inventory::InventoryArgs),
     Tree(tree::TreeArgs),
@@ -69,6 +71,7 @@ impl Command {
 pub(crate) async fn run(command: Command, global: &Global, host: &mut Host) -> Result<(), CommandError> {
     match command {
         Command::Apply(args) => apply::cmd_apply(&args, global, host).await,
+        Command::Create(args) => create::cmd_create(&args, global, host).await,
         Command::Get(args) => get::cmd_get(&args, global, host).await,
         Command::Inventory(args) => inventory::cmd_inventory(&args, global, host).await,
         Command::Tree(args) => tree::cmd_tree(&args, global, host).await,

@@ -4,6 +4,7 @@ mod apply;
 mod approve;
 mod charts;
 mod connect;
+mod create;
 mod deadline;
 mod delete;
 mod departure;
