@@ -45,8 +45,6 @@ enum When {
     Set,
     /// It is there with another value than this.
     Not(&'static str),
-    /// It is a URL of this scheme.
-    Scheme(&'static str),
 }
 
 /// A field below `spec`, with `*` for every element of a list.
@@ -60,16 +58,7 @@ const KUSTOMIZATION: &[Row] = &[
     (&["sourceRef", "kind"], When::Not("GitRepository")),
 ];
 
-const GIT_REPOSITORY: &[Row] = &[
-    (&["url"], When::Scheme("ssh")),
-    (&["verify"], When::Set),
-    (&["include"], When::Set),
-    (&["recurseSubmodules"], When::Set),
-    (&["sparseCheckout"], When::Set),
-    (&["proxySecretRef"], When::Set),
-    (&["serviceAccountName"], When::Set),
-    (&["provider"], When::Not("generic")),
-];
+const GIT_REPOSITORY: &[Row] = &[(&["serviceAccountName"], When::Set)];
 
 const RECEIVER: &[Row] = &[
     (&["type"], When::Not("generic-hmac")),
@@ -142,9 +131,5 @@ fn holds(value: &Value, when: When) -> bool {
         (When::Set, Value::Array(elements)) => !elements.is_empty(),
         (When::Set, _) => true,
         (When::Not(only), value) => value != only,
-        (When::Scheme(scheme), value) => value
-            .as_str()
-            .and_then(|url| url.split_once("://"))
-            .is_some_and(|(found, _)| found == scheme),
     }
 }

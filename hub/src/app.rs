@@ -5,7 +5,7 @@ use std::{net::SocketAddr, os::unix::fs::OpenOptionsExt as _, path::Path, sync::
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use flotilla_core::digest::Digest;
+use flotilla_core::{digest::Digest, egress::Policy};
 use flotilla_proto::{
     agent::v1::agent_service_server::AgentServiceServer,
     enroll::v1::enroll_service_server::EnrollServiceServer,
@@ -46,7 +46,9 @@ use crate::{
         sandbox::{Isolation, Sandbox},
     },
     source::{
+        egress::Egress,
         git::{self, ProbeShare, Prober, fetch::FetchLimits},
+        token::Tokens,
         transport::Clients,
     },
     store::{Store, listener::Listener, session::Opening, together::Together},
@@ -216,7 +218,7 @@ async fn start_on(serve: &Serve, store: &Store) -> anyhow::Result<Started> {
         seal: seal.clone(),
         digest_key,
         incarnation,
-        sources: Arc::new(sources(data_dir, digest_key, artifacts).await?),
+        sources: Arc::new(sources(serve, digest_key, artifacts).await?),
         renderer: renderer.clone(),
         replica: replica.clone(),
         history: serve.history(),
@@ -529,17 +531,21 @@ async fn join(store: &Store, replica: &str, artifacts: &ArtifactStore) -> anyhow
     Ok(())
 }
 
-async fn sources(data_dir: &Path, key: [u8; 32], artifacts: ArtifactStore) -> anyhow::Result<Sources> {
-    let prober = Prober::new(Clients::new()?, key);
+async fn sources(serve: &Serve, key: [u8; 32], artifacts: ArtifactStore) -> anyhow::Result<Sources> {
     let program = git::program::GitProgram::find(None)
         .await
         .context("git is needed to fetch sources")?;
-    let repositories = data_dir.join("repositories");
+    let repositories = serve.database.data_dir.join("repositories");
+    let egress = Egress::new(Policy::new(serve.egress_allow.clone(), serve.egress_deny.clone()));
+    let prober =
+        Prober::new(Clients::with(egress.clone())?, key).with_ssh(program.clone(), repositories.clone());
+    let fetcher = git::Fetcher::new(program, repositories, key, FetchLimits::default()).with_egress(egress);
     Ok(Sources {
-        probes: ProbeShare::new(prober.clone(), key),
-        fetcher: git::Fetcher::new(program, repositories, key, FetchLimits::default()),
+        probes: ProbeShare::new(prober, key),
+        fetcher,
         artifacts,
         lanes: Lanes::default(),
+        tokens,
     })
 }
 

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use flotilla_api::text::GoDuration;
+use flotilla_core::egress::Rule;
 use flotilla_core::nest::Limits;
 
 use crate::artifact::Shared;
@@ -160,6 +161,13 @@ pub struct Serve {
     /// hub.
     #[arg(long, env = "FLOTILLA_ARTIFACT_STORE")]
     pub artifact_store: Option<Shared>,
+    /// Addresses, networks and hosts (`*.example.org`) that sources may be fetched from although they are denied. Link-local
+    /// addresses and those of clouds' metadata are reached only where they are named here, by address.
+    #[arg(long, env = "FLOTILLA_EGRESS_ALLOW", value_delimiter = ',')]
+    pub egress_allow: Vec<Rule>,
+    /// Addresses, networks and hosts that no source is fetched from; `0.0.0.0/0,::/0` for all that are not allowed.
+    #[arg(long, env = "FLOTILLA_EGRESS_DENY", value_delimiter = ',')]
+    pub egress_deny: Vec<Rule>,
     /// The `kustomize` program (v5.8.1), for apps annotated `fleet.flotilla.dev/renderer: reference`.
     #[arg(long, env = "FLOTILLA_KUSTOMIZE", default_value = "kustomize")]
     pub kustomize: PathBuf,

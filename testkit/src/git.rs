@@ -9,14 +9,16 @@ use std::time::Duration;
 
 use crate::RigError;
 use crate::background::Background;
-use crate::certs::Authority;
+use crate::certs::{Authority, KeyCert};
 use crate::dir::RigDir;
 
 mod cgi;
 mod repo;
 mod serve;
+mod ssh;
 
 pub use repo::{Change, GitRepo};
+pub use ssh::{SshKey, SshServer};
 
 /// A running Git server. Dropping it ends it and removes its repositories.
 #[derive(Debug)]
@@ -24,6 +26,7 @@ pub struct GitServer {
     state: Arc<State>,
     http: SocketAddr,
     https: SocketAddr,
+    mutual: SocketAddr,
     authority: Authority,
     // Before the folder: the server ends first.
     _background: Background,
@@ -109,7 +112,9 @@ impl GitServer {
         crate::install_tls_provider();
         let dir = RigDir::temporary()?;
         let authority = Authority::new("git")?;
-        let tls = serve::tls_acceptor(&authority.server(&["localhost", "127.0.0.1"])?)?;
+        let pair = authority.server(&["localhost", "127.0.0.1"])?;
+        let tls = serve::tls_acceptor(&pair)?;
+        let asking = serve::asking_acceptor(&pair, authority.ca_pem())?;
         let state = Arc::new(State {
             root: dir.folder("repositories")?,
             access,
@@ -119,10 +124,12 @@ impl GitServer {
         let background = Background::new("git-server")?;
         let plain = serve::listen(&background, &state, None).await?;
         let secure = serve::listen(&background, &state, Some(tls)).await?;
+        let mutual = serve::listen(&background, &state, Some(asking)).await?;
         Ok(Self {
             state,
             http: plain,
             https: secure,
+            mutual,
             authority,
             _background: background,
             dir,
@@ -151,6 +158,24 @@ impl GitServer {
             Ipv4Addr::LOCALHOST,
             self.https.port()
         )
+    }
+
+    /// The URL of a repository over HTTPS for clients that show a certificate of [`GitServer::client_certificate`].
+    #[must_use]
+    pub fn mutual_url(&self, repository: &str) -> String {
+        format!(
+            "https://{}:{}/{repository}",
+            Ipv4Addr::LOCALHOST,
+            self.mutual.port()
+        )
+    }
+
+    /// A certificate for a client.
+    ///
+    /// # Errors
+    /// [`RigError::Certificate`] when it cannot be made.
+    pub fn client_certificate(&self) -> Result<KeyCert, RigError> {
+        self.authority.client("hub", None)
     }
 
     /// The certificate authority of the server's certificate, PEM.

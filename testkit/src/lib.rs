@@ -47,7 +47,7 @@ pub use certs::{Authority, KeyCert};
 pub use commits::CommitProxy;
 pub use control_plane::{Component, ControlPlane, ControlPlaneOptions, Controllers, Snapshot};
 pub use error::RigError;
-pub use git::{Change, GitAccess, GitCommand, GitFault, GitRepo, GitRequest, GitServer};
+pub use git::{Change, GitAccess, GitCommand, GitFault, GitRepo, GitRequest, GitServer, SshKey, SshServer};
 pub use ports::PortLease;
 pub use postgres::{TestDb, TestPostgres};
 pub use process::Process;

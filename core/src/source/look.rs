@@ -22,6 +22,8 @@ pub struct Failure {
     pub message: String,
     /// What helps.
     pub remedy: Remedy,
+    /// It is about a signature: the revision was there, and is not trusted.
+    pub is_of_signature: bool,
 }
 
 impl Failure {
@@ -31,7 +33,15 @@ impl Failure {
             reason: reason.to_owned(),
             message: message.into(),
             remedy,
+            is_of_signature: false,
         }
+    }
+
+    /// The same, as one of a signature.
+    #[must_use]
+    pub fn of_signature(mut self) -> Self {
+        self.is_of_signature = true;
+        self
     }
 }
 
@@ -46,6 +56,8 @@ pub struct Found {
     pub config: Digest,
     /// The artifact.
     pub artifact: String,
+    /// Whose signatures were verified, in a sentence; empty where none are asked for.
+    pub verified: String,
 }
 
 /// What a look ended with.

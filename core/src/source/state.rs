@@ -44,6 +44,8 @@ pub struct Present {
     pub config: Digest,
     /// The artifact.
     pub artifact: String,
+    /// Whose signatures were verified; empty where none were asked for.
+    pub verified: String,
     /// Whether the artifact is at hand here.
     pub at_hand: bool,
 }
@@ -61,6 +63,8 @@ pub struct State {
     pub present: Option<Present>,
     /// What is shown of it, and since when its status is that.
     pub shown: Option<(Ready, Timestamp)>,
+    /// What is shown of signatures, where some are asked for.
+    pub verified: Option<(Ready, Timestamp)>,
     /// What a look waits for, and since when.
     pub waiting: Option<(String, Timestamp)>,
 }
@@ -68,7 +72,8 @@ pub struct State {
 impl State {
     /// Whether the same is shown of both, of the same spec.
     pub fn is_shown_as(&self, other: &Self) -> bool {
-        (self.generation, &self.shown, &self.waiting) == (other.generation, &other.shown, &other.waiting)
+        (self.generation, &self.shown, &self.verified, &self.waiting)
+            == (other.generation, &other.shown, &other.verified, &other.waiting)
     }
 }
 
@@ -150,6 +155,7 @@ pub fn is_present(state: &State, revision: &str, config: Digest) -> bool {
 
 /// The state after a look, and what it means for others.
 pub fn next(spec: &Spec, state: &State, look: Look, now: Timestamp, random: u64) -> Next {
+    let verified = verified(state, &look, now);
     let (present, is_restored, outcome) = match look {
         Look::Same => (None, false, Ok(None)),
         Look::Fetched(found) => {
@@ -157,6 +163,7 @@ pub fn next(spec: &Spec, state: &State, look: Look, now: Timestamp, random: u64)
                 revision: found.revision,
                 config: found.config,
                 artifact: found.artifact,
+                verified: found.verified,
                 at_hand: true,
             };
             let again = state.present.as_ref().is_some_and(|former| {
@@ -214,6 +221,7 @@ pub fn next(spec: &Spec, state: &State, look: Look, now: Timestamp, random: u64)
             failures,
             present,
             shown: Some((shown, since)),
+            verified,
             waiting: None,
         },
         wait,
@@ -261,9 +269,30 @@ fn waits(spec: &Spec, state: &State, why: &str, now: Timestamp, random: u64) -> 
             failures: state.failures,
             present: state.present.clone(),
             shown: Some(shown),
+            verified: state.verified.clone(),
             waiting: Some((why, was.map_or(now, |(_, since)| *since))),
         },
     }
+}
+
+/// What is shown of signatures: what a look says of them, and else what was shown.
+fn verified(state: &State, look: &Look, now: Timestamp) -> Option<(Ready, Timestamp)> {
+    let of = |verified: &str| ready(Readiness::True, "Succeeded", verified);
+    let said = match (look, &state.present) {
+        (Look::Fetched(found), _) if found.verified.is_empty() => return None,
+        (Look::Fetched(found), _) => of(&found.verified),
+        // What the remote has is what is used, and it was verified when it came.
+        (Look::Same, Some(present)) if !present.verified.is_empty() => of(&present.verified),
+        (Look::Same, _) => return None,
+        (Look::Failed(failure), _) if failure.is_of_signature => said(failure),
+        (Look::Failed(_) | Look::Waits(_), _) => return state.verified.clone(),
+    };
+    let was = state
+        .verified
+        .as_ref()
+        .filter(|(was, _)| was.status == said.status);
+    let since = was.map_or(now, |(_, since)| *since);
+    Some((said, since))
 }
 
 /// What is over once a look ends well, and was told when it began.

@@ -38,6 +38,7 @@ fn fetched_with(settings: &str, revision: &str) -> Look {
         revision: revision.into(),
         subject: format!("about {revision}"),
         artifact: format!("sha256:{revision}"),
+        verified: String::new(),
     })
 }
 
@@ -376,4 +377,50 @@ fn what_a_clock_that_was_ahead_has_put_off_is_due_once_the_clock_is_right() {
         ..state
     };
     assert!(matches!(due(&spec(), &soon, Timestamp(1)), Due::After(_)));
+}
+
+/// R-kin of C.1.5: what is not signed by a key that counts is never used, and says so.
+#[test]
+fn a_revision_that_fails_verification_is_not_taken_and_the_last_verified_one_stays() {
+    let signed = |revision: &str| match fetched(revision) {
+        Look::Fetched(found) => Look::Fetched(Found {
+            verified: format!("verified {revision}"),
+            ..found
+        }),
+        look => look,
+    };
+    let shown = |next: &Next| {
+        let (ready, since) = next.state.verified.clone().expect("shown");
+        (ready.status, ready.reason, ready.message, since)
+    };
+    let first = look(&State::default(), signed("a"), 1000);
+    let verified = |since| {
+        (
+            Readiness::True,
+            "Succeeded".to_owned(),
+            "verified a".to_owned(),
+            Timestamp(since),
+        )
+    };
+    assert_eq!(shown(&first), verified(1000));
+    let bad =
+        Look::Failed(Failure::new("InvalidCommitSignature", "none of the keys", Remedy::Ask).of_signature());
+    let second = look(&first.state, bad, 2000);
+    assert_eq!(second.state.present, first.state.present);
+    let (status, reason, ..) = shown(&second);
+    assert_eq!(
+        (status, reason.as_str()),
+        (Readiness::False, "InvalidCommitSignature")
+    );
+    assert_eq!(
+        second.state.shown.as_ref().map(|(ready, _)| ready.status),
+        Some(Readiness::False)
+    );
+    // The network says nothing of signatures; the branch that was put back does.
+    let third = look(&second.state, failed("unreachable", Remedy::Retry), 3000);
+    assert_eq!(shown(&third).0, Readiness::False);
+    let fourth = look(&third.state, Look::Same, 4000);
+    assert_eq!(shown(&fourth), verified(4000));
+    // No signature is asked for any more.
+    assert_eq!(look(&fourth.state, fetched("a"), 5000).state.verified, None);
 }

@@ -2,7 +2,10 @@
 //! and a fetch into an artifact. None of this knows the store or the tasks that call it; what follows from an answer is
 //! decided in [`flotilla_core::source`].
 
+pub mod egress;
 pub mod git;
+pub mod secret;
+pub mod token;
 pub mod transport;
 
 use std::future::Future;
@@ -25,10 +28,12 @@ pub trait Source: Sync {
     /// Asks the remote for its newest revision, named as Flux names it.
     fn probe(&self) -> impl Future<Output = Result<(String, Self::Probed), Failure>> + Send;
 
-    /// Fetches what was probed, or what is newer by then, and stores its artifact; else what the look ended with.
+    /// Fetches what was probed, or what is newer by then, and stores its artifact; else what the look ended with. `former` is
+    /// the commit of the present revision, if there is one.
     fn fetch(
         &self,
         probed: Self::Probed,
+        former: Option<&str>,
         artifacts: &ArtifactStore,
     ) -> impl Future<Output = Result<Fetched, Look>> + Send;
 

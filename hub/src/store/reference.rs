@@ -92,7 +92,20 @@ fn in_scope(kind: &str, scope: Uuid, namespace: &str, spec: &Value) -> Vec<Refer
                 .chain(needed)
                 .collect()
         }
-        "GitRepository" | "Receiver" => named(&spec["secretRef"], Some("Secret"), namespace)
+        "GitRepository" => {
+            let secrets = [
+                &spec["secretRef"],
+                &spec["proxySecretRef"],
+                &spec["verify"]["secretRef"],
+            ];
+            let secrets = secrets.map(|one| named(one, Some("Secret"), namespace));
+            let included = items(&spec["include"]);
+            let included = included
+                .iter()
+                .map(|one| named(&one["repository"], Some("GitRepository"), namespace));
+            secrets.into_iter().chain(included).flatten().collect()
+        }
+        "Receiver" => named(&spec["secretRef"], Some("Secret"), namespace)
             .into_iter()
             .collect(),
         "Placement" => {

@@ -29,6 +29,8 @@ pub struct RevisionRow {
     pub artifact_digest: String,
     /// Digest of the source's settings that shaped it.
     pub config_digest: Vec<u8>,
+    /// Whose signatures were verified; '' where none were asked for.
+    pub verified: String,
 }
 
 /// A source's state between probes.
@@ -82,6 +84,8 @@ pub struct NewRevision<'a> {
     pub artifact_digest: &'a str,
     /// Bytes of the artifact.
     pub artifact_size: u64,
+    /// Whose signatures were verified; '' where none were asked for.
+    pub verified: &'a str,
 }
 
 /// What a probe or fetch ended with.
@@ -123,7 +127,7 @@ impl Store {
             r#"SELECT s.version, s.observed_generation, s.next_probe, s.failures, s.former_revision, s.former_commit, r.id AS "id?",
                       r.revision AS "revision?", r.commit_id AS "commit_id?", r.subject AS "subject?",
                       r.artifact_digest AS "artifact_digest?", r.config_digest AS "config_digest?",
-                      coalesce(c.conditions, '[]') AS "conditions!"
+                      r.verified AS "verified?", coalesce(c.conditions, '[]') AS "conditions!"
                FROM source_state s LEFT JOIN revision r ON r.id = s.revision_id
                  LEFT JOIN resource_status c ON c.uid = s.uid
                WHERE s.uid = $1"#,
@@ -146,6 +150,7 @@ impl Store {
                     subject: row.subject.unwrap_or_default(),
                     artifact_digest: row.artifact_digest.unwrap_or_default(),
                     config_digest: row.config_digest.unwrap_or_default(),
+                    verified: row.verified.unwrap_or_default(),
                 }),
                 former: (!row.former_commit.is_empty()).then_some(Former {
                     revision: row.former_revision,
@@ -173,7 +178,7 @@ impl Store {
         let rows = sqlx::query!(
             r#"SELECT o.scope, o.kind, o.namespace, o.name, o.uid, r.id AS "id?", r.revision AS "revision?", r.commit_id AS "commit_id?",
                       r.subject AS "subject?", r.artifact_digest AS "artifact_digest?",
-                      r.config_digest AS "config_digest?"
+                      r.config_digest AS "config_digest?", r.verified AS "verified?"
                FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) AS v(scope, kind, namespace, name)
                CROSS JOIN LATERAL (
                  SELECT * FROM resource
@@ -194,6 +199,7 @@ impl Store {
                 subject: row.subject.unwrap_or_default(),
                 artifact_digest: row.artifact_digest.unwrap_or_default(),
                 config_digest: row.config_digest.unwrap_or_default(),
+                verified: row.verified.unwrap_or_default(),
             });
             let named = Reference {
                 kind: row.kind,
@@ -210,7 +216,7 @@ impl Store {
     pub async fn current_revision(&self, source_uid: Uuid) -> Result<Option<RevisionRow>> {
         Ok(sqlx::query_as!(
             RevisionRow,
-            "SELECT r.id, r.revision, r.commit_id, r.subject, r.artifact_digest, r.config_digest
+            "SELECT r.id, r.revision, r.commit_id, r.subject, r.artifact_digest, r.config_digest, r.verified
              FROM source_state s JOIN revision r ON r.id = s.revision_id WHERE s.uid = $1",
             source_uid
         )
@@ -251,9 +257,12 @@ impl Store {
     /// read: it may have seen a newer commit; and when the spec has changed since, or was suspended.
     pub async fn record_source(&self, outcome: &SourceOutcome<'_>) -> Result<()> {
         let mut tx = self.pool().begin().await?;
-        let revision_id = match &outcome.revision {
-            Some((new, _)) => Some(insert_revision(&mut tx, outcome.uid, new).await?),
-            None => None,
+        let (revision_id, including) = match &outcome.revision {
+            Some((new, _)) => {
+                let (id, including) = insert_revision(&mut tx, outcome.uid, new).await?;
+                (Some(id), including)
+            }
+            None => (None, Vec::new()),
         };
         let confirmed = sqlx::query_scalar!(
             r#"WITH confirmed AS (DELETE FROM unconfirmed WHERE uid = $1 AND $8 RETURNING uid)
@@ -310,9 +319,11 @@ impl Store {
             true => &watched,
             false => &[],
         };
+        let including: &[Uuid] = &including;
         let wakes = Wakes {
             apps: &apps,
-            told: &[(Topic::Source, watched)],
+            // Sources that include this one are looked at with what it has now.
+            told: &[(Topic::Source, watched), (Topic::Resource, including)],
             ..Wakes::default()
         };
         wake(&mut tx, &wakes).await?;
@@ -375,23 +386,39 @@ async fn show(tx: &mut Connection, outcome: &SourceOutcome<'_>) -> Result<bool> 
     .await?)
 }
 
-async fn insert_revision(tx: &mut Connection, source_uid: Uuid, new: &NewRevision<'_>) -> Result<i64> {
-    Ok(sqlx::query_scalar!(
-        "WITH artifact AS (
-           INSERT INTO artifact (digest, size) VALUES ($6, $7)
-           ON CONFLICT (digest) DO UPDATE SET referenced_at = now())
-         INSERT INTO revision (source_uid, revision, commit_id, subject, config_digest, artifact_digest)
-         VALUES ($1, $2, $3, $4, $5, $6)
-         ON CONFLICT (source_uid, revision, config_digest, artifact_digest) DO UPDATE SET subject = $4
-         RETURNING id",
+/// Records a revision. Returns its row, and the sources that include this one, which are due from now on.
+async fn insert_revision(
+    tx: &mut Connection,
+    source_uid: Uuid,
+    new: &NewRevision<'_>,
+) -> Result<(i64, Vec<Uuid>)> {
+    let row = sqlx::query!(
+        r#"WITH artifact AS (
+             INSERT INTO artifact (digest, size) VALUES ($6, $7)
+             ON CONFLICT (digest) DO UPDATE SET referenced_at = now()),
+           including AS (
+             -- A look that has begun, and may have read what was there before, is made again.
+             UPDATE source_state s SET next_probe = now(), version = s.version + 1
+             FROM resource c JOIN reference f
+               ON (f.kind, f.scope, f.namespace, f.name) = (c.kind, c.scope, c.namespace, c.name)
+             WHERE c.uid = $1 AND s.uid = f.referrer AND s.uid <> $1
+             RETURNING s.uid),
+           made AS (
+             INSERT INTO revision (source_uid, revision, commit_id, subject, config_digest, artifact_digest, verified)
+             VALUES ($1, $2, $3, $4, $5, $6, $8)
+             ON CONFLICT (source_uid, revision, config_digest, artifact_digest) DO UPDATE SET subject = $4, verified = $8
+             RETURNING id)
+           SELECT made.id AS "id!", coalesce((SELECT array_agg(uid) FROM including), '{}') AS "including!" FROM made"#,
         source_uid,
         new.revision,
         new.commit_id,
         new.subject,
         new.config_digest,
         new.artifact_digest,
-        i64::try_from(new.artifact_size).unwrap_or(i64::MAX)
+        i64::try_from(new.artifact_size).unwrap_or(i64::MAX),
+        new.verified
     )
     .fetch_one(tx)
-    .await?)
+    .await?;
+    Ok((row.id, row.including))
 }

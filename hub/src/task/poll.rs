@@ -1,6 +1,8 @@
 //! Reconciles one source: gathers what is recorded and configured, looks at the remote where that is due, decides in
 //! [`flotilla_core::source`], commits. The last good artifact stays when anything fails.
 
+mod git;
+
 use std::time::Duration;
 
 use flotilla_api::kinds::git_repository::GitRepositorySpec;
@@ -14,13 +16,14 @@ use time::OffsetDateTime;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use super::{Context, gather::values, is_passing, lanes::Lanes, lease::kept, queue::Outcome, random};
+use super::{Context, is_passing, lanes::Lanes, lease::kept, queue::Outcome, random};
 use crate::{
     artifact::{self, ArtifactDigest, ArtifactStore, ReadLimits},
     clock::timestamp,
     source::{
         Fetched, Source,
-        git::{Fetcher, GitSource, ProbeShare, Resolved, SourceSecret},
+        git::{Fetcher, GitSource, ProbeShare, Resolved},
+        token::Tokens,
     },
     store::{
         event::NewEvent,
@@ -41,6 +44,8 @@ pub struct Sources {
     pub artifacts: ArtifactStore,
     /// Sources by the server that they are looked for on.
     pub lanes: Lanes,
+    /// Tokens of providers.
+    pub tokens: Tokens,
 }
 
 /// Of a source whose spec cannot be read.
@@ -76,7 +81,7 @@ pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> 
                 return Ok(Outcome::After(HELD));
             }
             let looked = tokio::select! {
-                looked = look_git(context, &object, &spec, &recorded.state) => looked,
+                looked = look_git(context, &object, &spec, &recorded) => looked,
                 () = kept(
                     HELD / 3,
                     || context.store.keep_source(uid, &context.replica),
@@ -167,6 +172,7 @@ impl Recorded {
                 revision: revision.revision.clone(),
                 config: Digest::try_from_slice(&revision.config_digest)?,
                 artifact: revision.artifact_digest.clone(),
+                verified: revision.verified.clone(),
                 at_hand: is_here(context, revision).await.unwrap_or_else(|error| {
                     away = Some(error.to_string());
                     true
@@ -174,14 +180,18 @@ impl Recorded {
             }),
         };
         let condition = |kind: &str| row.conditions.iter().find(|one| one.type_ == kind);
-        let shown = condition("Ready").map(|condition| {
+        let ready = |condition: &Condition| {
             let ready = Ready {
                 status: Readiness::parse(&condition.status),
                 reason: condition.reason.clone(),
                 message: condition.message.clone(),
             };
             (ready, Timestamp(condition.since_ms))
-        });
+        };
+        let (shown, verified) = (
+            condition("Ready").map(ready),
+            condition("SourceVerified").map(ready),
+        );
         let waiting = condition("Reconciling")
             .map(|condition| (condition.message.clone(), Timestamp(condition.since_ms)));
         Ok(Self {
@@ -194,6 +204,7 @@ impl Recorded {
                 failures: u32::try_from(row.failures).unwrap_or(0),
                 present,
                 shown,
+                verified,
                 waiting,
             },
             away,
@@ -269,19 +280,16 @@ async fn look_git<'a>(
     context: &'a Context,
     object: &ResourceRow,
     spec: &GitRepositorySpec,
-    state: &State,
+    recorded: &Recorded,
 ) -> anyhow::Result<Looked<Probed<'a>>> {
-    let secret = match &spec.secret_ref {
-        None => None,
-        Some(reference) => match secret(context, object, reference.name.as_str()).await? {
-            Ok(secret) => Some(secret),
-            Err(failure) => return Ok(Looked::ended(Look::Failed(failure))),
-        },
+    let mut used = match git::used(context, object, spec).await? {
+        Ok(used) => used,
+        Err(failure) => return Ok(Looked::ended(Look::Failed(failure))),
     };
     let sources = &context.sources;
-    match GitSource::new(spec, secret.as_ref(), &sources.probes, &sources.fetcher) {
+    match GitSource::new(spec, used.uses(), &sources.probes, &sources.fetcher) {
         Ok(source) => {
-            let looked = look(context, &source, &object.display(), state).await;
+            let looked = look(context, &source, &object.display(), recorded).await;
             Ok(Looked {
                 look: looked.look,
                 fetched: looked.fetched,
@@ -293,12 +301,17 @@ async fn look_git<'a>(
 }
 
 /// Looks at a source of any kind: a probe, and a fetch where the present artifact is not what was probed.
-async fn look<S: Source>(context: &Context, source: &S, name: &str, state: &State) -> Looked<S::Probed> {
+async fn look<S: Source>(
+    context: &Context,
+    source: &S,
+    name: &str,
+    recorded: &Recorded,
+) -> Looked<S::Probed> {
     let (revision, probed) = match source.probe().await {
         Ok(probed) => probed,
         Err(failure) => return Looked::ended(Look::Failed(failure)),
     };
-    if is_present(state, &revision, source.config()) {
+    if is_present(&recorded.state, &revision, source.config()) {
         return Looked {
             look: Look::Same,
             fetched: None,
@@ -307,7 +320,12 @@ async fn look<S: Source>(context: &Context, source: &S, name: &str, state: &Stat
     }
     let step = crate::trace::fetch(name, &revision);
     let artifacts = &context.sources.artifacts;
-    match source.fetch(probed.clone(), artifacts).instrument(step).await {
+    let former = recorded.revision.as_ref().map(|former| former.commit_id.as_str());
+    match source
+        .fetch(probed.clone(), former, artifacts)
+        .instrument(step)
+        .await
+    {
         Ok(fetched) => Looked {
             look: Look::Fetched(fetched.found.clone()),
             fetched: Some(fetched),
@@ -315,28 +333,6 @@ async fn look<S: Source>(context: &Context, source: &S, name: &str, state: &Stat
         },
         Err(ended) => Looked::ended(ended),
     }
-}
-
-/// The Secret that a source names, of its own namespace: in its own scope, else in the fleet's.
-async fn secret(
-    context: &Context,
-    object: &ResourceRow,
-    name: &str,
-) -> anyhow::Result<Result<SourceSecret, Failure>> {
-    let found = context
-        .store
-        .resource_named(object.scope, "Secret", &object.namespace, name)
-        .await?;
-    let full = format!("{}/{name}", object.namespace);
-    let Some(found) = found else {
-        let message =
-            format!("SecretNotOnHub: secret '{full}' is not on the hub; apply it with `flotilla apply`");
-        return Ok(Err(Failure::new("AuthenticationFailed", message, Remedy::Retry)));
-    };
-    Ok(Ok(SourceSecret {
-        name: full,
-        values: values(context, &found).await?,
-    }))
 }
 
 async fn commit(
@@ -358,6 +354,7 @@ async fn commit(
                 config_digest: present.config.as_bytes(),
                 artifact_digest: &fetched.found.artifact,
                 artifact_size: fetched.size,
+                verified: &fetched.found.verified,
             };
             Some((new, changes))
         }
@@ -423,13 +420,15 @@ async fn tell_rewritten(
 
 /// As Flux shows them: what is known of the source, and beside it what it waits for.
 fn conditions(next: &Next) -> Vec<Condition> {
-    let shown = next.state.shown.iter().map(|(ready, since)| Condition {
-        type_: "Ready".into(),
+    let said = |type_: &str, (ready, since): &(Ready, Timestamp)| Condition {
+        type_: type_.into(),
         status: ready.status.as_str().into(),
         reason: ready.reason.clone(),
         message: ready.message.clone(),
         since_ms: since.0,
-    });
+    };
+    let shown = next.state.shown.iter().map(|one| said("Ready", one));
+    let verified = next.state.verified.iter().map(|one| said("SourceVerified", one));
     let waiting = next.state.waiting.iter().map(|(why, since)| Condition {
         type_: "Reconciling".into(),
         status: Readiness::True.as_str().into(),
@@ -437,7 +436,7 @@ fn conditions(next: &Next) -> Vec<Condition> {
         message: why.clone(),
         since_ms: since.0,
     });
-    shown.chain(waiting).collect()
+    shown.chain(waiting).chain(verified).collect()
 }
 
 /// What a new artifact may change, by the paths in which it differs from the present one.

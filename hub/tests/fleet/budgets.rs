@@ -191,7 +191,9 @@ pub(crate) async fn reconcilers(
     replica: &str,
 ) -> ([Queue; 5], broadcast::Sender<Topic>, CancellationToken) {
     let dir = world.dir.path().join(replica);
-    let prober = Prober::new(Clients::new().expect("TLS"), KEY);
+    let clients = Clients::new().expect("TLS");
+    let tokens = Tokens::new(clients.clone());
+    let prober = Prober::new(clients, KEY);
     let program = GitProgram::find(None).await.expect("git is installed");
     let context = Context {
         store: world.store.clone(),
@@ -206,6 +208,7 @@ pub(crate) async fn reconcilers(
                 .await
                 .expect("a store"),
             lanes: Lanes::default(),
+            tokens,
         }),
         renderer: Arc::new(Engine::new(
             Renderer::Native(NativeRenderer::new(2)),

@@ -32,6 +32,7 @@ async fn record(store: &Store, source: Uuid, version: i64, revision: &str) -> Re
                     config_digest: b"config",
                     artifact_digest: "sha256:0",
                     artifact_size: 1,
+                    verified: "",
                 },
                 Changes::Anything,
             )),

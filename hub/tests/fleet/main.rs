@@ -19,6 +19,7 @@ mod held;
 mod history;
 mod hub;
 mod hubs;
+mod included;
 mod leaving;
 mod many;
 mod monitoring;

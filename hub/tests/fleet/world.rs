@@ -271,6 +271,7 @@ impl World {
                         config_digest: b"config",
                         artifact_digest: &format!("sha256:{revision}"),
                         artifact_size: 1,
+                        verified: "",
                     },
                     changes,
                 )),

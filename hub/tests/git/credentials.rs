@@ -2,11 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use flotilla_hub::source::git::{Credential, FetchLimits, GitError, Remedy, Remote};
+use flotilla_hub::source::{
+    git::{Credential, FetchLimits, GitError, Remedy, Remote},
+    transport::{ClientCertificate, Connection, Proxy},
+};
 use flotilla_testkit::{GitAccess, GitServer};
 use zeroize::Zeroizing;
 
-use crate::world::{CANARY, Hub, TIMEOUT, branch, commit, content, public, script, with_password};
+use crate::world::{CANARY, Hub, TIMEOUT, branch, commit, content, public, script, serve, with_password};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tls_server_is_trusted_only_through_its_own_ca() {
@@ -28,6 +31,100 @@ async fn a_tls_server_is_trusted_only_through_its_own_ca() {
         .await
         .expect_err("no CA");
     assert!(error.to_string().contains("PEM"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_asks_for_client_certificates_is_shown_the_one_of_the_secret_by_probe_and_git() {
+    let server = GitServer::start(GitAccess::Public).await.expect("a server");
+    let repo = server.create("app.git").await.expect("a repository");
+    repo.commit("main", &[("a", "1")], "first")
+        .await
+        .expect("committed");
+    let hub = Hub::new().await;
+    let url = server.mutual_url("app.git");
+    let trusting = || Connection::default().trusting(Some(server.ca_pem().into()));
+    let without = Remote::connected(&url, None, trusting()).expect("a remote");
+    let error = hub.prober.probe(&without, &branch("main"), TIMEOUT).await;
+    let error = error.expect_err("no certificate");
+    assert!(matches!(error, GitError::Unreachable { .. }), "{error}");
+    let pair = server.client_certificate().expect("a certificate");
+    let shown = ClientCertificate {
+        certificate: pair.cert_pem.clone().into_bytes(),
+        key: Zeroizing::new(pair.key_pem.clone().into_bytes()),
+    };
+    let with = Remote::connected(&url, None, trusting().showing(Some(shown))).expect("a remote");
+    let (_, tree) = hub.fetch(&with, &branch("main")).await.expect("fetched");
+    assert_eq!(content(&tree, "a"), Some("1"));
+}
+
+/// A proxy that resolves names as it likes, and asks who comes.
+async fn proxy(target: String, asked: std::sync::Arc<std::sync::Mutex<Vec<String>>>) -> String {
+    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+    serve(move |request: axum::extract::Request| {
+        let (client, target, asked) = (client.clone(), target.clone(), std::sync::Arc::clone(&asked));
+        async move {
+            let (parts, body) = request.into_parts();
+            let who = parts
+                .headers
+                .get("proxy-authorization")
+                .and_then(|value| value.to_str().ok());
+            let who = who.unwrap_or_default().to_owned();
+            asked
+                .lock()
+                .expect("nobody panicked")
+                .push(format!("{} {who}", parts.uri));
+            let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+            let mut forwarded = client.request(parts.method, format!("{target}{path}"));
+            for name in ["content-type", "content-encoding", "git-protocol", "accept"] {
+                if let Some(value) = parts.headers.get(name) {
+                    forwarded = forwarded.header(name, value);
+                }
+            }
+            let body = axum::body::to_bytes(body, 1 << 20).await.expect("a body");
+            let answer = forwarded.body(body).send().await.expect("answered");
+            let kind = answer.headers().get("content-type").cloned();
+            let (status, bytes) = (answer.status(), answer.bytes().await.expect("a body"));
+            let mut response = axum::response::Response::new(axum::body::Body::from(bytes));
+            *response.status_mut() = status;
+            if let Some(kind) = kind {
+                response.headers_mut().insert("content-type", kind);
+            }
+            response
+        }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_of_the_source_carries_probe_and_git_and_resolves_the_name() {
+    let server = GitServer::start(GitAccess::Public).await.expect("a server");
+    let repo = server.create("app.git").await.expect("a repository");
+    repo.commit("main", &[("a", "1")], "first")
+        .await
+        .expect("committed");
+    let asked = std::sync::Arc::default();
+    let target = server.http_url("");
+    let address = proxy(
+        target.trim_end_matches('/').to_owned(),
+        std::sync::Arc::clone(&asked),
+    )
+    .await;
+    let proxy = Proxy::new(&address, Some(("me".into(), Zeroizing::new(CANARY.into())))).expect("a proxy");
+    let connection = Connection::default().through(Some(proxy));
+    let hub = Hub::new().await;
+    // Nobody but the proxy knows the name.
+    let remote = Remote::connected("http://git.invalid/app.git", None, connection).expect("a remote");
+    let (_, tree) = hub.fetch(&remote, &branch("main")).await.expect("fetched");
+    assert_eq!(content(&tree, "a"), Some("1"));
+    let asked = asked.lock().expect("nobody panicked").clone();
+    assert!(asked.len() > 3, "{asked:?}");
+    assert!(
+        asked
+            .iter()
+            .all(|one| one.starts_with("http://git.invalid/app.git/")),
+        "{asked:?}"
+    );
+    assert!(asked.iter().any(|one| one.contains("Basic ")), "{asked:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

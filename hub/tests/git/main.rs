@@ -3,5 +3,7 @@
 mod credentials;
 mod evil;
 mod fetching;
+mod made_of;
 mod references;
+mod ssh;
 mod world;

@@ -38,6 +38,7 @@ impl Hub {
         let place = tempfile::tempdir().expect("a directory");
         let program = GitProgram::find(git).await.expect("git is installed");
         let prober = Prober::new(Clients::new().expect("TLS"), KEY);
+        let prober = prober.with_ssh(program.clone(), place.path().join("git"));
         let fetcher = Fetcher::new(program, place.path().join("git"), KEY, limits);
         let artifacts =
             ArtifactStore::open(place.path().join("artifacts"), place.path().join("incoming")).await;

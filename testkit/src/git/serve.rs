@@ -27,9 +27,26 @@ use crate::certs::KeyCert;
 /// The largest request for refs or objects that is read; pushes are streamed and may be larger.
 const LARGEST_REQUEST: usize = 16 << 20;
 
+fn invalid(error: impl std::fmt::Display) -> RigError {
+    RigError::Invalid(format!("own certificate: {error}"))
+}
+
+/// Takes only clients that show a certificate of this authority.
+pub(super) fn asking_acceptor(pair: &KeyCert, ca_pem: &str) -> Result<TlsAcceptor, RigError> {
+    let cert = CertificateDer::from_pem_slice(pair.cert_pem.as_bytes()).map_err(invalid)?;
+    let key = PrivateKeyDer::from_pem_slice(pair.key_pem.as_bytes()).map_err(invalid)?;
+    let mut roots = rustls::RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_slice(ca_pem.as_bytes()).map_err(invalid)?)
+        .map_err(invalid)?;
+    let clients = rustls::server::WebPkiClientVerifier::builder(Arc::new(roots));
+    let config = ServerConfig::builder()
+        .with_client_cert_verifier(clients.build().map_err(invalid)?)
+        .with_single_cert(vec![cert], key)?;
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
 pub(super) fn tls_acceptor(pair: &KeyCert) -> Result<TlsAcceptor, RigError> {
-    let invalid =
-        |error: rustls::pki_types::pem::Error| RigError::Invalid(format!("own certificate: {error}"));
     let cert = CertificateDer::from_pem_slice(pair.cert_pem.as_bytes()).map_err(invalid)?;
     let key = PrivateKeyDer::from_pem_slice(pair.key_pem.as_bytes()).map_err(invalid)?;
     let config = ServerConfig::builder()

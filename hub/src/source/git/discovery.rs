@@ -16,7 +16,11 @@ use super::{
     pktline::{Decoder, Packet},
     remote::shown,
 };
-use crate::source::transport::{Clients, chain};
+use crate::source::{
+    egress::refusal,
+    transport::{Clients, chain},
+};
+use flotilla_core::egress::Refusal;
 
 /// How much of an answer is read: about 600,000 refs.
 pub const MAX_ANSWER: usize = 64 << 20;
@@ -47,7 +51,7 @@ pub struct Discovered {
 /// Asks a remote what it is; `wanted` is kept of an old server's list.
 pub async fn discover(clients: &Clients, remote: &Remote, wanted: Wanted) -> Result<Discovered, GitError> {
     let client = client_of(clients, remote)?;
-    let (base, response) = follow(&client, remote).await?;
+    let (base, response) = follow(clients, &client, remote).await?;
     let mut packets = Packets::new(remote, response);
     let advertisement = read_advertisement(&mut packets, wanted).await?;
     Ok(Discovered { base, advertisement })
@@ -55,15 +59,32 @@ pub async fn discover(clients: &Clients, remote: &Remote, wanted: Wanted) -> Res
 
 /// Returns the client that a remote is asked with.
 pub fn client_of(clients: &Clients, remote: &Remote) -> Result<Client, GitError> {
-    clients.get(remote.ca()).map_err(|error| GitError::Local {
+    clients.get(remote.connection()).map_err(|error| GitError::Local {
         url: remote.shown(),
         detail: error.to_string(),
     })
 }
 
-async fn follow(client: &Client, remote: &Remote) -> Result<(Url, Response), GitError> {
+/// Judges where a request would go, as far as its URL says it; names are judged when they are resolved.
+pub fn allowed(clients: &Clients, remote: &Remote, url: &Url) -> Result<(), GitError> {
+    clients
+        .egress()
+        .judge(url)
+        .map_err(|refusal| forbidden(remote, &refusal))
+}
+
+/// The hub's own configuration keeps it from the server.
+pub fn forbidden(remote: &Remote, refusal: &Refusal) -> GitError {
+    GitError::Forbidden {
+        url: remote.shown(),
+        refusal: refusal.to_string(),
+    }
+}
+
+async fn follow(clients: &Clients, client: &Client, remote: &Remote) -> Result<(Url, Response), GitError> {
     let mut base = remote.url().clone();
     for _ in 0..=MAX_REDIRECTS {
+        allowed(clients, remote, &base)?;
         let response = get(client, remote, &base).await?;
         if !response.status().is_redirection() {
             check(remote, &response, "application/x-git-upload-pack-advertisement")?;
@@ -85,9 +106,11 @@ pub async fn send(remote: &Remote, request: reqwest::RequestBuilder) -> Result<R
     if let Some(authorization) = remote.authorization() {
         request = request.header(AUTHORIZATION, authorization);
     }
-    // The URL in the error may hold a query; what failed is said without it.
-    let failed = |error: reqwest::Error| unreachable(remote, &chain(&error.without_url()));
-    request.send().await.map_err(failed)
+    request.send().await.map_err(|error| match refusal(&error) {
+        Some(refusal) => forbidden(remote, refusal),
+        // The URL in the error may hold a query; what failed is said without it.
+        None => unreachable(remote, &chain(&error.without_url())),
+    })
 }
 
 /// Joins as git does: textually, also behind a query.

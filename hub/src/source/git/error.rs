@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use super::signature::Unverified;
+
 /// What helps against a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Remedy {
@@ -60,6 +62,30 @@ pub enum GitError {
         /// Where it points, without userinfo and query.
         to: String,
     },
+    /// The hub's configuration keeps sources from that server.
+    #[error("unable to reach '{url}': {refusal}")]
+    Forbidden {
+        /// The remote.
+        url: String,
+        /// What is refused, and what helps.
+        refusal: String,
+    },
+    /// The server shows another key than those of `known_hosts`, or one of a kind that is not there.
+    #[error(
+        "unable to list remote for '{url}': the server's host key is not in 'known_hosts' of the secret, or is another: compare it with what its owner says, and add the line that ssh-keyscan prints for the host"
+    )]
+    HostKey {
+        /// The remote.
+        url: String,
+    },
+    /// The private key cannot be read.
+    #[error("unable to list remote for '{url}': the ssh identity of the secret cannot be used: {detail}")]
+    Identity {
+        /// The remote.
+        url: String,
+        /// Why.
+        detail: &'static str,
+    },
     /// The network or the server failed.
     #[error("unable to reach '{url}': {detail}")]
     Unreachable {
@@ -94,6 +120,9 @@ pub enum GitError {
         /// What is refused.
         detail: String,
     },
+    /// A signature that is needed is none, or not of a key that counts.
+    #[error("{}", .0.message)]
+    Unverified(Unverified),
     /// The source's timeout passed.
     #[error("no answer from '{url}': timed out after {}s", after.as_secs_f32())]
     Timeout {
@@ -122,7 +151,11 @@ impl GitError {
             | Self::NotFound { .. }
             | Self::NoVersion { .. }
             | Self::Redirected { .. }
+            | Self::Forbidden { .. }
+            | Self::HostKey { .. }
+            | Self::Identity { .. }
             | Self::TooLarge { .. }
+            | Self::Unverified(_)
             | Self::Refused { .. } => Remedy::Ask,
             Self::Unreachable { .. } | Self::Corrupt { .. } | Self::Timeout { .. } | Self::Local { .. } => {
                 Remedy::Retry
@@ -133,13 +166,17 @@ impl GitError {
     /// The reason of Flux's `FetchFailed` condition.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::Auth { .. } => "AuthenticationFailed",
+            Self::Unverified(unverified) => unverified.reason,
+            Self::Auth { .. } | Self::HostKey { .. } | Self::Identity { .. } => "AuthenticationFailed",
             _ => "GitOperationFailed",
         }
     }
 
     /// The message of Flux's `FetchFailed` condition.
     pub fn message(&self) -> String {
-        format!("failed to checkout and determine revision: {self}")
+        match self {
+            Self::Unverified(unverified) => unverified.message.clone(),
+            _ => format!("failed to checkout and determine revision: {self}"),
+        }
     }
 }

@@ -10,15 +10,18 @@ use std::{
 };
 
 use tokio::sync::{Semaphore, SemaphorePermit};
-use zeroize::Zeroizing;
 
 use super::{
     CommitId, GitError, Reference, Remote, RemoteKey, Resolved,
-    discovery::redact,
+    access::{Access, Route},
+    discovery::{MAX_ANSWER, redact},
     program::{Failure, GitProgram, Run},
     repository::{self, Held, Repository},
+    ssh,
     tree::{CommitTree, TreeError, TreeLimits},
 };
+
+use crate::source::egress::Egress;
 
 /// Bounds of fetching.
 #[derive(Debug, Clone, Copy)]
@@ -73,6 +76,7 @@ pub struct Fetcher {
     directory: PathBuf,
     key: [u8; 32],
     limits: FetchLimits,
+    egress: Egress,
     running: Arc<Semaphore>,
     locks: Arc<Mutex<HashMap<RemoteKey, Lock>>>,
 }
@@ -80,6 +84,9 @@ pub struct Fetcher {
 /// One fetch, its remote resolved and its repository held.
 pub(super) struct Job<'a> {
     pub(super) fetcher: &'a Fetcher,
+    /// Whose repository it is fetched into.
+    pub(super) home: &'a Remote,
+    /// Where it is fetched from.
     pub(super) remote: &'a Remote,
     pub(super) resolved: Resolved,
     pub(super) timeout: Duration,
@@ -94,9 +101,17 @@ impl Fetcher {
             directory,
             key,
             limits,
+            egress: Egress::default(),
             running,
             locks: Arc::default(),
         }
+    }
+
+    /// Reaches only what this lets it.
+    #[must_use]
+    pub fn with_egress(mut self, egress: Egress) -> Self {
+        self.egress = egress;
+        self
     }
 
     /// Fetches what a probe has `resolved`, and hands its tree to `read`, which runs on a
@@ -113,13 +128,30 @@ impl Fetcher {
         T: Send + 'static,
         F: Fn(&CommitTree) -> Result<T, TreeError> + Send + Sync + 'static,
     {
+        self.fetch_into(remote, remote, resolved, timeout, read).await
+    }
+
+    /// As [`Self::fetch`], into the repository of `home`: where a submodule belongs to it, whose remote has its credentials.
+    pub async fn fetch_into<T, F>(
+        &self,
+        home: &Remote,
+        remote: &Remote,
+        resolved: Resolved,
+        timeout: Duration,
+        read: F,
+    ) -> Result<Fetched<T>, GitError>
+    where
+        T: Send + 'static,
+        F: Fn(&CommitTree) -> Result<T, TreeError> + Send + Sync + 'static,
+    {
         let job = Job {
             fetcher: self,
+            home,
             remote,
             resolved,
             timeout,
         };
-        let held = Arc::new(self.lock(remote).lock_owned().await);
+        let held = Arc::new(self.lock(home).lock_owned().await);
         let read = Arc::new(read);
         match Box::pin(job.attempt(Arc::clone(&read), &held)).await {
             Err(GitError::Corrupt { detail, .. }) => {
@@ -324,9 +356,10 @@ impl Job<'_> {
             .chain(&what)
             .map(|&text| text.to_owned());
         let run = Run {
-            repository: repository.directory(),
+            repository: Some(repository.directory()),
+            directory: repository.directory(),
             arguments: arguments.collect(),
-            config: self.config(repository).await?,
+            access: self.access().await?,
             timeout: self.timeout,
             max_bytes: self.fetcher.limits.repository_bytes.min(bytes),
             memory: self.fetcher.limits.git_memory,
@@ -337,32 +370,23 @@ impl Job<'_> {
         result.map_err(|failure| self.failed(failure))
     }
 
-    async fn config(&self, repository: &Repository) -> Result<Vec<(String, Zeroizing<String>)>, GitError> {
-        let url = Zeroizing::new(self.resolved.base.to_string());
-        let mut config = vec![("remote.source.url".to_owned(), url)];
-        if let Some(authorization) = self.remote.authorization() {
-            let value = authorization
-                .to_str()
-                .map_err(|_| self.local("the credential is not text"))?;
-            let header = Zeroizing::new(format!("Authorization: {value}"));
-            config.push(("http.extraHeader".to_owned(), header));
-        }
-        if let Some(pem) = self.remote.ca() {
-            let file = repository.write("flotilla-ca.pem", pem.to_vec()).await;
-            let file = file.map_err(|error| self.io(&error))?;
-            config.push((
-                "http.sslCAInfo".to_owned(),
-                Zeroizing::new(file.display().to_string()),
-            ));
-        }
-        Ok(config)
+    async fn access(&self) -> Result<Access, GitError> {
+        Access::open(Route {
+            remote: self.remote,
+            url: &self.resolved.base,
+            egress: &self.fetcher.egress,
+            directory: &self.fetcher.directory,
+            has_proxies: self.fetcher.program.has_proxies(),
+            timeout: self.timeout,
+        })
+        .await
     }
 
     pub(super) async fn repository(&self, held: &Held) -> Result<Repository, GitError> {
         let directory = self
             .fetcher
             .directory
-            .join(format!("{}.git", self.remote.key(&self.fetcher.key)));
+            .join(format!("{}.git", self.home.key(&self.fetcher.key)));
         let opened = Repository::open(directory, self.fetcher.limits.repository_bytes, held).await;
         opened.map_err(|error| self.io(&error))
     }
@@ -373,64 +397,8 @@ impl Job<'_> {
     }
 
     fn failed(&self, failure: Failure) -> GitError {
-        let url = self.remote.shown();
-        match failure {
-            Failure::Io(error) => self.io(&error),
-            Failure::Timeout => GitError::Timeout {
-                url,
-                after: self.timeout,
-            },
-            Failure::TooLarge => {
-                let limit = format!("{} MiB", self.fetcher.limits.repository_bytes >> 20);
-                GitError::TooLarge {
-                    url,
-                    what: "the repository",
-                    limit,
-                }
-            }
-            Failure::Processor => GitError::TooLarge {
-                url,
-                what: "the processor time of git",
-                limit: format!("{} s", self.fetcher.limits.git_cpu_seconds),
-            },
-            Failure::Threads => GitError::TooLarge {
-                url,
-                what: "the threads of git",
-                limit: self.fetcher.limits.git_threads.to_string(),
-            },
-            Failure::Memory => self.memory(),
-            Failure::Exit(said) => self.exited(&said),
-        }
-    }
-
-    fn exited(&self, said: &str) -> GitError {
-        let url = self.remote.shown();
-        let detail = summary(&redact(
-            self.remote,
-            &said.replace(self.resolved.base.as_str(), &url),
-        ));
-        match verdict(said) {
-            Verdict::Auth => GitError::Auth {
-                url,
-                detail: "authentication required",
-            },
-            Verdict::NotFound => GitError::NotFound {
-                url,
-                reference: self.resolved.reference.to_string(),
-            },
-            Verdict::Memory => self.memory(),
-            Verdict::Corrupt => GitError::Corrupt { url, detail },
-            Verdict::Disk => GitError::Local { url, detail },
-            Verdict::Unreachable => GitError::Unreachable { url, detail },
-        }
-    }
-
-    fn memory(&self) -> GitError {
-        GitError::TooLarge {
-            url: self.remote.shown(),
-            what: "the memory of git",
-            limit: format!("{} MiB", self.fetcher.limits.git_memory >> 20),
-        }
+        let limits = self.fetcher.limits;
+        failed(self.remote, &self.resolved, self.timeout, limits, failure)
     }
 
     fn not_found(&self, id: &CommitId) -> GitError {
@@ -449,6 +417,64 @@ impl Job<'_> {
             url: self.remote.shown(),
             detail: detail.to_owned(),
         }
+    }
+}
+
+/// Says what a run that failed means for its remote.
+pub(super) fn failed(
+    remote: &Remote,
+    resolved: &Resolved,
+    timeout: Duration,
+    limits: FetchLimits,
+    failure: Failure,
+) -> GitError {
+    let url = remote.shown();
+    let too_large = |what: &'static str, limit: String| GitError::TooLarge {
+        url: remote.shown(),
+        what,
+        limit,
+    };
+    let memory = || too_large("the memory of git", format!("{} MiB", limits.git_memory >> 20));
+    let said = match failure {
+        Failure::Io(error) => {
+            let detail = error.to_string();
+            return GitError::Local { url, detail };
+        }
+        Failure::Timeout => return GitError::Timeout { url, after: timeout },
+        Failure::TooLarge => {
+            return too_large("the repository", format!("{} MiB", limits.repository_bytes >> 20));
+        }
+        Failure::TooLong => {
+            return too_large("the list of refs", format!("{} MiB", MAX_ANSWER >> 20));
+        }
+        Failure::Processor => {
+            return too_large(
+                "the processor time of git",
+                format!("{} s", limits.git_cpu_seconds),
+            );
+        }
+        Failure::Threads => return too_large("the threads of git", limits.git_threads.to_string()),
+        Failure::Memory => return memory(),
+        Failure::Exit(said) => said,
+    };
+    if let Some(error) = remote.ssh().and_then(|_| ssh::judged(remote, &said)) {
+        return error;
+    }
+    let plain = said.replace(resolved.base.as_str(), &url);
+    let detail = summary(&redact(remote, &plain));
+    match verdict(&said) {
+        Verdict::Auth => GitError::Auth {
+            url,
+            detail: "authentication required",
+        },
+        Verdict::NotFound => GitError::NotFound {
+            url,
+            reference: resolved.reference.to_string(),
+        },
+        Verdict::Memory => memory(),
+        Verdict::Corrupt => GitError::Corrupt { url, detail },
+        Verdict::Disk => GitError::Local { url, detail },
+        Verdict::Unreachable => GitError::Unreachable { url, detail },
     }
 }
 

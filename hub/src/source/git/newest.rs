@@ -28,6 +28,7 @@ impl Fetcher {
         let held = Arc::new(self.lock(remote).lock_owned().await);
         let job = Job {
             fetcher: self,
+            home: remote,
             remote,
             resolved,
             timeout,

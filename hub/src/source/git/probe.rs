@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashMap,
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -10,10 +11,11 @@ use std::{
 use reqwest::{Url, header::CONTENT_TYPE};
 
 use super::{
-    CommitId, GitError, Reference, Remote, RemoteKey,
-    discovery::{Advertisement, Packets, check, client_of, discover, endpoint, send, within},
+    CommitId, GitError, GitProgram, Reference, Remote, RemoteKey,
+    discovery::{Advertisement, Packets, allowed, check, client_of, discover, endpoint, send, within},
     listing::{Listing, Target, Wanted},
     pktline::{Packet, write_delimiter, write_flush, write_line},
+    ssh_probe::SshProber,
 };
 use crate::source::transport::Clients;
 
@@ -57,6 +59,23 @@ impl Resolved {
         }))
     }
 
+    /// What is known before anything is: for messages.
+    pub(super) fn nothing(base: &Url) -> Self {
+        let id = CommitId::none();
+        Self {
+            reference: Reference::Commit {
+                id: id.clone(),
+                branch: None,
+            },
+            commit: id.clone(),
+            object: id,
+            others: Vec::new(),
+            revision: String::new(),
+            base: base.clone(),
+            received: 0,
+        }
+    }
+
     /// A commit, which names itself.
     pub(super) fn itself(reference: &Reference, id: &CommitId, base: &Url) -> Self {
         Self {
@@ -92,6 +111,7 @@ const MAX_KNOWN: usize = 100_000;
 #[derive(Clone)]
 pub struct Prober {
     clients: Clients,
+    ssh: Option<SshProber>,
     key: [u8; 32],
     known: Arc<Mutex<HashMap<RemoteKey, Known>>>,
 }
@@ -109,9 +129,17 @@ impl Prober {
     pub fn new(clients: Clients, key: [u8; 32]) -> Self {
         Self {
             clients,
+            ssh: None,
             key,
             known: Arc::default(),
         }
+    }
+
+    /// Asks over SSH too, by the git program, whose runs keep their files below `directory`.
+    #[must_use]
+    pub fn with_ssh(mut self, program: GitProgram, directory: PathBuf) -> Self {
+        self.ssh = Some(SshProber::new(program, directory));
+        self
     }
 
     /// Resolves `reference`. A commit resolves to itself, but the remote is still asked whether it answers.
@@ -121,7 +149,17 @@ impl Prober {
         reference: &Reference,
         timeout: Duration,
     ) -> Result<Resolved, GitError> {
-        Box::pin(within(remote, timeout, self.resolve(remote, reference))).await
+        if remote.ssh().is_none() {
+            return Box::pin(within(remote, timeout, self.resolve(remote, reference))).await;
+        }
+        let Some(ssh) = &self.ssh else {
+            return Err(GitError::Local {
+                url: remote.shown(),
+                detail: "nothing here asks over ssh".into(),
+            });
+        };
+        let resolved = ssh.resolve(remote, reference, self.clients.egress(), timeout);
+        Box::pin(within(remote, timeout, resolved)).await
     }
 
     async fn resolve(&self, remote: &Remote, reference: &Reference) -> Result<Resolved, GitError> {
@@ -216,6 +254,7 @@ impl Prober {
             .post(endpoint(base, "/git-upload-pack", ""))
             .header(CONTENT_TYPE, format!("{content}-request"))
             .body(ls_refs(format, wanted.prefix()));
+        allowed(&self.clients, remote, base)?;
         let response = send(remote, request).await?;
         check(remote, &response, &format!("{content}-result"))?;
         let mut packets = Packets::new(remote, response);

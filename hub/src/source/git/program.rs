@@ -1,5 +1,5 @@
 //! The git program, cut off from everything around it: an environment of its own, no configuration but what is
-//! passed here, no hooks, no prompts, no helpers, HTTP and HTTPS only, no redirects. Nothing secret stands in its
+//! passed here, no hooks, no prompts, no helpers, HTTP, HTTPS and, with a key, SSH only, no redirects. Nothing secret stands in its
 //! arguments: URL and credential are configuration, and that is passed in the environment, which only the hub's
 //! own user can read.
 
@@ -19,6 +19,7 @@ use tokio::{
 };
 use zeroize::Zeroizing;
 
+use super::access::Access;
 use crate::process::{ProcessGroup, usage};
 
 /// How much of what git says is kept.
@@ -28,8 +29,12 @@ const PACKS: &str = "objects/pack";
 /// How often its size, and what the processes use, is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// The oldest version that takes its configuration from the environment and none from the user.
-const OLDEST: (u32, u32) = (2, 32);
+/// The oldest version that can be told the addresses of a host.
+const OLDEST: (u32, u32) = (2, 37);
+/// How much of what git prints is read.
+const MAX_STDOUT: usize = 64 << 20;
+/// The longest line that is read whole.
+const MAX_LINE: usize = 4096;
 
 /// Sets the limits that a shell can set, and becomes the program: git and all it starts have them from their first
 /// instruction. Of processor time the hard limit is a little above the other, since at that one the kernel kills without
@@ -108,14 +113,16 @@ pub struct GitProgram {
     environment: Vec<(OsString, OsString)>,
 }
 
-/// One run on a bare repository.
+/// One run.
 pub(super) struct Run<'a> {
-    /// The bare repository.
-    pub(super) repository: &'a Path,
+    /// The bare repository; `None` for a run that needs none.
+    pub(super) repository: Option<&'a Path>,
+    /// Where it runs.
+    pub(super) directory: &'a Path,
     /// The command and its arguments.
     pub(super) arguments: Vec<String>,
-    /// Configuration of this run, secrets among it.
-    pub(super) config: Vec<(String, Zeroizing<String>)>,
+    /// How it reaches its remote.
+    pub(super) access: Access,
     /// The run and all it started are killed after this.
     pub(super) timeout: Duration,
     /// The run is killed when its packs exceed this many bytes.
@@ -137,6 +144,8 @@ pub(super) enum Failure {
     Timeout,
     /// The packs grew too large.
     TooLarge,
+    /// It prints without end.
+    TooLong,
     /// A process used up its processor time.
     Processor,
     /// All processes together had more threads than they may.
@@ -187,6 +196,7 @@ impl GitProgram {
             .arg(&self.path);
         let fixed = CONFIG.iter().map(|(key, value)| (*key, *value));
         let own = run
+            .access
             .config
             .iter()
             .map(|(key, value)| (key.as_str(), value.as_str()));
@@ -196,13 +206,26 @@ impl GitProgram {
             command.env(format!("GIT_CONFIG_KEY_{index}"), key);
             command.env(format!("GIT_CONFIG_VALUE_{index}"), value);
         }
+        for (name, value) in &run.access.environment {
+            command.env(name, value);
+        }
+        if run.access.own_proxy {
+            PROXIES.iter().for_each(|name| {
+                command.env_remove(name);
+            });
+        }
+        match (run.repository, run.directory.parent()) {
+            (Some(repository), _) => command.env("GIT_DIR", repository),
+            // Nothing above it is looked for a repository.
+            (None, Some(above)) => command.env("GIT_CEILING_DIRECTORIES", above),
+            (None, None) => &mut command,
+        };
         command
-            .env("GIT_DIR", run.repository)
-            .env("HOME", run.repository)
-            .current_dir(run.repository)
+            .env("HOME", run.directory)
+            .current_dir(run.directory)
             .args(&run.arguments)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             // A group of its own, so that the helpers git starts end with it.
             .process_group(0)
@@ -210,15 +233,39 @@ impl GitProgram {
         command
     }
 
+    /// Whether the hub's environment names a proxy.
+    pub(super) fn has_proxies(&self) -> bool {
+        let is_proxy = |name: &OsString| {
+            PROXIES
+                .iter()
+                .any(|proxy| name == proxy && !proxy.eq_ignore_ascii_case("no_proxy"))
+        };
+        self.environment
+            .iter()
+            .any(|(name, value)| is_proxy(name) && !value.is_empty())
+    }
+
     pub(super) async fn run(&self, run: &Run<'_>) -> Result<(), Failure> {
+        self.read(run, |_| {}).await
+    }
+
+    /// Runs, and hands on each line that is printed.
+    pub(super) async fn read(&self, run: &Run<'_>, mut line: impl FnMut(&str)) -> Result<(), Failure> {
         let mut child = self.command(run).spawn().map_err(Failure::Io)?;
         let mut group = ProcessGroup::of(&child);
         let child_id = child.id();
-        let stderr = child.stderr.take();
-        let work = async { tokio::join!(stderr_of(stderr), group.wait(&mut child)) };
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let work = async {
+            let printed = async { lines(stdout, &mut line).await };
+            let ended = async {
+                let (said, status) = tokio::join!(stderr_of(stderr), group.wait(&mut child));
+                Ok::<_, Failure>((said, status))
+            };
+            tokio::try_join!(printed, ended)
+        };
         // Dropping the losers is safe: the group's guard kills what still runs.
-        let (said, status) = tokio::select! {
-            done = work => done,
+        let ((), (said, status)) = tokio::select! {
+            done = work => done?,
             () = tokio::time::sleep(run.timeout) => return Err(Failure::Timeout),
             failure = outgrown(run, child_id) => return Err(failure),
         };
@@ -230,7 +277,7 @@ impl GitProgram {
             return Err(Failure::Exit(said));
         }
         // What came faster than it was looked at.
-        if packs(run.repository).await > run.max_bytes {
+        if packs(run.directory).await > run.max_bytes {
             return Err(Failure::TooLarge);
         }
         Ok(())
@@ -271,11 +318,43 @@ async fn stderr_of(stream: Option<impl AsyncRead + Unpin>) -> String {
     String::from_utf8_lossy(&kept).into_owned()
 }
 
+/// Hands on the lines of what is printed; of a long one the beginning.
+async fn lines(stream: Option<impl AsyncRead + Unpin>, line: &mut impl FnMut(&str)) -> Result<(), Failure> {
+    let Some(mut stream) = stream else {
+        return Ok(());
+    };
+    let (mut begun, mut total): (Vec<u8>, usize) = (Vec::new(), 0);
+    let mut buffer = vec![0; 16 << 10];
+    loop {
+        let count = stream.read(&mut buffer).await.map_err(Failure::Io)?;
+        if count == 0 {
+            break;
+        }
+        total += count;
+        if total > MAX_STDOUT {
+            return Err(Failure::TooLong);
+        }
+        let mut parts = buffer[..count].split(|byte| *byte == b'\n').peekable();
+        while let Some(part) = parts.next() {
+            let room = MAX_LINE.saturating_sub(begun.len());
+            begun.extend_from_slice(&part[..part.len().min(room)]);
+            if parts.peek().is_some() {
+                line(&String::from_utf8_lossy(&begun));
+                begun.clear();
+            }
+        }
+    }
+    if !begun.is_empty() {
+        line(&String::from_utf8_lossy(&begun));
+    }
+    Ok(())
+}
+
 /// Returns what a run exceeds, once it does: its bounds of packs, threads or memory.
 async fn outgrown(run: &Run<'_>, process: Option<u32>) -> Failure {
     loop {
         tokio::time::sleep(LOOK).await;
-        if packs(run.repository).await > run.max_bytes {
+        if packs(run.directory).await > run.max_bytes {
             return Failure::TooLarge;
         }
         let used = process.map(usage).unwrap_or_default();
@@ -307,6 +386,20 @@ pub(super) fn size_of(directory: &Path) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_git_prints_is_read_by_lines_and_never_without_end() {
+        let mut found = Vec::new();
+        let text = format!("a\nb c\n{}\nlast", "x".repeat(3 * MAX_LINE));
+        let read = lines(Some(text.as_bytes()), &mut |line: &str| {
+            found.push(line.to_owned())
+        })
+        .await;
+        assert!(read.is_ok());
+        assert_eq!(found, ["a", "b c", &"x".repeat(MAX_LINE), "last"]);
+        let endless = lines(Some(tokio::io::repeat(b'x')), &mut |_: &str| {}).await;
+        assert!(matches!(endless, Err(Failure::TooLong)));
+    }
 
     #[test]
     fn versions_are_read_from_what_git_says() {

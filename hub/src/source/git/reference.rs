@@ -128,6 +128,11 @@ impl CommitId {
         }
     }
 
+    /// No commit's.
+    pub(super) fn none() -> Self {
+        Self("0".repeat(40))
+    }
+
     /// The digits.
     pub fn as_str(&self) -> &str {
         &self.0

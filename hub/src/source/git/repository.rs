@@ -112,15 +112,6 @@ impl Repository {
         }
     }
 
-    /// Writes a file of ours into it, and tells where.
-    pub(super) async fn write(&self, name: &'static str, bytes: Vec<u8>) -> io::Result<PathBuf> {
-        self.blocking(move |this| {
-            let path = this.directory.join(name);
-            fs::write(&path, bytes).map(|()| path)
-        })
-        .await?
-    }
-
     /// Its directory.
     pub(super) fn directory(&self) -> &Path {
         &self.directory

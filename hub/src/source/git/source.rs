@@ -1,22 +1,28 @@
 //! A GitRepository as a [`Source`].
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::VecDeque,
+    time::{Duration, SystemTime},
+};
 
 use flotilla_api::kinds::git_repository::GitRepositorySpec;
 use flotilla_core::{
     digest::Digest,
     source::{Failure, Found, Look, Remedy as Help},
 };
-use serde_json::json;
-use zeroize::Zeroizing;
+use serde_json::{Map, Value, json};
 
 use super::{
-    CommitId, CommitTree, Credential, Fetcher, Fields, GitError, ProbeShare, Reference, Remedy, Remote,
-    Resolved, TreeError, package,
+    CommitId, CommitTree, Fetcher, Fields, GitError, ProbeShare, Reference, Remedy, Remote, Resolved,
+    TreeError,
+    package::{Included, Layout, package_as},
+    repository::Repository,
+    signature::{Subject, Verification},
+    submodule::{self, Module},
 };
 use crate::{
     artifact::{self, ArtifactStore, ArtifactWriter},
-    source::{Fetched, Source},
+    source::{Fetched, Source, secret::SourceSecret, transport::Connection},
 };
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -28,36 +34,54 @@ pub struct GitSource<'a> {
     remote: Remote,
     reference: Reference,
     timeout: Duration,
-    ignore: Option<String>,
+    layout: Layout,
+    /// What is included, by digest.
+    includes: Vec<Value>,
+    has_submodules: bool,
+    refuses_rewrites: bool,
+    verification: Option<std::sync::Arc<Verification>>,
 }
 
-/// The Secret that a source names, opened.
-pub struct SourceSecret {
-    /// `namespace/name`.
-    pub name: String,
-    /// Its values.
-    pub values: BTreeMap<String, String>,
+/// What a source uses of other objects.
+#[derive(Default)]
+pub struct Uses<'a> {
+    /// The Secret of `secretRef`.
+    pub secret: Option<&'a SourceSecret>,
+    /// The Secret of `proxySecretRef`.
+    pub proxy: Option<&'a SourceSecret>,
+    /// Which signatures are needed.
+    pub verification: Option<Verification>,
+    /// What is included, each with the digest of its artifact.
+    pub included: Vec<(Included, String)>,
+    /// A token in place of what the Secret says.
+    pub credential: Option<super::Credential>,
+    /// A branch that was rewritten is not followed.
+    pub refuses_rewrites: bool,
 }
 
 impl<'a> GitSource<'a> {
-    /// Reads a spec and its Secret.
+    /// Reads a spec, and what it uses.
     pub fn new(
         spec: &GitRepositorySpec,
-        secret: Option<&SourceSecret>,
+        uses: Uses<'_>,
         probes: &'a ProbeShare,
         fetcher: &'a Fetcher,
     ) -> Result<Self, Failure> {
         let invalid =
             |error: &dyn std::error::Error| Failure::new("URLInvalid", error.to_string(), Help::Ask);
-        let credential = secret.map(credential).transpose()?.flatten();
-        let ca = secret.and_then(|secret| {
-            let pem = secret
-                .values
-                .get("ca.crt")
-                .or_else(|| secret.values.get("caFile"));
-            pem.map(|pem| pem.clone().into_bytes())
-        });
-        let remote = Remote::new(spec.url.as_str(), credential, ca).map_err(|error| invalid(&error))?;
+        let (secret, url) = (uses.secret, spec.url.as_str());
+        let credential = match uses.credential {
+            Some(credential) => Some(credential),
+            None => secret
+                .map(|secret| secret.credential(url.starts_with("ssh://")))
+                .transpose()?
+                .flatten(),
+        };
+        let connection = Connection::default()
+            .trusting(secret.and_then(SourceSecret::ca))
+            .showing(secret.map(SourceSecret::certificate).transpose()?.flatten())
+            .through(uses.proxy.map(SourceSecret::proxy).transpose()?);
+        let remote = Remote::connected(url, credential, connection).map_err(|error| invalid(&error))?;
         let given = spec.reference.as_ref();
         let reference = Reference::read(&Fields {
             branch: given.and_then(|one| one.branch.as_ref()).map(|one| one.as_str()),
@@ -67,6 +91,10 @@ impl<'a> GitSource<'a> {
             commit: given.and_then(|one| one.commit.as_ref()).map(|one| one.as_str()),
         })
         .map_err(|error| invalid(&error))?;
+        let included = uses.included.iter();
+        let includes = included.map(|(one, digest)| {
+            json!({ "name": one.repository, "from": one.from, "to": one.to, "artifact": digest })
+        });
         Ok(Self {
             probes,
             fetcher,
@@ -76,16 +104,126 @@ impl<'a> GitSource<'a> {
                 .timeout
                 .as_ref()
                 .map_or(DEFAULT_TIMEOUT, |timeout| timeout.get()),
-            ignore: spec.ignore.clone(),
+            includes: includes.collect(),
+            layout: Layout {
+                ignore: spec.ignore.clone(),
+                sparse: spec
+                    .sparse_checkout
+                    .iter()
+                    .map(|path| path.as_str().to_owned())
+                    .collect(),
+                submodules: Vec::new(),
+                included: uses.included.into_iter().map(|(included, _)| included).collect(),
+            },
+            has_submodules: spec.recurse_submodules,
+            refuses_rewrites: uses.refuses_rewrites,
+            verification: uses.verification.map(std::sync::Arc::new),
         })
     }
+
+    /// Fetches the submodules of what was probed, those within others included, and lists them by their place.
+    async fn submodules(&self, probed: &Resolved) -> Result<Vec<(String, CommitId)>, GitError> {
+        if !self.has_submodules {
+            return Ok(Vec::new());
+        }
+        let listed = self
+            .fetcher
+            .fetch(&self.remote, probed.clone(), self.timeout, submodule::modules);
+        let mut waiting: VecDeque<(String, Remote, Module, usize)> = VecDeque::new();
+        let add =
+            |waiting: &mut VecDeque<_>, within: &str, of: &Remote, modules: Vec<Module>, depth: usize| {
+                let placed = modules.into_iter().map(|module| {
+                    let place = match within {
+                        "" => module.path.clone(),
+                        within => format!("{within}/{}", module.path),
+                    };
+                    (place, of.clone(), module, depth)
+                });
+                waiting.extend(placed);
+            };
+        add(&mut waiting, "", &self.remote, listed.await?.output, 1);
+        let mut found = Vec::new();
+        while let Some((place, parent, module, depth)) = waiting.pop_front() {
+            if found.len() >= submodule::MAX_MODULES || depth > submodule::MAX_DEPTH {
+                return Err(submodule::too_many().of(&self.remote));
+            }
+            let remote = submodule::remote_of(&parent, &module)?;
+            let reference = Reference::Commit {
+                id: module.commit.clone(),
+                branch: None,
+            };
+            let resolved = self.probes.probe(&remote, &reference, self.timeout).await?;
+            let nested =
+                self.fetcher
+                    .fetch_into(&self.remote, &remote, resolved, self.timeout, submodule::modules);
+            let nested = nested.await?.output;
+            add(&mut waiting, &place, &remote, nested, depth + 1);
+            found.push((place, module.commit));
+        }
+        Ok(found)
+    }
+
+    /// Whether the present branch may be left for what was probed.
+    async fn is_rewritten(&self, probed: &Resolved, former: Option<&str>) -> Result<(), Look> {
+        let Some(former) = former.filter(|_| self.refuses_rewrites && probed.reference.has_history()) else {
+            return Ok(());
+        };
+        let Ok(former) = CommitId::parse(former) else {
+            return Ok(());
+        };
+        let fetched = self
+            .fetcher
+            .fetch(&self.remote, probed.clone(), self.timeout, |_| Ok(()));
+        fetched.await.map_err(|error| Look::Failed(failure(&error)))?;
+        let follows = self
+            .fetcher
+            .follows(&self.remote, probed.clone(), self.timeout, &former)
+            .await
+            .map_err(|error| Look::Failed(failure(&error)))?;
+        match follows {
+            Some(true) => Ok(()),
+            told => {
+                let what = match told {
+                    Some(_) => "is not an ancestor of",
+                    None => "is not known to be an ancestor of",
+                };
+                Err(Look::Failed(Failure::new(
+                    "HistoryRewritten",
+                    format!(
+                        "the history of {} was rewritten: {former}, which is used, {what} {}; nothing is taken while \
+                         {REFUSE_REWRITES} is set",
+                        probed.reference, probed.commit
+                    ),
+                    Help::Ask,
+                )))
+            }
+        }
+    }
 }
+
+/// Annotation of a GitRepository: `enabled` has a branch that was rewritten refused.
+pub const REFUSE_REWRITES: &str = "fleet.flotilla.dev/refuse-rewrites";
 
 impl Source for GitSource<'_> {
     type Probed = Resolved;
 
     fn config(&self) -> Digest {
-        Digest::of_json("source-config", &json!({ "ignore": self.ignore }))
+        let mut config = Map::new();
+        config.insert("ignore".into(), json!(self.layout.ignore));
+        // Only what is asked for: what others have keeps its digest.
+        if !self.layout.sparse.is_empty() {
+            config.insert("sparse".into(), json!(self.layout.sparse));
+        }
+        if !self.includes.is_empty() {
+            config.insert("include".into(), json!(self.includes));
+        }
+        if self.has_submodules {
+            config.insert("submodules".into(), json!(true));
+        }
+        if let Some(verification) = &self.verification {
+            config.insert("verify".into(), json!(verification.digest().to_string()));
+        }
+        Digest::of_json("source-config", &config)
     }
 
     async fn probe(&self) -> Result<(String, Resolved), Failure> {
@@ -99,16 +237,39 @@ impl Source for GitSource<'_> {
         Ok((resolved.revision.clone(), resolved))
     }
 
-    async fn fetch(&self, probed: Resolved, artifacts: &ArtifactStore) -> Result<Fetched, Look> {
-        let (kept_in, ignore) = (artifacts.clone(), self.ignore.clone());
-        let read = move |tree: &CommitTree| packed(tree, ignore.as_deref(), &kept_in);
+    async fn fetch(
+        &self,
+        probed: Resolved,
+        former: Option<&str>,
+        artifacts: &ArtifactStore,
+    ) -> Result<Fetched, Look> {
+        self.is_rewritten(&probed, former).await?;
+        let submodules = self.submodules(&probed).await;
+        let submodules = submodules.map_err(|error| Look::Failed(failure(&error)))?;
+        let layout = Layout {
+            submodules,
+            ..self.layout.clone()
+        };
+        let (kept_in, has_submodules) = (artifacts.clone(), self.has_submodules);
+        let (verification, reference) = (self.verification.clone(), probed.reference.clone());
+        let read = move |tree: &CommitTree| -> Result<(ArtifactWriter, String), TreeError> {
+            let verified = match &verification {
+                Some(verification) => verify(tree, &reference, verification)?,
+                None => String::new(),
+            };
+            if has_submodules {
+                is_of(tree, &layout)?;
+            }
+            Ok((packed(tree, &layout, &kept_in)?, verified))
+        };
         let fetched = self
             .fetcher
             .fetch(&self.remote, probed, self.timeout, read)
             .await
             .map_err(|error| Look::Failed(failure(&error)))?;
+        let (written, verified) = fetched.output;
         let stored = artifacts
-            .keep(fetched.output)
+            .keep(written)
             .await
             .map_err(|error| Look::Waits(error.to_string()))?;
         Ok(Fetched {
@@ -117,6 +278,7 @@ impl Source for GitSource<'_> {
                 subject: fetched.subject,
                 config: self.config(),
                 artifact: stored.digest.to_string(),
+                verified,
             },
             commit: fetched.commit.to_string(),
             size: stored.size,
@@ -139,35 +301,52 @@ impl Source for GitSource<'_> {
     }
 }
 
+/// Verifies the very objects that are packaged.
+fn verify(
+    tree: &CommitTree,
+    reference: &Reference,
+    verification: &Verification,
+) -> Result<String, TreeError> {
+    let own = reference.full_name().map(|name| Repository::own_ref(&name));
+    let tag = match (reference, own) {
+        (Reference::Commit { .. }, _) | (_, None) => None,
+        (_, Some(own)) => tree.tag_bytes(&own)?,
+    };
+    let commit_bytes = tree.commit_bytes()?;
+    let subject = Subject {
+        commit: tree.id(),
+        commit_bytes: &commit_bytes,
+        reference,
+        tag: tag.as_ref().map(|(id, bytes)| (id, bytes.as_slice())),
+    };
+    let now = SystemTime::UNIX_EPOCH
+        .elapsed()
+        .map_or(0, |since| since.as_secs());
+    verification.verify(&subject, now).map_err(TreeError::Unverified)
+}
+
+/// The submodules that were fetched are those of this very tree: the branch may have moved on meanwhile.
+fn is_of(tree: &CommitTree, layout: &Layout) -> Result<(), TreeError> {
+    let fetched = |module: &Module| {
+        let mut places = layout.submodules.iter();
+        places.any(|(path, commit)| (path, commit) == (&module.path, &module.commit))
+    };
+    match submodule::modules(tree)?.iter().all(fetched) {
+        true => Ok(()),
+        false => Err(TreeError::Corrupt(
+            "the submodules changed while they were fetched".into(),
+        )),
+    }
+}
+
 fn packed(
     tree: &CommitTree,
-    ignore: Option<&str>,
+    layout: &Layout,
     artifacts: &ArtifactStore,
 ) -> Result<ArtifactWriter, TreeError> {
     let local = |error: artifact::StoreError| TreeError::Local(error.to_string());
     let writer = artifacts.writer().map_err(local)?;
-    Ok(package(tree, ignore, writer)?.out)
-}
-
-fn credential(secret: &SourceSecret) -> Result<Option<Credential>, Failure> {
-    let values = &secret.values;
-    if let Some(token) = values.get("bearerToken") {
-        return Ok(Some(Credential::Bearer(Zeroizing::new(token.clone()))));
-    }
-    match (values.get("username"), values.get("password")) {
-        (Some(username), Some(password)) => Ok(Some(Credential::Basic {
-            username: username.clone(),
-            password: Zeroizing::new(password.clone()),
-        })),
-        (None, None) => Ok(None),
-        _ => {
-            let message = format!(
-                "secret '{}': 'username' and 'password' are needed together",
-                secret.name
-            );
-            Err(Failure::new("AuthenticationFailed", message, Help::Ask))
-        }
-    }
+    Ok(package_as(tree, layout, writer)?.out)
 }
 
 fn failure(error: &GitError) -> Failure {
@@ -175,5 +354,9 @@ fn failure(error: &GitError) -> Failure {
         Remedy::Retry => Help::Retry,
         Remedy::Ask => Help::Ask,
     };
-    Failure::new(error.reason(), error.message(), help)
+    let failure = Failure::new(error.reason(), error.message(), help);
+    match error {
+        GitError::Unverified(_) => failure.of_signature(),
+        _ => failure,
+    }
 }

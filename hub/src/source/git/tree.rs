@@ -1,12 +1,12 @@
 //! Reads a commit's tree straight from the object database: nothing is checked out, no filter or hook runs, no
-//! link is followed. Only directories and regular files exist here; links and submodules are passed over as Flux
-//! does when it packages. Names that could leave a directory or pose as Git's own are refused.
+//! link is followed. Only directories and regular files exist here; links are passed over as Flux does when it packages,
+//! and where submodules belong is told apart. Names that could leave a directory or pose as Git's own are refused.
 
 use std::path::Path;
 
 use git2::{ObjectType, Oid};
 
-use super::{CommitId, GitError, Remote};
+use super::{CommitId, GitError, Remote, signature::Unverified};
 use flotilla_core::printable::printable;
 
 /// Bounds of a tree.
@@ -62,6 +62,12 @@ pub enum TreeError {
     /// A name that no honest tree has.
     #[error("the name '{0}' is refused")]
     Name(String),
+    /// What the source asks for is not there, or not so.
+    #[error("{0}")]
+    Refused(String),
+    /// A signature that is needed is none, or not of a key that counts.
+    #[error("{}", .0.message)]
+    Unverified(Unverified),
     /// What was read cannot be kept on this machine.
     #[error("{0}")]
     Local(String),
@@ -74,10 +80,11 @@ impl TreeError {
         match self {
             Self::Corrupt(detail) => GitError::Corrupt { url, detail },
             Self::TooLarge { what, limit } => GitError::TooLarge { url, what, limit },
-            Self::Name(_) => GitError::Refused {
+            Self::Name(_) | Self::Refused(_) => GitError::Refused {
                 url,
                 detail: self.to_string(),
             },
+            Self::Unverified(unverified) => GitError::Unverified(unverified),
             Self::Local(detail) => GitError::Local { url, detail },
         }
     }
@@ -106,9 +113,19 @@ pub struct Entry {
     pub kind: Kind,
 }
 
+/// A place in a tree where a commit of another repository belongs: a submodule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gitlink {
+    /// Path from the root.
+    pub path: String,
+    /// The commit.
+    pub commit: CommitId,
+}
+
 /// The tree of one commit.
 pub struct CommitTree {
     repository: git2::Repository,
+    id: CommitId,
     root: Oid,
     subject: String,
     limits: TreeLimits,
@@ -136,10 +153,50 @@ impl CommitTree {
         };
         Ok(Self {
             repository,
+            id: commit.clone(),
             root,
             subject,
             limits,
         })
+    }
+
+    /// Opens the tree of another commit in the same repository.
+    pub fn beside(&self, commit: &CommitId) -> Result<Self, TreeError> {
+        Self::open(self.repository.path(), commit, self.limits)
+    }
+
+    /// The commit.
+    pub fn id(&self) -> &CommitId {
+        &self.id
+    }
+
+    /// The bytes of the commit, as they are stored.
+    pub fn commit_bytes(&self) -> Result<Vec<u8>, TreeError> {
+        let id = Oid::from_str(self.id.as_str()).map_err(corrupt)?;
+        self.raw(id, ObjectType::Commit, "the size of the commit's message")
+    }
+
+    /// The annotated tag that one of our refs points at, as it is stored; `None` where it points at something else.
+    pub(super) fn tag_bytes(&self, own_ref: &str) -> Result<Option<(CommitId, Vec<u8>)>, TreeError> {
+        let reference = self.repository.find_reference(own_ref).map_err(corrupt)?;
+        let Some(id) = reference.target() else {
+            return Ok(None);
+        };
+        let odb = self.repository.odb().map_err(corrupt)?;
+        let (_, kind) = odb.read_header(id).map_err(corrupt)?;
+        if kind != ObjectType::Tag {
+            return Ok(None);
+        }
+        let bytes = self.raw(id, kind, "the size of the tag's message")?;
+        let id = CommitId::parse(&id.to_string()).map_err(|error| TreeError::Corrupt(error.to_string()))?;
+        Ok(Some((id, bytes)))
+    }
+
+    fn raw(&self, id: Oid, kind: ObjectType, what: &'static str) -> Result<Vec<u8>, TreeError> {
+        fits(&self.repository, id, kind, self.limits.commit, what)?;
+        let odb = self.repository.odb().map_err(corrupt)?;
+        let object = odb.read(id).map_err(corrupt)?;
+        Ok(object.data().to_vec())
     }
 
     /// The first line of the commit's message, bounded.
@@ -155,14 +212,20 @@ impl CommitTree {
     /// Lists directories and files, each directory before what it holds, names in the order of their bytes: the
     /// order of a lexical walk.
     pub fn entries(&self) -> Result<Vec<Entry>, TreeError> {
+        self.listing().map(|(entries, _)| entries)
+    }
+
+    /// As [`Self::entries`], and the places of submodules.
+    pub fn listing(&self) -> Result<(Vec<Entry>, Vec<Gitlink>), TreeError> {
         let mut walk = Walk {
             tree: self,
             walked: 0,
             paths: 0,
             entries: Vec::new(),
+            links: Vec::new(),
         };
         walk.directory(self.root, "", 0)?;
-        Ok(walk.entries)
+        Ok((walk.entries, walk.links))
     }
 
     /// The size of a file.
@@ -218,6 +281,7 @@ struct Walk<'a> {
     walked: usize,
     paths: usize,
     entries: Vec<Entry>,
+    links: Vec<Gitlink>,
 }
 
 impl Walk<'_> {
@@ -241,7 +305,17 @@ impl Walk<'_> {
         let mut children = Vec::with_capacity(tree.len());
         for child in &tree {
             self.count()?;
-            if let Some(kind) = kind_of(&child) {
+            if child.filemode_raw() & 0o170_000 == 0o160_000 {
+                let name = name_of(&child)?;
+                let path = if path.is_empty() {
+                    name
+                } else {
+                    format!("{path}/{name}")
+                };
+                let commit = CommitId::parse(&child.id().to_string());
+                let commit = commit.map_err(|error| TreeError::Corrupt(error.to_string()))?;
+                self.links.push(Gitlink { path, commit });
+            } else if let Some(kind) = kind_of(&child) {
                 children.push((name_of(&child)?, kind, child.id()));
             }
         }
