@@ -4,6 +4,7 @@
 pub mod app;
 pub mod apply;
 pub mod backoff;
+pub mod carried;
 pub mod cel;
 pub mod claim;
 pub mod clock;

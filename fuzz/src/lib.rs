@@ -6,6 +6,7 @@
 
 mod charts;
 mod core;
+mod encrypted;
 mod sources;
 mod templates;
 mod text;
@@ -24,6 +25,7 @@ pub const TARGETS: &[Target] = &[
     target("cel", core::cel),
     target("chart", charts::chart),
     target("chart_archive", charts::archive),
+    target("encrypted", encrypted::document),
     target("helm_evaluator", templates::evaluator),
     target("helm_parser", templates::parser),
     target("kustomization", sources::kustomization),
