@@ -103,6 +103,7 @@ mod tests {
                 substitution: Substitution::Off,
                 default_namespace: String::new(),
                 health: Default::default(),
+                decryption: None,
             },
             layers: Vec::new(),
             suspended: false,

@@ -214,6 +214,29 @@ pub struct Settings {
     /// Whose health it waits for beside that of its own objects, and how kinds are judged.
     #[serde(default, skip_serializing_if = "HealthChecks::is_empty")]
     pub health: HealthChecks,
+    /// How what is encrypted of the content is decrypted in the cluster; `None`: nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decryption: Option<Decryption>,
+}
+
+/// How encrypted objects are decrypted, in the cluster and with its keys.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Decryption {
+    /// What they are encrypted with. An agent that does not know it says so.
+    pub provider: DecryptionProvider,
+    /// Name of the Secret with the keys, in the app's namespace; empty: there is none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub secret: String,
+}
+
+/// What objects are encrypted with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum DecryptionProvider {
+    /// SOPS.
+    #[default]
+    Sops,
 }
 
 /// Whether and how variables are substituted.
@@ -363,6 +386,7 @@ mod entry_tests {
             substitution: Substitution::Off,
             default_namespace: String::new(),
             health: HealthChecks::default(),
+            decryption: None,
         };
         let content = Some(Digest::of("content", b"x"));
         Entry {
@@ -457,6 +481,29 @@ mod entry_tests {
                 r#"{"exprs":[{"apiVersion":"example.com/v1","current":"b","failed":"a"}],"#,
                 r#""objects":[{"apiVersion":"apps/v1","key":{"group":"apps","kind":"Deployment","name":"b","namespace":"a"}}]}"#,
             )
+        );
+    }
+
+    #[test]
+    fn the_form_of_decryption_is_pinned_and_is_part_of_the_target() {
+        let mut settings = entry().settings;
+        settings.decryption = Some(Decryption {
+            provider: DecryptionProvider::Sops,
+            secret: "sops-age".into(),
+        });
+        let text = crate::digest::canonical_json(&settings);
+        assert!(
+            text.contains(r#""decryption":{"provider":"sops","secret":"sops-age"}"#),
+            "{text}"
+        );
+        assert_eq!(
+            serde_json::from_str::<Settings>(&text).expect("reads back"),
+            settings
+        );
+        let one = entry();
+        assert_ne!(
+            target_digest(one.content, &one.settings, &[]),
+            target_digest(one.content, &settings, &[])
         );
     }
 

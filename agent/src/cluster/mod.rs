@@ -45,6 +45,8 @@ pub enum WatchEvent {
 pub struct Selector {
     /// Only objects of this namespace; empty for all.
     pub namespace: String,
+    /// Only the object of this name; empty for all.
+    pub name: String,
     /// Label selector, empty for all.
     pub labels: String,
     /// Only types and metadata of the objects come: enough to know that a definition changed, which is a reason
@@ -52,6 +54,13 @@ pub struct Selector {
     pub metadata_only: bool,
     /// Of a list of metadata, managed fields are passed over while it is read: they are most of it.
     pub without_managed_fields: bool,
+}
+
+impl Selector {
+    /// What a request says of fields.
+    fn fields(&self) -> Option<(&'static str, String)> {
+        (!self.name.is_empty()).then(|| ("fieldSelector", format!("metadata.name={}", self.name)))
+    }
 }
 
 /// One page of a list.

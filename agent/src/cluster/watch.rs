@@ -385,6 +385,7 @@ impl Watch {
         if !self.selector.labels.is_empty() {
             all.push(("labelSelector", self.selector.labels.clone()));
         }
+        all.extend(self.selector.fields());
         all.extend(query.iter().cloned());
         let path = path(&self.resource, &self.selector.namespace, None);
         let path = format!("{path}?{}", encode(&all));

@@ -63,7 +63,9 @@ pub(super) async fn bodies(
     let mut lacking: HashSet<ObjectKey> = keys.map(|key| key.as_ref().clone()).collect();
     let discovery = unit.context.discovered_for(lacking.iter()).await;
     let discovery = discovery.map_err(BodiesError::Discovery)?;
-    let environment = unit.context.environment(discovery);
+    let keyring = unit.context.enforcing_keyring(&unit.entry).await;
+    let keyring = keyring.map_err(|error| BodiesError::Evaluation(EvaluateError::from(error).to_string()))?;
+    let environment = unit.context.environment(discovery, keyring);
     if let Some(made) = unit.context.lately.take(&unit.entry, &environment, &lacking) {
         return Ok(made);
     }

@@ -27,8 +27,15 @@ use serde_json::Value;
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
-    evaluate::Environment, judges::Judges, lately::Lately, message::wire_key, observe::observe,
-    presence::Presence, sightings::Sightings, window::Windows,
+    evaluate::Environment,
+    judges::Judges,
+    keyrings::{Keyring, Keyrings},
+    lately::Lately,
+    message::wire_key,
+    observe::observe,
+    presence::Presence,
+    sightings::Sightings,
+    window::Windows,
 };
 use crate::{
     causes::with_causes,
@@ -122,6 +129,8 @@ pub struct Context {
     pub(super) presence: Presence,
     /// What evaluations have made, as long as jobs go on.
     pub(super) lately: Lately,
+    /// Keys that were read from Secrets of the cluster.
+    pub(super) keyrings: Keyrings,
     /// What watches have shown of drifted objects, until they are checked.
     pub(super) sightings: Sightings,
     /// How many writes units whose passes go on have at once.
@@ -159,6 +168,7 @@ impl Context {
             discovering: tokio::sync::Mutex::default(),
             presence: Presence::default(),
             lately: Lately::default(),
+            keyrings: Keyrings::default(),
             sightings: Sightings::default(),
             windows: Windows::default(),
             judges: Judges::default(),
@@ -196,9 +206,10 @@ impl Context {
     }
 
     /// What an evaluation needs besides the ledger's state.
-    pub fn environment(&self, discovery: Arc<Discovery>) -> Environment {
+    pub fn environment(&self, discovery: Arc<Discovery>, keyring: Option<Keyring>) -> Environment {
         Environment {
             discovery,
+            keyring,
             known: self.ledger.read(|state| state.kinds.clone()),
             protected: self.protected.clone(),
             namespaces: self.namespaces.clone(),

@@ -32,6 +32,7 @@ pub use since::Since;
 pub(super) use since::shared_key;
 pub use wanted::Only;
 
+use super::keyrings::Keyring;
 use crate::{
     blocking,
     cluster::{Discovery, Resource, Served},
@@ -102,6 +103,8 @@ pub struct Environment {
     pub namespaces: Arc<BTreeSet<String>>,
     /// The ledger's own key, for digests of what is sent.
     pub key: [u8; 32],
+    /// What decrypts the entry's objects; `None`: nothing of them is to be.
+    pub keyring: Option<Keyring>,
 }
 
 /// What one step of an evaluation gave.
@@ -123,6 +126,7 @@ struct Ground {
     protected: Protected,
     namespaces: Arc<BTreeSet<String>>,
     key: [u8; 32],
+    keyring: Option<Keyring>,
 }
 
 /// One evaluation of an entry, step by step; other tasks run between two steps.
@@ -159,6 +163,7 @@ impl Ground {
             protected,
             namespaces,
             key,
+            keyring,
         } = environment;
         Ok(Self {
             table: inputs::content(state, entry)?,
@@ -168,6 +173,7 @@ impl Ground {
             protected,
             namespaces,
             key,
+            keyring,
         })
     }
 
@@ -176,7 +182,14 @@ impl Ground {
     fn begin(self, state: &State, wanted: &[u32], unserved: &BTreeSet<String>) -> Evaluation {
         let definitions = kinds::definitions(&self.table, unserved);
         let rows: BTreeSet<u32> = wanted.iter().chain(&definitions).copied().collect();
-        let inputs = Inputs::of(state, &self.entry, self.table, self.values, rows.into_iter());
+        let inputs = Inputs::of(
+            state,
+            &self.entry,
+            self.table,
+            self.values,
+            self.keyring,
+            rows.into_iter(),
+        );
         let mut rest = inputs.positions(wanted);
         rest.reverse();
         let withheld = self.entry.withheld.iter();

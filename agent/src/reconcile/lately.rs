@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use flotilla_core::{id::UnitId, object::ObjectKey, unit::Entry};
+use flotilla_core::{digest::Digest, id::UnitId, object::ObjectKey, unit::Entry};
 use serde_json::Value;
 
 use super::{
@@ -63,8 +63,13 @@ impl Made {
         Arc::ptr_eq(&self.entry, entry)
             && Arc::ptr_eq(&self.environment.discovery, &environment.discovery)
             && self.environment.known == environment.known
+            && digest(&self.environment) == digest(environment)
             && made.filter(|object| keys.contains(&object.desired.key)).count() == keys.len()
     }
+}
+
+fn digest(environment: &Environment) -> Option<Digest> {
+    environment.keyring.as_ref().map(|keyring| keyring.digest)
 }
 
 impl Lately {

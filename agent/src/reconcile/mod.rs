@@ -13,8 +13,10 @@ mod definitions;
 pub mod evaluate;
 mod gauges;
 mod holders;
+mod inputs;
 mod jobs;
 mod judges;
+pub mod keyrings;
 mod lately;
 mod looks;
 pub mod message;
@@ -56,6 +58,7 @@ use flotilla_core::{
 use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use gauges::{Gauged, Gauges};
 use holders::Holders;
+use inputs::Inputs;
 use jobs::Finished;
 use looks::Looked;
 pub use nudge::Nudge;
@@ -112,6 +115,7 @@ pub struct Reconciler {
     lists: FuturesUnordered<BoxFuture<'static, Listed>>,
     looks: FuturesUnordered<BoxFuture<'static, Looked>>,
     watches: Watches,
+    inputs: Inputs,
     verification: Verification,
     /// When each unit wants to be woken.
     deadlines: BTreeSet<(Mono, UnitId)>,
@@ -152,6 +156,7 @@ impl Reconciler {
             lists: FuturesUnordered::new(),
             looks: FuturesUnordered::new(),
             watches: Watches::default(),
+            inputs: Inputs::default(),
             verification: Verification::default(),
             deadlines: BTreeSet::new(),
             deadline_of: BTreeMap::new(),
@@ -189,6 +194,7 @@ impl Reconciler {
             self.judge_claims();
             // Watches that end or begin give units something to do and to say, which nothing else would wake.
             self.watch_kinds().await;
+            self.watch_inputs();
             self.start();
             self.flush().await;
             self.release_rows().await;
@@ -215,6 +221,7 @@ impl Reconciler {
                         self.observed(next).await;
                     }
                 }
+                Some(news) = self.inputs.next() => self.input_shown(news),
                 () = sleep_until(wake) => {}
             }
             self.context.count_wake();

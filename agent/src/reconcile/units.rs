@@ -28,6 +28,7 @@ use super::{
     Reconciler, Unit,
     context::{Context, desired_state},
     evaluate::{EvaluateError, Since, Step, shared_key},
+    keyrings::{Keyring, KeyringError},
     lately::Made,
     pace::Pace,
 };
@@ -96,6 +97,7 @@ impl Reconciler {
                         if waits.is_some() {
                             self.feed(id, Event::Edge(waits));
                         }
+                        self.note_inputs(id, Some(&accepted.entry));
                         self.feed(id, Event::Accepted(accepted));
                     }
                 }
@@ -161,6 +163,7 @@ impl Reconciler {
         self.context
             .judges
             .note(id, &accepted.entry.settings.health.exprs);
+        self.note_inputs(id, Some(&accepted.entry));
         let state = State::new(accepted, record, enforced, items, self.context.now());
         self.units.insert(id, Unit::new(state));
         let waits = self.waits_for(id);
@@ -217,6 +220,7 @@ impl Reconciler {
         self.claiming.forget(&all);
         for &id in gone {
             self.restoring.remove(&id);
+            self.note_inputs(id, None);
             self.set_deadline(id, None);
             self.watches.waiting.remove(&id);
             self.context.reports.forget(id);
@@ -251,12 +255,20 @@ pub(super) async fn evaluate_unit(
             return (None, None, Some(message));
         }
     };
-    let failure = match evaluate(context, offered, discovery.clone(), before).await {
+    let found = match context.keyring(offered).await {
+        Ok(keyring) => evaluate(context, offered, discovery.clone(), keyring, before).await,
+        Err(KeyringError::Unavailable(message)) => return (None, None, Some(message)),
+        Err(error) => Err(error.into()),
+    };
+    let failure = match found {
         Ok(evaluation) => return (None, Some(evaluation), None),
         Err(error) => failure(&error),
     };
     let evaluation = match enforced {
-        Some(entry) => evaluate(context, &entry, discovery, before).await.ok(),
+        Some(entry) => match context.enforcing_keyring(&entry).await {
+            Ok(keyring) => evaluate(context, &entry, discovery, keyring, before).await.ok(),
+            Err(_) => None,
+        },
         None => None,
     };
     (Some(failure), evaluation, None)
@@ -266,9 +278,10 @@ async fn evaluate(
     context: &Context,
     entry: &Arc<Entry>,
     discovery: Arc<Discovery>,
+    keyring: Option<Keyring>,
     before: Option<EvaluatedFrom>,
 ) -> Result<Evaluation, EvaluateError> {
-    let environment = context.environment(discovery);
+    let environment = context.environment(discovery, keyring);
     let mut made = Some(Made::begin(entry, &environment));
     let since = context
         .ledger

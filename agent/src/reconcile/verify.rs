@@ -282,6 +282,7 @@ async fn list(
         labels: UNIT_LABEL.to_owned(),
         metadata_only: true,
         without_managed_fields: true,
+        ..Selector::default()
     };
     let mut versions: HashMap<Arc<ObjectKey>, Option<u64>> =
         objects.iter().map(|(_, key)| (key.clone(), None)).collect();

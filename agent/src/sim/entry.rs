@@ -51,5 +51,6 @@ pub fn settings() -> Settings {
         substitution: Substitution::Off,
         default_namespace: String::new(),
         health: Default::default(),
+        decryption: None,
     }
 }

@@ -7,6 +7,7 @@
 mod adoption;
 mod connect;
 mod cost;
+mod decryption;
 mod departure;
 mod dependencies;
 mod drift;

@@ -24,7 +24,7 @@ thread_local! {
 }
 
 /// Keeps what the present thread logs, once it was asked to.
-struct Log;
+pub(crate) struct Log;
 
 impl Write for Log {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -44,7 +44,7 @@ impl Write for Log {
 impl Log {
     /// All that this test logs from now on, of every level. Tests run in threads of their own and share the
     /// process, so that a subscriber of one thread alone may be switched off by the others.
-    fn capture() {
+    pub(crate) fn capture() {
         static ONCE: Once = Once::new();
         ONCE.call_once(|| {
             let subscriber = tracing_subscriber::fmt()
@@ -78,7 +78,7 @@ fn refuses(verb: &'static str) -> impl Fn(&str, &flotilla_core::object::ObjectKe
 }
 
 /// What people and the storage get to see.
-fn seen(world: &World) -> Vec<(&'static str, String)> {
+pub(crate) fn seen(world: &World) -> Vec<(&'static str, String)> {
     let records = world.agent().ledger.read(|state| {
         let units = state.units.values();
         let texts = units.map(|unit| {

@@ -290,6 +290,7 @@ mod tests {
             substitution: Substitution::Off,
             default_namespace: String::new(),
             health: Default::default(),
+            decryption: None,
         };
         let target = Digest::of("target", b"one");
         let (id, cluster) = (UnitId(Uuid::from_u128(1)), ClusterId(Uuid::from_u128(2)));

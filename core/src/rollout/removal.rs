@@ -119,6 +119,7 @@ mod tests {
             substitution: Substitution::Always,
             default_namespace: String::new(),
             health: Default::default(),
+            decryption: None,
         };
         let content = Some(Digest::of("content", b"x"));
         Current {

@@ -51,6 +51,7 @@ fn input() -> Input {
             substitution: Substitution::Off,
             default_namespace: String::new(),
             health: Default::default(),
+            decryption: None,
         },
         layers: vec![],
         suspended: false,

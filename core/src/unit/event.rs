@@ -213,6 +213,8 @@ pub enum Event {
     Shown,
     /// A kind that was not served may be now.
     KindServed,
+    /// Something that the evaluation reads in the cluster is other than it was.
+    InputsChanged,
     /// What the unit waits for outside itself; `None`: nothing.
     Edge(Option<Wait>),
     /// Evaluation ended.

@@ -43,6 +43,7 @@ impl State {
             Event::Recovered { key, record } => self.recovered(&key, record),
             Event::Shown => self.shown(),
             Event::KindServed => self.kind_served(now),
+            Event::InputsChanged => self.evaluate_due |= self.is_active(),
             Event::Freed(keys) => {
                 self.again |= self.is_busy();
                 self.try_again(&keys, now);

@@ -31,6 +31,7 @@ fn entry(n: u64, needs: &[u64]) -> Entry {
         substitution: Substitution::Off,
         default_namespace: String::new(),
         health: Default::default(),
+        decryption: None,
     };
     Entry {
         unit: id(n),

@@ -101,6 +101,7 @@ pub(crate) fn settings(prune: bool) -> Settings {
         substitution: Substitution::Off,
         default_namespace: String::new(),
         health: Default::default(),
+        decryption: None,
     }
 }
 

@@ -175,6 +175,7 @@ pub(super) fn is_selected(resource: &Resource, selector: &Selector, object: &Val
     let metadata = &object["metadata"];
     ObjectKey::of(object).is_some_and(|key| (&key.group, &key.kind) == (&resource.group, &resource.kind))
         && (selector.namespace.is_empty() || metadata["namespace"] == selector.namespace.as_str())
+        && (selector.name.is_empty() || metadata["name"] == selector.name.as_str())
         && selector
             .labels
             .split(',')

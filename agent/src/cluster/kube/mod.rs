@@ -251,6 +251,7 @@ impl KubeCluster {
         if !selector.labels.is_empty() {
             query.push(("labelSelector", selector.labels.clone()));
         }
+        query.extend(selector.fields());
         if !token.is_empty() {
             query.push(("continue", token.to_owned()));
         }

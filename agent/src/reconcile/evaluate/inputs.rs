@@ -11,10 +11,11 @@ use flotilla_core::{
     unit::{Entry, Substitution, VariableLayer},
 };
 use flotilla_render::yaml;
+use flotilla_sops::object;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::EvaluateError;
+use super::{EvaluateError, Keyring};
 use crate::ledger::state::{Blob, Reader, State};
 
 /// Bytes of one object after substitution; an API server takes less.
@@ -22,6 +23,9 @@ const OBJECT_MAX: usize = 8 << 20;
 
 /// Bytes of a template from which on reading it takes long enough to be noticed.
 const HEAVY: u32 = 64 << 10;
+
+/// Bytes that an encrypted object has at least: its stanza alone has more.
+const MAYBE_ENCRYPTED: u32 = 512;
 
 /// The inputs of one evaluation. Bytes are compressed and shared with the ledger.
 #[derive(Debug)]
@@ -31,6 +35,7 @@ pub(super) struct Inputs {
     /// Rows of the table that may be read, in the renderer's order, and their bytes.
     objects: Vec<(u32, Option<Blob>)>,
     values: Values,
+    keyring: Option<Keyring>,
     reader: Mutex<Reader>,
 }
 
@@ -47,7 +52,7 @@ pub(super) struct Values {
 #[derive(Debug)]
 pub(super) struct Parsed {
     pub(super) value: Value,
-    /// A value of a Secret may stand in it.
+    /// A value of a Secret, or one that was encrypted, may stand in it.
     pub(super) secret: bool,
 }
 
@@ -58,6 +63,7 @@ impl Inputs {
         entry: &Arc<Entry>,
         table: Arc<Table>,
         values: Values,
+        keyring: Option<Keyring>,
         rows: impl Iterator<Item = u32>,
     ) -> Self {
         let blob = |row| (row, state.blobs.get(&table.digest(row)));
@@ -67,6 +73,7 @@ impl Inputs {
             table,
             objects,
             values,
+            keyring,
             reader: Mutex::default(),
         }
     }
@@ -87,13 +94,17 @@ impl Inputs {
         &self.unit
     }
 
-    /// Tells whether reading an object takes long: YAML is read twice, before and after substitution.
+    /// Tells whether reading an object takes long: YAML is read twice, before and after substitution, and a key of OpenPGP
+    /// takes milliseconds to open one.
     pub(super) fn is_heavy(&self, index: usize) -> bool {
         let (row, blob) = &self.objects[index];
+        if self.keyring.is_some() && blob.as_ref().is_some_and(|blob| blob.size > MAYBE_ENCRYPTED) {
+            return true;
+        }
         self.table.form(*row) == Form::Yaml && blob.as_ref().is_some_and(|blob| blob.size > HEAVY)
     }
 
-    /// Reads an object: substitutes, then parses.
+    /// Reads an object: decrypts, substitutes, then parses.
     pub(super) fn parse(&self, index: usize) -> Result<Parsed, EvaluateError> {
         let (row, blob) = &self.objects[index];
         let bytes = blob.as_ref().and_then(|blob| {
@@ -106,32 +117,59 @@ impl Inputs {
             let (group, kind, name) = self.table.name(*row);
             EvaluateError::Build(format!("post build failed for '{group}/{kind}/{name}': {why}"))
         };
-        let plain = |value| Parsed { value, secret: false };
         match self.table.form(*row) {
-            Form::Json => serde_json::from_slice(&bytes)
-                .map(plain)
-                .map_err(|_| failed("it is not readable")),
+            Form::Json => {
+                let value = serde_json::from_slice(&bytes).map_err(|_| failed("it is not readable"))?;
+                self.decrypted(*row, value)
+            }
             Form::Yaml => {
                 let text = String::from_utf8(bytes).map_err(|_| failed("it is not UTF-8"))?;
                 let template = read(&text).map_err(|why| failed(&why))?;
-                if !self.values.runs() || substitute::is_disabled(&template["metadata"]) {
-                    return Ok(plain(template));
+                let template = self.decrypted(*row, template)?;
+                if !self.values.runs() || substitute::is_disabled(&template.value["metadata"]) {
+                    return Ok(template);
                 }
+                // What was decrypted is substituted in too, as text.
+                let text = match template.secret {
+                    true => {
+                        yaml::write(&template.value.into()).map_err(|_| failed("it has no form in YAML"))?
+                    }
+                    false => text,
+                };
                 let substituted = substitute::substitute(&text, &self.values.variables, true)
                     .map_err(|e| failed(&e.to_string()))?;
+                let secret = template.secret || self.values.secret && substituted != text;
                 let value = read(&substituted).map_err(|why| {
                     // The reader quotes what it stumbles over, and that may be a secret's value by now.
-                    let quotes = self.values.secret || self.table.key(*row).is_secret();
+                    let quotes = secret || self.values.secret || self.table.key(*row).is_secret();
                     failed(if quotes {
                         "the substituted text is not valid YAML"
                     } else {
                         &why
                     })
                 })?;
-                let secret = self.values.secret && substituted != text;
                 Ok(Parsed { value, secret })
             }
         }
+    }
+
+    /// Decrypts what is encrypted of an object.
+    fn decrypted(&self, row: u32, mut value: Value) -> Result<Parsed, EvaluateError> {
+        let secret = match &self.keyring {
+            Some(keyring) => object::decrypt(&mut value, &keyring.keys).map_err(|error| {
+                let (group, kind, name) = self.table.name(row);
+                EvaluateError::Build(format!("decryption failed for '{group}/{kind}/{name}': {error}"))
+            })?,
+            None => false,
+        };
+        let is_secret = value["kind"] == "Secret" && value["apiVersion"] == "v1";
+        if is_secret && value.get("sops").is_some() {
+            return Err(EvaluateError::Build(format!(
+                "{} is SOPS encrypted, configuring decryption is required for this secret to be reconciled",
+                self.table.key(row)
+            )));
+        }
+        Ok(Parsed { value, secret })
     }
 }
 

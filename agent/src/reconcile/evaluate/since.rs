@@ -39,7 +39,8 @@ impl Since {
         before: Option<EvaluatedFrom>,
     ) -> Result<Self, EvaluateError> {
         let ground = Ground::of(state, entry, environment)?;
-        let basis = |table: &Table| basis(table, entry, &ground.kinds);
+        let keys = ground.keyring.as_ref().map(|keyring| keyring.digest);
+        let basis = |table: &Table| basis(table, entry, &ground.kinds, keys);
         let from = entry.content.map(|content| EvaluatedFrom {
             content,
             basis: basis(&ground.table),
@@ -85,9 +86,9 @@ impl Since {
 }
 
 /// Digest of all that makes objects of a content's bytes: the entry's settings, variables and owner, what it withholds,
-/// and where the content's kinds live, as far as they are served: objects of others are never taken over. What the agent
-/// itself brings is the same for its whole life.
-fn basis(table: &Table, entry: &Entry, kinds: &Kinds) -> Digest {
+/// where the content's kinds live, as far as they are served, and the keys that decrypt: objects of others are never
+/// taken over. What the agent itself brings is the same for its whole life.
+fn basis(table: &Table, entry: &Entry, kinds: &Kinds, keys: Option<Digest>) -> Digest {
     let discovery = kinds.discovery();
     let served = |(group, kind)| Some((group, kind, discovery.preferred(group, kind)?.namespaced));
     let scopes: BTreeSet<(&str, &str, bool)> = table.kinds().filter_map(served).collect();
@@ -99,7 +100,7 @@ fn basis(table: &Table, entry: &Entry, kinds: &Kinds) -> Digest {
         withheld,
         ..
     } = entry;
-    let all = (scopes, unit, app, settings, variables, withheld);
+    let all = (scopes, unit, app, settings, variables, withheld, keys);
     Digest::of_json("evaluation", &all)
 }
 

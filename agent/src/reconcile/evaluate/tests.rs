@@ -62,6 +62,7 @@ fn world() -> World {
         substitution: Substitution::WithVariables,
         default_namespace: String::new(),
         health: Default::default(),
+        decryption: None,
     };
     let resource = |group: &str, kind: &str, plural: &str, namespaced| Resource {
         group: group.into(),
@@ -114,6 +115,7 @@ fn world() -> World {
             protected: Protected::new("flotilla-system", "flotilla-agent"),
             namespaces: Arc::default(),
             key: [7; 32],
+            keyring: None,
         },
     }
 }

@@ -139,6 +139,7 @@ fn entry_of(version: u64, content: Digest) -> Entry {
         substitution: Substitution::Off,
         default_namespace: String::new(),
         health: Default::default(),
+        decryption: None,
     };
     Entry {
         unit: UnitId(Uuid::from_u128(1)),
