@@ -13,7 +13,7 @@ use crate::resource::Resource;
 pub enum Unsupported {
     /// The whole kind.
     Kind(Kind),
-    /// One field, as its path: `spec.decryption`.
+    /// One field, as its path: `spec.kubeConfig`.
     Field(String),
 }
 
@@ -52,7 +52,7 @@ type Row = (&'static [&'static str], When);
 
 const KUSTOMIZATION: &[Row] = &[
     (&["serviceAccountName"], When::Set),
-    (&["decryption"], When::Set),
+    (&["decryption", "serviceAccountName"], When::Set),
     (&["ignore"], When::Set),
     (&["force"], When::Set),
     (&["sourceRef", "kind"], When::Not("GitRepository")),

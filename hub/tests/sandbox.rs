@@ -250,6 +250,7 @@ impl Rendering {
             path: path.into(),
             options,
             substitutes: true,
+            decrypts: false,
             timeout,
         };
         let rendered = self.renderer.kustomize(input).await;

@@ -20,14 +20,15 @@ fn named(api_version: &str, kind: &str, spec: Value) -> Vec<String> {
 fn an_app_names_each_field_that_is_not_reconciled() {
     let spec = json!({
         "interval": "1m", "prune": true, "sourceRef": {"kind": "Bucket", "name": "s"},
-        "serviceAccountName": "sa", "kubeConfig": {"secretRef": {"name": "k"}}, "decryption": {"provider": "sops"},
+        "serviceAccountName": "sa", "kubeConfig": {"secretRef": {"name": "k"}},
+        "decryption": {"provider": "sops", "secretRef": {"name": "keys"}, "serviceAccountName": "sa"},
         "dependsOn": [{"name": "x"}], "healthChecks": [{"kind": "Pod", "name": "p"}],
         "healthCheckExprs": [{"apiVersion": "v1", "current": "true"}], "ignore": [{"paths": ["/spec"]}], "force": true,
     });
     let found = named("kustomize.toolkit.fluxcd.io/v1", "Kustomization", spec);
     insta::assert_snapshot!(found.join("\n"), @"
     spec.serviceAccountName
-    spec.decryption
+    spec.decryption.serviceAccountName
     spec.ignore
     spec.force
     spec.sourceRef.kind
@@ -38,7 +39,8 @@ fn an_app_names_each_field_that_is_not_reconciled() {
 fn an_app_that_writes_out_the_defaults_is_supported() {
     let spec = json!({
         "interval": "1m", "prune": true, "sourceRef": {"kind": "GitRepository", "name": "s"}, "wait": true,
-        "timeout": "2m", "dependsOn": [], "force": false, "healthChecks": null,
+        "timeout": "2m", "dependsOn": [], "decryption": {"provider": "sops", "secretRef": {"name": "keys"}},
+        "force": false, "healthChecks": null,
     });
     assert_eq!(
         named("kustomize.toolkit.fluxcd.io/v1", "Kustomization", spec),

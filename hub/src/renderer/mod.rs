@@ -30,6 +30,8 @@ pub struct KustomizeInput {
     pub options: GenerateOptions,
     /// Variables are put into what comes out: objects that may hold some are wanted as text.
     pub substitutes: bool,
+    /// What is encrypted is decrypted in the cluster: values of encrypted files that are taken apart carry what it takes.
+    pub decrypts: bool,
     /// Bound of the whole rendering, from when it has a place.
     pub timeout: Duration,
 }

@@ -175,6 +175,7 @@ fn build(input: &KustomizeInput, stopping: &CancellationToken) -> Result<Rendere
     let source = RenderInput {
         restriction: Restriction::Tree,
         stop: Some(&stop),
+        carries: input.decrypts,
         ..RenderInput::new(&*input.tree, &input.path, &budget)
     };
     let generated = kustomize::generate(&source, &input.options).map_err(|error| match error {
@@ -249,12 +250,59 @@ mod tests {
             path: path.to_owned(),
             options: Default::default(),
             substitutes: true,
+            decrypts: false,
             timeout: Duration::from_secs(60),
         }
     }
 
     async fn rendered(files: &[(&str, &'static str)], path: &str) -> Result<Rendered, RenderFailure> {
         NativeRenderer::new(1).kustomize(input(files, path)).await
+    }
+
+    #[tokio::test]
+    async fn values_of_encrypted_env_files_and_patches_carry_their_stanza_where_the_app_decrypts() {
+        let files = [
+            (
+                "kustomization.yaml",
+                "resources: [base.yaml]\npatches: [{path: patch.yaml}]\nsecretGenerator:\n- name: env\n  envs: [a.env, \
+                 b.env]\n",
+            ),
+            (
+                "base.yaml",
+                "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {own: plain}\n",
+            ),
+            (
+                "patch.yaml",
+                "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {p: 'ENC[AES256_GCM,data:x]'}\nsops:\n  \
+                 mac: ENC[AES256_GCM,m]\n",
+            ),
+            ("a.env", "A=ENC[AES256_GCM,data:x]\nsops_mac=ENC[AES256_GCM,m]\n"),
+            ("b.env", "B=ENC[AES256_GCM,data:x]\nsops_mac=ENC[AES256_GCM,m]\n"),
+        ];
+        let decrypts = KustomizeInput {
+            decrypts: true,
+            ..input(&files, "")
+        };
+        let rendered = NativeRenderer::new(1)
+            .kustomize(decrypts)
+            .await
+            .expect("rendered");
+        let texts: Vec<String> = rendered
+            .objects
+            .iter()
+            .map(|object| object.value.to_string())
+            .collect();
+        // Base64 of what begins a carried value.
+        let begins = "RU5DW0ZMT1RJTExB";
+        assert!(
+            texts.iter().any(|text| text.contains("ENC[FLOTILLA,")),
+            "{texts:?}"
+        );
+        assert!(
+            texts.iter().any(|text| text.matches(begins).count() == 2),
+            "{texts:?}"
+        );
+        assert!(texts.iter().all(|text| !text.contains("sops")), "{texts:?}");
     }
 
     const MAP: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {k: \"${v}\"}\n";

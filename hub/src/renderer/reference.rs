@@ -338,6 +338,7 @@ mod tests {
             path: String::new(),
             options: Default::default(),
             substitutes: true,
+            decrypts: false,
             timeout: Duration::from_secs(60),
         }
     }

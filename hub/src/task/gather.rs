@@ -28,7 +28,7 @@ use flotilla_core::{
         waiting::Waiting,
     },
     unit::{
-        Settings, Substitution, VariableLayer, Withheld,
+        Decryption, DecryptionProvider, Settings, Substitution, VariableLayer, Withheld,
         health::{HealthCheck, HealthChecks, HealthExpr},
     },
 };
@@ -452,6 +452,15 @@ pub fn settings(spec: &KustomizationSpec) -> Settings {
         },
         default_namespace: String::new(),
         health: health(spec),
+        decryption: spec.decryption.as_ref().map(|decryption| Decryption {
+            provider: match decryption.provider {
+                flotilla_api::kinds::kustomization::DecryptionProvider::Sops => DecryptionProvider::Sops,
+            },
+            secret: decryption
+                .secret_ref
+                .as_ref()
+                .map_or_else(String::new, |secret| secret.name.to_string()),
+        }),
     }
 }
 

@@ -490,11 +490,13 @@ impl Work<'_> {
                 .to_owned(),
             options: options(self.spec)?,
             substitutes: self.substitutes,
+            decrypts: self.spec.decryption.is_some(),
             timeout: TIMEOUT,
         };
         let key = self.context.digest_key;
         // All objects are written and hashed once, where they were made: not on a thread that has streams to serve.
-        let ended = move |rendered: Rendered| ended(&key, rendered);
+        let decrypts = self.spec.decryption.is_some();
+        let ended = move |rendered: Rendered| ended(&key, rendered, decrypts);
         Ok(match self.renderer.at_place(place.clone(), input, ended).await {
             Ok(ended) => (Attempted::Ended(ended), Some(place)),
             Err(failure) => (self.not_rendered(failure, again), None),
@@ -625,22 +627,24 @@ pub fn asked(engine: &Engine, app: &ResourceRow, overrides_variables: bool) -> O
 
 /// Digest of the input without source and artifact.
 fn fields(renderer: &Renderer, spec: &KustomizationSpec, substitutes: bool) -> Digest {
-    Digest::of_json(
-        "fields",
-        &json!({
-            "engine": renderer.version(),
-            "path": spec.path,
-            "targetNamespace": spec.target_namespace,
-            "namePrefix": spec.name_prefix,
-            "nameSuffix": spec.name_suffix,
-            "patches": spec.patches,
-            "images": spec.images,
-            "components": spec.components,
-            "ignoreMissingComponents": spec.ignore_missing_components,
-            "buildMetadata": spec.build_metadata,
-            "substitutes": substitutes,
-        }),
-    )
+    let mut fields = json!({
+        "engine": renderer.version(),
+        "path": spec.path,
+        "targetNamespace": spec.target_namespace,
+        "namePrefix": spec.name_prefix,
+        "nameSuffix": spec.name_suffix,
+        "patches": spec.patches,
+        "images": spec.images,
+        "components": spec.components,
+        "ignoreMissingComponents": spec.ignore_missing_components,
+        "buildMetadata": spec.build_metadata,
+        "substitutes": substitutes,
+    });
+    // What is encrypted goes to the cluster as it is, or is refused.
+    if spec.decryption.is_some() {
+        fields["decrypts"] = true.into();
+    }
+    Digest::of_json("fields", &fields)
 }
 
 fn options(spec: &KustomizationSpec) -> Result<GenerateOptions, serde_json::Error> {
@@ -675,11 +679,11 @@ fn options(spec: &KustomizationSpec) -> Result<GenerateOptions, serde_json::Erro
 }
 
 /// Turns rendered objects into a content, and what the hub keeps of them into another one; refuses what this release does not
-/// do.
-fn ended(digest_key: &[u8; 32], rendered: Rendered) -> Ended {
+/// do. `decrypts`: what is encrypted is decrypted in the cluster.
+fn ended(digest_key: &[u8; 32], rendered: Rendered, decrypts: bool) -> Ended {
     let paths: Option<BTreeSet<String>> = rendered.reads.map(|reads| reads.seen.into_keys().collect());
     let rendered = rendered.objects;
-    if let Some(message) = rendered.iter().find_map(unsupported) {
+    if let Some(message) = rendered.iter().find_map(|one| unsupported(one, decrypts)) {
         return Ended::NotSupported { message };
     }
     let fates = nested::fates(rendered.iter().map(|one| &one.value));
@@ -768,10 +772,10 @@ fn notice(left_out: &[ObjectKey]) -> Option<String> {
     ))
 }
 
-fn unsupported(one: &RenderedObject) -> Option<String> {
-    if is_encrypted(&one.key, &one.value) {
+fn unsupported(one: &RenderedObject, decrypts: bool) -> Option<String> {
+    if !decrypts && is_encrypted(&one.key, &one.value) {
         return Some(format!(
-            "{} is SOPS encrypted, which this release does not decrypt",
+            "{} is SOPS encrypted, configuring decryption is required for this object to be reconciled",
             one.key
         ));
     }
@@ -921,12 +925,28 @@ mod tests {
         ];
         for value in refused {
             let object = one(value);
-            let message = unsupported(&object).expect("refused");
+            let message = unsupported(&object, false).expect("refused");
             assert!(message.contains(&object.key.to_string()), "{message}");
         }
         let plain = one(
             json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": { "sops": "x" } }),
         );
-        assert_eq!(unsupported(&plain), None);
+        assert_eq!(unsupported(&plain, false), None);
+    }
+
+    #[test]
+    fn what_is_encrypted_passes_where_the_app_says_how_it_is_decrypted() {
+        let metadata = json!({ "name": "x", "namespace": "a" });
+        for value in [
+            json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "sops": { "mac": "x" } }),
+            json!({ "apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": { "a": "ENC[AES256_GCM,data:x]" } }),
+        ] {
+            let object = RenderedObject {
+                key: ObjectKey::of(&value).expect("a key"),
+                text: None,
+                value,
+            };
+            assert_eq!(unsupported(&object, true), None);
+        }
     }
 }

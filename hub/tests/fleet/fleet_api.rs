@@ -311,7 +311,7 @@ spec:
   apps: [{kind: Kustomization, name: app, namespace: apps}]
   clusters: {names: [c1]}
 ";
-    let unsupported = format!("{APP}  decryption: {{provider: sops}}\n");
+    let unsupported = format!("{APP}  decryption: {{provider: sops, serviceAccountName: sa}}\n");
     let answer = apply(&hub, &format!("{unsupported}---\n{placement}")).await;
     let errors: Vec<_> = answer
         .problems

@@ -626,6 +626,7 @@ fn settings(common_annotations: BTreeMap<String, String>) -> Settings {
         substitution: Substitution::WithVariables,
         default_namespace: String::new(),
         health: Default::default(),
+        decryption: None,
     }
 }
 

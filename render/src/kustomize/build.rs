@@ -56,6 +56,9 @@ pub struct RenderInput<'a> {
     pub warn: Option<&'a dyn Fn(Deprecation)>,
     /// Whether objects keep the order they came in where no kustomization says how they are sorted.
     pub unsorted: bool,
+    /// Whether values of encrypted env files and patches carry what decrypts them: kustomize itself would leave the files'
+    /// stanzas in what it makes of them.
+    pub carries: bool,
 }
 
 impl<'a> RenderInput<'a> {
@@ -70,6 +73,7 @@ impl<'a> RenderInput<'a> {
             paths: Paths::default(),
             warn: None,
             unsorted: false,
+            carries: false,
         }
     }
 }
@@ -166,7 +170,7 @@ fn counted(input: &RenderInput<'_>, each: Each<'_>) -> Result<(ReadSet, u64), Bu
     let files = Files::new(input);
     let steps = Steps::new(input.budget.steps, input.budget.output, input.stop);
     let mut build = Build::new(files, input.budget, input.restriction, steps);
-    build.warn = input.warn;
+    (build.warn, build.carries) = (input.warn, input.carries);
     let built = run(&build, input, each);
     // A path that was not resolved for that may have been taken for one that is not there.
     if build.files.is_stopped() {

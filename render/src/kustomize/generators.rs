@@ -23,11 +23,11 @@ use env_file::{env_lines, is_named};
 /// Reads a file that a generator names.
 pub(crate) type ReadFile<'a> = &'a dyn Fn(&str) -> Result<Vec<u8>>;
 
-/// Makes the object of one generator.
+/// Makes the object of one generator. Files of variables may be read otherwise than others.
 pub(crate) fn make(
     args: &GeneratorArgs,
     secret: bool,
-    read: ReadFile<'_>,
+    read: [ReadFile<'_>; 2],
     steps: &Steps<'_>,
 ) -> Result<Resource> {
     let kind = if secret { "Secret" } else { "ConfigMap" };
@@ -135,7 +135,7 @@ type Pairs = BTreeMap<String, Vec<u8>>;
 /// What a pair takes beside its texts.
 const BYTES_PER_PAIR: usize = size_of::<(String, Vec<u8>)>() + 32;
 
-fn pairs(args: &GeneratorArgs, read: ReadFile<'_>, steps: &Steps<'_>) -> Result<Pairs> {
+fn pairs(args: &GeneratorArgs, [read, read_env]: [ReadFile<'_>; 2], steps: &Steps<'_>) -> Result<Pairs> {
     let mut pairs = Pairs::new();
     // `named` says whether the key is one, and no line of a file that holds something else.
     let mut add = |key: &str, value: Cow<'_, [u8]>, named: bool| {
@@ -157,7 +157,7 @@ fn pairs(args: &GeneratorArgs, read: ReadFile<'_>, steps: &Steps<'_>) -> Result<
         Ok(())
     };
     for path in &args.envs {
-        let content = read(path)?;
+        let content = read_env(path)?;
         for pair in env_lines(&content) {
             let line = pair.of(|| shortened(path).into_owned())?;
             let added = add(

@@ -4,6 +4,7 @@
 
 mod additions;
 mod build;
+mod carried;
 mod config;
 mod crds;
 mod decode;

@@ -28,6 +28,8 @@ pub(crate) struct Build<'a> {
     pub(crate) restriction: Restriction,
     pub(crate) steps: Steps<'a>,
     pub(crate) warn: Option<&'a dyn Fn(Deprecation)>,
+    /// Values of encrypted files carry what decrypts them.
+    pub(crate) carries: bool,
     configs: Shared,
     schemas: RefCell<TypesInUse>,
 }
@@ -69,6 +71,7 @@ impl<'a> Build<'a> {
             restriction,
             steps,
             warn: None,
+            carries: false,
             configs: Shared::new(),
             schemas: RefCell::default(),
         }

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use serde_json::Value;
 
+use super::super::carried;
 use super::super::error::{At, Error, Result, invalid, shortened};
 use super::super::generators;
 use super::super::kustomization::{GeneratorArgs, GeneratorOptions};
@@ -78,8 +79,16 @@ impl Build<'_> {
         maker: Option<Maker>,
     ) -> Result<Resource> {
         let read = |path: &str| self.read(target, path).map(Cow::into_owned);
+        let lines = |path: &str| {
+            let content = read(path)?;
+            let carried = match secret && self.carries {
+                true => carried::env_file(&content)?,
+                false => None,
+            };
+            Ok(carried.unwrap_or(content))
+        };
         let mut resource =
-            generators::make(args, secret, &read, &self.steps).in_object(|| args.name.clone())?;
+            generators::make(args, secret, [&read, &lines], &self.steps).in_object(|| args.name.clone())?;
         if let Some(maker) = maker {
             self.charge_note(&resource, maker.length())?;
             maker.note_generated(&mut resource);

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use serde_json::Value;
 
+use super::super::carried;
 use super::super::config::{Config, merge_all};
 use super::super::decode::Fields;
 use super::super::error::{At, Result, invalid};
@@ -170,7 +171,11 @@ impl Build<'_> {
                 let bytes = self.read(target, &patch.path)?;
                 let text =
                     String::from_utf8(bytes.into_owned()).map_err(|_| invalid("the patch is not UTF-8"))?;
-                (text, format!("[path: {:?}]", patch.path))
+                let carried = match self.carries {
+                    true => carried::patch(&text, self.budget.yaml)?,
+                    false => None,
+                };
+                (carried.unwrap_or(text), format!("[path: {:?}]", patch.path))
             }
         };
         let changes = (patch.allow_name_change, patch.allow_kind_change);
