@@ -127,7 +127,7 @@ pub(crate) fn load(content: &[u8], format: Format) -> Result<Loaded, Error> {
 /// Takes the stanza out of documents that have it as a map.
 fn nested(mut documents: Vec<Vec<Field>>, format: Format) -> Result<Loaded, Error> {
     let mut stanzas = documents.iter_mut().map(|fields| {
-        let is_stanza = |field: &mut Field| matches!(field, Field::Value(name, _) if name == STANZA);
+        let is_stanza = |field: &mut Field| matches!(field, Field::Value(name, _) if name.as_str() == STANZA);
         fields.extract_if(.., is_stanza).collect::<Vec<Field>>()
     });
     let mut first = stanzas.next().unwrap_or_default();

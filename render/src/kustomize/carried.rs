@@ -159,6 +159,6 @@ mod tests {
             .map(|n| format!("A{n}=ENC[AES256_GCM,data:x]\n"))
             .collect();
         let refused = env_file((lines + &stanza).as_bytes()).expect_err("too large");
-        assert!(refused.to_string().contains("8 MiB"), "{refused}");
+        assert!(format!("{refused:?}").contains("8 MiB"), "{refused:?}");
     }
 }

@@ -28,7 +28,7 @@ pub(super) fn prefixed(fields: &mut Vec<Field>, prefix: &str) -> Vec<(String, Ve
 
 /// Takes a section out of a document. In it line breaks are `\n`.
 pub(super) fn section(sections: &mut Vec<Field>, name: &str) -> Vec<(String, Vec<u8>)> {
-    let is_meant = |field: &mut Field| matches!(field, Field::Value(section, _) if section == name);
+    let is_meant = |field: &mut Field| matches!(field, Field::Value(section, _) if section.as_str() == name);
     let taken: Vec<Field> = sections.extract_if(.., is_meant).collect();
     let mut all = Vec::new();
     for field in taken {

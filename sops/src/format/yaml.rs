@@ -34,9 +34,11 @@ pub(super) fn read(content: &[u8]) -> Result<Vec<Vec<Field>>, Error> {
     let (_, documents) = decode_documents(content, |part| part.read(bounds)).map_err(bad)?;
     documents
         .iter()
-        .map(|document| match &document.content {
-            Content::Map(fields) => fields.iter().map(field).collect(),
-            _ => Err(Format::Yaml.unreadable("only documents with a map at the top are supported")),
+        .map(|document| -> Result<Vec<Field>, Error> {
+            match &document.content {
+                Content::Map(fields) => fields.iter().map(field).collect(),
+                _ => Err(Format::Yaml.unreadable("only documents with a map at the top are supported")),
+            }
         })
         .collect()
 }

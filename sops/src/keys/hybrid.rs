@@ -9,7 +9,7 @@ use age_core::{
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use chacha20poly1305::{ChaCha20Poly1305, KeyInit as _, aead::Aead as _};
 use hkdf::Hkdf;
-use ml_kem::{KemCore, MlKem768, kem::Decapsulate as _};
+use ml_kem::{Ciphertext, KemCore, MlKem768, kem::Decapsulate as _};
 use sha2::Sha256;
 use sha3::{
     Digest as _, Sha3_256, Shake256,
@@ -49,7 +49,7 @@ impl Hybrid {
                 true => Ok(()),
                 false => Err(()),
             },
-            |bytes| Ok(Zeroizing::new(bytes.collect::<Vec<u8>>())),
+            |_, bytes| Ok(Zeroizing::new(bytes.collect::<Vec<u8>>())),
         )
         .ok()?;
         let seed: Zeroizing<[u8; 32]> = Zeroizing::new(seed.as_slice().try_into().ok()?);
@@ -73,7 +73,8 @@ impl Hybrid {
     fn secret(&self, encapsulated: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
         let (ciphertext, point) = encapsulated.split_at_checked(CIPHERTEXT)?;
         let point: [u8; 32] = point.try_into().ok()?;
-        let of_lattice = self.lattice.decapsulate(&ciphertext.try_into().ok()?).ok()?;
+        let ciphertext: Ciphertext<MlKem768> = ciphertext.try_into().ok()?;
+        let of_lattice = self.lattice.decapsulate(&ciphertext).ok()?;
         let of_curve = self.curve.diffie_hellman(&PublicKey::from(point));
         if !of_curve.was_contributory() {
             return None;

@@ -79,7 +79,7 @@ impl Build<'_> {
         maker: Option<Maker>,
     ) -> Result<Resource> {
         let read = |path: &str| self.read(target, path).map(Cow::into_owned);
-        let lines = |path: &str| {
+        let lines = |path: &str| -> Result<Vec<u8>> {
             let content = read(path)?;
             let carried = match secret && self.carries {
                 true => carried::env_file(&content)?,
