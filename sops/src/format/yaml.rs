@@ -259,7 +259,7 @@ fn push_scalar(out: &mut String, value: &Node, column: usize) {
         scalar.style = Style::Double;
     }
     let mut holder = node::Node::map();
-    holder.push_field("k", scalar);
+    holder.append("k", scalar);
     let written = to_block(&holder);
     let written = written.strip_prefix("k:").unwrap_or_default();
     out.push_str(written.trim_start_matches(' ').trim_end_matches('\n'));
@@ -281,7 +281,7 @@ fn map(fields: &[Field]) -> node::Node {
     let mut map = node::Node::map();
     for field in fields {
         if let Field::Value(name, value) = field {
-            map.push_field(name.as_str(), whole(value));
+            map.append(name.as_str(), whole(value));
         }
     }
     map
