@@ -166,6 +166,74 @@ fn no_rule_of_tenant_or_platform_has_a_wildcard_or_reaches_into_pods_or_nodes() 
     }
 }
 
+/// Whoever may act as an account has its rights: only those that are named, and where they are.
+#[test]
+fn the_agent_may_act_as_the_accounts_that_the_values_name_and_as_no_other() {
+    let of = |values: &str| {
+        let rendered = documents(&render(values));
+        let roles = rendered.iter().filter(|one| one["rules"].is_array());
+        let acting = roles.filter(|role| {
+            let rules = role["rules"].as_array().unwrap();
+            rules
+                .iter()
+                .any(|rule| words(rule, "verbs").contains(&"impersonate"))
+        });
+        let described = acting.map(|role| {
+            let (kind, namespace) = (role["kind"].as_str().unwrap(), &role["metadata"]["namespace"]);
+            let rule = &role["rules"][0];
+            assert_eq!(words(rule, "resources"), ["serviceaccounts"]);
+            assert_eq!(words(rule, "verbs"), ["get", "impersonate"]);
+            let bindings = rendered
+                .iter()
+                .filter(|one| one["roleRef"]["name"] == role["metadata"]["name"]);
+            let places = bindings.map(|one| one["metadata"]["namespace"].as_str().unwrap_or("everywhere"));
+            let places: Vec<&str> = places.collect();
+            format!(
+                "{kind} {} {} in {}",
+                namespace.as_str().unwrap_or("-"),
+                words(rule, "resourceNames").join("+"),
+                places.join("+")
+            )
+        });
+        described.collect::<Vec<_>>()
+    };
+    assert_eq!(of(TENANT_OF_SHOP), [""; 0]);
+    assert_eq!(of("rbac: {profile: platform}"), [""; 0]);
+    let tenant = "rbac: {profile: tenant, tenant: {namespaces: [shop, web]}, \
+                  impersonate: [{namespace: shop, names: [a, b]}, {namespace: web}]}";
+    assert_eq!(of(tenant), ["Role shop a+b in shop", "Role web  in web"]);
+    let default = "{profile: tenant, tenant: {namespaces: [shop, web]}}\ndefaultServiceAccount: team";
+    assert_eq!(
+        of(&format!("rbac: {default}")),
+        ["ClusterRole - team in shop+web"]
+    );
+    assert_eq!(
+        of("rbac: {profile: platform}\ndefaultServiceAccount: team"),
+        ["ClusterRole - team in everywhere"]
+    );
+}
+
+#[test]
+fn the_accounts_of_the_system_and_of_the_agent_are_not_to_be_acted_as() {
+    for namespace in ["kube-system", "flotilla-system"] {
+        let values = format!("rbac: {{profile: platform, impersonate: [{{namespace: {namespace}}}]}}");
+        let refused = chart::render("flotilla-system", &values, None).unwrap_err();
+        assert!(
+            refused.contains(&format!("rbac.impersonate names {namespace}")),
+            "{refused}"
+        );
+    }
+}
+
+#[test]
+fn the_default_account_is_told_the_agent() {
+    let values = format!("{TENANT_OF_SHOP}\ndefaultServiceAccount: team");
+    let deployment = of_kind(&documents(&render(&values)), "Deployment").remove(0);
+    let env = deployment["spec"]["template"]["spec"]["containers"][0]["env"].clone();
+    let expected = json!({"name": "FLOTILLA_DEFAULT_SERVICE_ACCOUNT", "value": "team"});
+    assert!(env.as_array().unwrap().contains(&expected), "{env}");
+}
+
 /// An app with `prune: true` asks for the deletion of what it has written.
 #[test]
 fn each_kind_that_a_profile_writes_it_may_delete_and_of_the_agents_own_state_nothing() {

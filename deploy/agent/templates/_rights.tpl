@@ -84,6 +84,16 @@ say. Deleted one by one, each the very object that was read: nothing asks for `d
 {{- end }}
 {{- end }}
 
+{{- /* Acting as ServiceAccounts, these or all, and finding out whether one is there. */}}
+{{- define "agent.impersonation" -}}
+- apiGroups: [""]
+  resources: ["serviceaccounts"]
+  {{- with . }}
+  resourceNames: {{ toJson . }}
+  {{- end }}
+  verbs: ["get","impersonate"]
+{{- end }}
+
 {{- /* What the profile leaves open is refused here, with the choices. */}}
 {{- define "agent.checkedProfile" -}}
 {{- $rbac := .Values.rbac }}
@@ -105,6 +115,11 @@ say. Deleted one by one, each the very object that was read: nothing asks for `d
   {{- end }}
   {{- if and (eq . "kube-system") (eq $rbac.profile "tenant") }}
     {{- fail (printf "%s names kube-system, whose ServiceAccounts may do everything: the profile platform says so openly" $value) }}
+  {{- end }}
+{{- end }}
+{{- range $rbac.impersonate }}
+  {{- if or (eq .namespace "kube-system") (eq .namespace $.Release.Namespace) }}
+    {{- fail (printf "rbac.impersonate names %s, whose ServiceAccounts have the rights of the cluster or of the agent: the profile admin says so openly" .namespace) }}
   {{- end }}
 {{- end }}
 {{- end }}
