@@ -55,6 +55,8 @@ pub struct Parts {
     pub namespace: String,
     /// The namespaces that the agent may read; empty: the whole cluster.
     pub namespaces: Vec<String>,
+    /// The ServiceAccount as which apps act that name none, in their namespaces; empty: they act as the agent.
+    pub default_service_account: String,
     /// Where the hub is; without, the ledger is enforced and nothing new comes.
     pub hub: Option<HubAddress>,
     /// Where the join token is; it is read when the agent joins.
@@ -126,6 +128,7 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), AgentError
     // The state that was accepted is enforced before anybody is asked for news.
     let context = Context::new(ledger.clone(), cluster.clone(), reports.clone(), system_clock())
         .within(parts.namespaces)
+        .acting_by_default_as(parts.default_service_account)
         .measured_by(metrics.clone())
         .installed_in(&parts.namespace);
     let reconciler = Reconciler::new(Arc::new(context), nudge.clone());
@@ -400,6 +403,7 @@ mod tests {
             cluster,
             namespace: "flotilla-system".to_owned(),
             namespaces: Vec::new(),
+            default_service_account: String::new(),
             hub: None,
             token: JoinToken::None,
             health: None,

@@ -75,6 +75,10 @@ struct Arguments {
     #[arg(long, env = "FLOTILLA_NAMESPACES", value_delimiter = ',')]
     namespaces: Vec<String>,
 
+    /// ServiceAccount, in the namespace of each app, as which apps act that name none; without, as the agent
+    #[arg(long, env = "FLOTILLA_DEFAULT_SERVICE_ACCOUNT", default_value = "")]
+    default_service_account: String,
+
     /// Keep state in this directory instead of Secrets
     #[arg(long, global = true, env = "FLOTILLA_STATE_DIR")]
     state_dir: Option<PathBuf>,
@@ -222,6 +226,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
                 .into_iter()
                 .filter(|name| !name.is_empty())
                 .collect(),
+            default_service_account: arguments.default_service_account,
             hub,
             token,
             health: arguments.health_address,

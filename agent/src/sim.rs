@@ -150,6 +150,8 @@ impl Source for Contents {
 pub struct Options {
     /// The namespaces that it may read; empty: the whole cluster.
     pub namespaces: Vec<String>,
+    /// The ServiceAccount as which apps act that name none.
+    pub default_service_account: String,
     /// Its wall clock; without, one that begins at its start.
     pub clock: Option<Arc<dyn Clock>>,
     /// How often each kind is verified; without, once an hour.
@@ -208,8 +210,9 @@ impl SimAgent {
         let (reports, nudge) = (Arc::new(Reports::default()), Arc::new(Nudge::default()));
         let clock = options.clock.unwrap_or_else(|| Arc::new(SimClock::default()));
         let cluster: Arc<dyn Cluster> = Arc::new(Limited::new(cluster));
-        let context =
-            Context::new(ledger.clone(), cluster, reports.clone(), clock.clone()).within(options.namespaces);
+        let context = Context::new(ledger.clone(), cluster, reports.clone(), clock.clone())
+            .within(options.namespaces)
+            .acting_by_default_as(options.default_service_account);
         let (counters, metrics) = (context.counters.clone(), context.metrics.clone());
         let context = Arc::new(context);
         let mut reconciler = Reconciler::new(context.clone(), nudge.clone());

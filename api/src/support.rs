@@ -51,10 +51,7 @@ enum When {
 type Row = (&'static [&'static str], When);
 
 const KUSTOMIZATION: &[Row] = &[
-    (&["serviceAccountName"], When::Set),
     (&["decryption", "serviceAccountName"], When::Set),
-    (&["ignore"], When::Set),
-    (&["force"], When::Set),
     (&["sourceRef", "kind"], When::Not("GitRepository")),
 ];
 

@@ -102,8 +102,7 @@ mod tests {
                 common_annotations: BTreeMap::new(),
                 substitution: Substitution::Off,
                 default_namespace: String::new(),
-                health: Default::default(),
-                decryption: None,
+                ..Settings::default()
             },
             layers: Vec::new(),
             suspended: false,

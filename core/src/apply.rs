@@ -6,6 +6,7 @@
 pub mod drift;
 pub mod failure;
 pub mod fields;
+pub mod ignore;
 pub mod inventory;
 pub mod managers;
 pub mod ownership;
@@ -13,6 +14,7 @@ pub mod plan;
 pub mod policy;
 pub mod protected;
 pub mod removal;
+pub mod replace;
 pub mod stage;
 
 /// The field manager under which every object is applied.

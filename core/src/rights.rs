@@ -82,6 +82,47 @@ pub fn advice(message: &str, listed: &BTreeSet<String>) -> Option<String> {
     Some(hint(verb, group, resource, namespace, listed))
 }
 
+/// Returns what to do about a refusal of an app that acts as a ServiceAccount, `namespace/name`. `None`: it is not for want
+/// of rights.
+pub fn account_advice(message: &str, account: &str) -> Option<String> {
+    if message.contains(" is attempting to grant RBAC permissions not currently held") {
+        return Some(format!(
+            "Kubernetes lets nobody grant more than they hold: give ServiceAccount {account}, as which this app acts, what is \
+             granted"
+        ));
+    }
+    if may_not_impersonate(message) {
+        return Some(impersonation_hint(account));
+    }
+    let (_, rest) = message.split_once(" is forbidden: User ")?;
+    let (_, rest) = rest.split_once(" cannot ")?;
+    let (verb, rest) = rest.split_once(" resource \"")?;
+    let (resource, rest) = rest.split_once("\" in API group \"")?;
+    let (group, rest) = rest.split_once("\" ")?;
+    let kind = match rest.starts_with("at the cluster scope") {
+        true => "ClusterRole and a ClusterRoleBinding",
+        false => "Role and a RoleBinding there",
+    };
+    Some(format!(
+        "give ServiceAccount {account}, as which this app acts, the right to do so, by a {kind}: {}",
+        rule_of(verb, group, resource)
+    ))
+}
+
+/// Tells whether the agent may not act as the ServiceAccount at all.
+pub fn may_not_impersonate(message: &str) -> bool {
+    message.contains(" cannot impersonate resource \"")
+}
+
+/// What gives the agent the right to act as a ServiceAccount, `namespace/name`.
+pub fn impersonation_hint(account: &str) -> String {
+    let (namespace, name) = account.split_once('/').unwrap_or_default();
+    format!(
+        "let the agent act as ServiceAccount {account}: add {{namespace: {namespace}, names: [{name}]}} to `rbac.impersonate` \
+         of its chart"
+    )
+}
+
 /// Returns what gives the agent the right to `verb` a `resource`, e.g. `patch` and `deployments`. The core group is
 /// empty, and so is the namespace of a request at the cluster scope. `listed`: the namespaces that the agent works in;
 /// empty: all.
@@ -151,6 +192,12 @@ fn rule(verb: &str, group: &str, resource: &str) -> String {
         format!(", verbs: [{verb}]")
     };
     format!("{{apiGroups: [{group}], resources: [{resource}]{verbs}}}")
+}
+
+/// A rule of a Role that allows a request.
+fn rule_of(verb: &str, group: &str, resource: &str) -> String {
+    let group = if group.is_empty() { "\"\"" } else { group };
+    format!("{{apiGroups: [{group}], resources: [{resource}], verbs: [{verb}]}}")
 }
 
 fn is_in(kinds: &[(&str, &[&str])], group: &str, resource: &str) -> bool {
@@ -327,6 +374,37 @@ mod tests {
         assert!(
             advice(message, &BTreeSet::new())
                 .is_some_and(|advice| advice.contains("rbac.platform.escalate: true"))
+        );
+    }
+
+    #[test]
+    fn advice_on_an_account_names_it_and_what_it_lacks() {
+        let of = |message: &str| account_advice(message, "shop/deployer").unwrap_or_default();
+        let namespaced = of(
+            "deployments.apps \"x\" is forbidden: User \"system:serviceaccount:shop:deployer\" cannot \
+             patch resource \"deployments\" in API group \"apps\" in the namespace \"shop\"",
+        );
+        assert!(
+            namespaced.contains("ServiceAccount shop/deployer")
+                && namespaced.contains("a Role and a RoleBinding there")
+                && namespaced.contains("{apiGroups: [apps], resources: [deployments], verbs: [patch]}"),
+            "{namespaced}"
+        );
+        let wide = of(
+            "namespaces \"x\" is forbidden: User \"system:serviceaccount:shop:deployer\" cannot create \
+             resource \"namespaces\" in API group \"\" at the cluster scope",
+        );
+        assert!(wide.contains("a ClusterRole and a ClusterRoleBinding"), "{wide}");
+        let not_the_agent = of("serviceaccounts \"deployer\" is forbidden: User \
+             \"system:serviceaccount:flotilla-system:flotilla-agent\" cannot impersonate resource \"serviceaccounts\" in \
+             API group \"\" in the namespace \"shop\"");
+        assert!(
+            not_the_agent.contains("add {namespace: shop, names: [deployer]} to `rbac.impersonate`"),
+            "{not_the_agent}"
+        );
+        assert_eq!(
+            account_advice("pods \"x\" is forbidden: violates PodSecurity", "shop/deployer"),
+            None
         );
     }
 

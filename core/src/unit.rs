@@ -34,6 +34,7 @@ use serde_json::Value;
 use health::HealthChecks;
 
 use crate::{
+    apply::ignore::IgnoreRule,
     digest::{Digest, canonical_json},
     id::{ResourceUid, UnitId},
     object::ObjectKey,
@@ -181,7 +182,7 @@ pub enum UnitState {
 }
 
 /// How a unit is applied: the fields of the app's spec that the agent acts on.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Settings {
     /// Full verification of the unit at least this often.
@@ -208,9 +209,19 @@ pub struct Settings {
     /// How variables are substituted.
     #[serde(default, skip_serializing_if = "Substitution::is_off")]
     pub substitution: Substitution,
-    /// `namespace` given to namespaced objects that have none is `default`; Flux does the same at apply.
+    /// Namespace of namespaced objects that name none; empty: these are refused, as Flux does.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub default_namespace: String,
+    /// ServiceAccount in the app's namespace of the cluster as which everything is asked there; empty: the agent's default,
+    /// or the agent itself.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub service_account: String,
+    /// Objects with changed fields that cannot be changed are made anew.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
+    /// Fields that are left to others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ignore: Vec<IgnoreRule>,
     /// Whose health it waits for beside that of its own objects, and how kinds are judged.
     #[serde(default, skip_serializing_if = "HealthChecks::is_empty")]
     pub health: HealthChecks,
@@ -385,8 +396,7 @@ mod entry_tests {
             common_annotations: BTreeMap::new(),
             substitution: Substitution::Off,
             default_namespace: String::new(),
-            health: HealthChecks::default(),
-            decryption: None,
+            ..Settings::default()
         };
         let content = Some(Digest::of("content", b"x"));
         Entry {

@@ -36,6 +36,9 @@ pub struct AuditEntry {
     pub request_uri: String,
     /// Who asked.
     pub user: AuditUser,
+    /// As whom they asked, where it was as somebody else.
+    #[serde(default)]
+    pub impersonated_user: Option<AuditUser>,
     /// The client's program.
     #[serde(default)]
     pub user_agent: String,

@@ -8,7 +8,10 @@ use std::{
 };
 
 use flotilla_core::{
-    apply::inventory::{Record, State},
+    apply::{
+        ignore::{Left, leave},
+        inventory::{Record, State},
+    },
     object::ObjectKey,
     unit::{
         event::{Adoption, Applied, Outcome},
@@ -29,6 +32,7 @@ use super::{
     preflight::{Looked, Looks, Preflight, create, is_overtaken, write},
     problem::problem,
     records::{item, stored_record, written},
+    replace::{Replaced, is_unchangeable, replace},
 };
 use crate::{
     causes::with_causes,
@@ -155,6 +159,7 @@ struct Write {
     create: bool,
     adopted: Option<Adoption>,
     fold: Vec<Value>,
+    left: Vec<Left>,
 }
 
 struct Job<'a> {
@@ -220,7 +225,7 @@ impl Job<'_> {
         adopted: Option<Adoption>,
         stopped: &Stopped,
     ) {
-        let (problem, retry) = problem(&self.objects[index], stopped, &self.unit.context.namespaces);
+        let (problem, retry) = problem(&self.objects[index], stopped, &self.unit.acting);
         self.end(index, record, None, adopted, Applied::Problem { problem, retry });
     }
 
@@ -285,11 +290,13 @@ impl Job<'_> {
                     create,
                     adopted,
                     fold,
+                    left,
                 }) => writes.push(Write {
                     index,
                     create,
                     adopted,
                     fold,
+                    left,
                 }),
                 Ok(Preflight::Leave) => self.end(index, self.intent(index), None, None, Applied::Left),
                 Ok(Preflight::Withhold(problem)) => {
@@ -401,6 +408,7 @@ impl Job<'_> {
         let (unit, objects, values) = (self.unit, &self.objects, &self.values);
         let keys: Vec<Arc<ObjectKey>> = (0..objects.len()).map(|index| self.key(index)).collect();
         let context = &unit.context;
+        let keys_of = &keys;
         let window = &context.windows.next(unit.unit);
         let writing = writes.into_iter().map(|planned| async move {
             let Write { index, adopted, .. } = planned;
@@ -408,7 +416,8 @@ impl Job<'_> {
                 return (index, adopted, Written::NotBegun);
             };
             let object = &objects[index];
-            let value = values[index].value();
+            let mut value = values[index].value();
+            leave(&mut value, &planned.left);
             let live = match planned.create {
                 true => {
                     breaker
@@ -422,8 +431,24 @@ impl Job<'_> {
             };
             // The body ends here: what is known of it is of fixed size.
             let answer = match live {
-                Ok(live) => Written::Is(context.observe(unit.unit, &live)),
+                Ok(live) => Written::Is(unit.observe(&live)),
                 Err(Stopped::Cluster(error)) if planned.create && is_overtaken(&error) => Written::Overtaken,
+                Err(stopped) if is_unchangeable(&stopped) => {
+                    let replaced = replace(unit, breaker, object, &keys_of[index]).await;
+                    let anew = || create(unit, object, values[index].value());
+                    match replaced {
+                        Replaced::Gone => match breaker.call(&object.desired.key, anew()).await {
+                            Ok(live) => Written::Is(unit.observe(&live)),
+                            Err(Stopped::Cluster(error)) if is_overtaken(&error) => Written::Overtaken,
+                            Err(stopped) => Written::Stopped(stopped),
+                        },
+                        Replaced::Waits(why) => Written::Waits(why),
+                        Replaced::Stays(None) => Written::Stopped(stopped),
+                        Replaced::Stays(Some(why)) => Written::Stays(stopped, why),
+                        Replaced::Stopped(stopped) => Written::Stopped(stopped),
+                        Replaced::Lost(error) => Written::Lost(error),
+                    }
+                }
                 Err(stopped) => Written::Stopped(stopped),
             };
             (index, adopted, answer)
@@ -454,6 +479,19 @@ impl Job<'_> {
                 Written::Is(observed) => self.end(index, known, Some(observed), adopted, Applied::Written),
                 Written::Overtaken => overtaken.push(index),
                 Written::Stopped(stopped) => self.fail(index, known, adopted, &stopped),
+                Written::Waits(why) => {
+                    let problem = Problem::Waiting(why.into());
+                    let retry = Retry::Soon;
+                    self.end(index, known, None, adopted, Applied::Problem { problem, retry });
+                }
+                Written::Stays(stopped, why) => {
+                    let mut forced = self.objects[index].clone();
+                    forced.desired.policy.force = true;
+                    let (problem, retry) = problem(&forced, &stopped, &self.unit.acting);
+                    let problem = Problem::Failed(format!("{}; {why}", problem.message()));
+                    self.end(index, known, None, adopted, Applied::Problem { problem, retry });
+                }
+                Written::Lost(error) => saved = saved.and(Err(error)),
                 Written::NotBegun => self.end(index, known, None, None, Applied::NotBegun),
             }
         }
@@ -468,5 +506,11 @@ enum Written {
     /// It was to be created, and may be there.
     Overtaken,
     Stopped(Stopped),
+    /// It is being deleted, to be made anew; in words.
+    Waits(String),
+    /// The server refuses to change it, and why it is not made anew although that was asked for.
+    Stays(Stopped, String),
+    /// This agent is not the only one.
+    Lost(LedgerError),
     NotBegun,
 }

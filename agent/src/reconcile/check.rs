@@ -10,6 +10,7 @@ use flotilla_core::{
         drift::{
             Drift, Judgement, Suspicion, Verdict, confirm, is_applied_since, judge, observe as observation,
         },
+        ignore::leave,
         inventory::{Record, State},
     },
     object::ObjectKey,
@@ -151,7 +152,7 @@ impl<'a> Check<'a> {
         };
         Some(looked.unwrap_or_else(|stopped| {
             let (problem, retry) = match body {
-                Some(body) => problem(body.object, &stopped, &self.unit.context.namespaces),
+                Some(body) => problem(body.object, &stopped, &self.unit.acting),
                 None => (Problem::Waiting(key.to_string().into()), Retry::Soon),
             };
             over(key, None, None, Checked::Problem { problem, retry })
@@ -206,7 +207,7 @@ impl<'a> Check<'a> {
         let read = cluster.get(&resource, &key.namespace, &key.name);
         let live = self.breaker.call(key, read).await?;
         let observed = match &live {
-            Some(live) => context.observe(self.unit.unit, live),
+            Some(live) => self.unit.observe(live),
             None => gone(None),
         };
         let done = written
@@ -230,8 +231,8 @@ impl<'a> Check<'a> {
                 return Ok(over(key.clone(), None, Some(observed), Checked::InSync));
             }
         };
-        let fold = match preflight(self.unit, object, live.as_ref(), &self.flux).await? {
-            Preflight::Write { fold, .. } => fold,
+        let (fold, left) = match preflight(self.unit, object, live.as_ref(), &self.flux).await? {
+            Preflight::Write { fold, left, .. } => (fold, left),
             Preflight::Leave => {
                 let record = accepted(record, &observed);
                 return Ok(over(key.clone(), Some(record), Some(observed), Checked::InSync));
@@ -248,12 +249,14 @@ impl<'a> Check<'a> {
         };
         let drift = match live {
             None => Some(Drift::gone()),
-            Some(live) if corrections.is_empty(context.wall()) => {
+            // Of what is left to others a write would become the owner: only a dry run tells whether there is a reason for one.
+            Some(live) if corrections.is_empty(context.wall()) && left.is_empty() => {
                 return Ok(Look::Correct(Box::new(Correction {
                     key: key.clone(),
                     body,
                     record,
                     fold,
+                    left,
                     suspicion,
                     confirmed: Confirmed::ByWrite(live),
                     corrections,
@@ -261,9 +264,11 @@ impl<'a> Check<'a> {
                 })));
             }
             Some(live) => {
+                let mut sent = value.value();
+                leave(&mut sent, &left);
                 let dry_run = self
                     .breaker
-                    .call(key, cluster.apply(&resource, &value.value(), true))
+                    .call(key, cluster.apply(&resource, &sent, true))
                     .await?;
                 confirm(&live, &dry_run)
             }
@@ -288,6 +293,7 @@ impl<'a> Check<'a> {
             body,
             record,
             fold,
+            left,
             suspicion,
             confirmed: Confirmed::Before(drift),
             corrections,
@@ -305,6 +311,9 @@ impl<'a> Check<'a> {
         sighting: Sighting,
     ) -> Result<Option<Correction<'a>>, Stopped> {
         let (context, live) = (&self.unit.context, &sighting.live);
+        if !body.object.left.is_empty() {
+            return Ok(None);
+        }
         let seen = observation(live, context.ledger.key());
         let Judgement::Suspicious(suspicion) = judge(record, Some(&seen)) else {
             return Ok(None);
@@ -319,6 +328,7 @@ impl<'a> Check<'a> {
                 body,
                 record: record.clone(),
                 fold,
+                left: Vec::new(),
                 suspicion,
                 confirmed: Confirmed::AtSight(sighting),
                 corrections: corrections.clone(),
@@ -344,31 +354,19 @@ impl<'a> Check<'a> {
             Ok(None) => over(key.clone(), None, Some(gone(None)), Checked::Gone),
             Ok(Some(live)) => {
                 let context = &self.unit.context;
-                let observed = context.observe(self.unit.unit, &live);
+                let observed = self.unit.observe(&live);
                 over(key.clone(), None, Some(observed), Checked::InSync)
             }
             // It is no problem of the unit that an object cannot be read which it does not want.
             Err(error @ ClusterError::Rejected { .. }) => {
                 tracing::info!(
                     "{}",
-                    shown(
-                        key,
-                        key.is_secret(),
-                        record.policy,
-                        &self.unit.context.namespaces,
-                        &error
-                    )
+                    shown(key, key.is_secret(), record.policy, &self.unit.acting, &error)
                 );
                 over(key.clone(), None, None, Checked::InSync)
             }
             Err(error) => {
-                let why = shown(
-                    key,
-                    key.is_secret(),
-                    record.policy,
-                    &self.unit.context.namespaces,
-                    &error,
-                );
+                let why = shown(key, key.is_secret(), record.policy, &self.unit.acting, &error);
                 let problem = Problem::Waiting(why.into());
                 let retry = Retry::Soon;
                 over(key.clone(), None, None, Checked::Problem { problem, retry })

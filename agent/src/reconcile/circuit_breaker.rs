@@ -1,5 +1,5 @@
-//! Stops calls that are known to be in vain: the server does not answer, or a namespace is being deleted. What one
-//! object of a job has met is not met again for each of the others.
+//! Stops calls that are known to be in vain: the server does not answer, a namespace is being deleted, or nothing can be asked
+//! as the app's account. What one object of a job has met is not met again for each of the others.
 
 use std::{
     collections::BTreeMap,
@@ -10,7 +10,7 @@ use std::{
 use flotilla_core::object::ObjectKey;
 use serde_json::Value;
 
-use super::{context::UnitContext, message::truncate};
+use super::{acting::Denied, context::UnitContext, message::truncate};
 use crate::cluster::ClusterError;
 
 /// How long the server has to answer a question about something else.
@@ -25,6 +25,8 @@ pub enum Stopped {
     Cluster(ClusterError),
     /// Its namespace is being deleted; what is known of why that takes time.
     Terminating(String),
+    /// Nothing can be asked as the account of its app.
+    Denied(Denied),
 }
 
 impl From<ClusterError> for Stopped {
@@ -62,6 +64,9 @@ impl<'a> CircuitBreaker<'a> {
         if let Some(error) = self.silent.get() {
             return Err(error.clone().into());
         }
+        if let Some(denied) = self.unit.acting.denied() {
+            return Err(Stopped::Denied(denied.clone()));
+        }
         if let Some(why) = self.lock().get(&key.namespace) {
             return Err(Stopped::Terminating(why.clone()));
         }
@@ -79,9 +84,12 @@ impl<'a> CircuitBreaker<'a> {
                 self.lock().insert(key.namespace.clone(), why.clone());
                 return Err(Stopped::Terminating(why));
             }
-            _ => {}
+            _ => self.unit.acting.refused(&self.unit.context, &error).await,
         }
-        Err(error.into())
+        match self.unit.acting.denied() {
+            Some(denied) => Err(Stopped::Denied(denied.clone())),
+            None => Err(error.into()),
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, String>> {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use flotilla_core::{
-    apply::{inventory::State, protected::Protected},
+    apply::{ignore::Rules, inventory::State, protected::Protected},
     clock::{Clock, Timestamp},
     digest::Digest,
     id::UnitId,
@@ -27,13 +27,15 @@ use serde_json::Value;
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
+    acting::Acting,
     evaluate::Environment,
     judges::Judges,
     keyrings::{Keyring, Keyrings},
     lately::Lately,
+    left::LeftFields,
     message::wire_key,
     observe::observe,
-    presence::Presence,
+    presence::{Presence, Presences},
     sightings::Sightings,
     window::Windows,
 };
@@ -119,14 +121,18 @@ pub struct Context {
     begun: Instant,
     /// The namespaces that this agent may read; empty: the whole cluster.
     pub namespaces: Arc<BTreeSet<String>>,
+    /// The ServiceAccount as which a unit acts that names none, in the namespace of its app; empty: the agent itself.
+    default_account: String,
     /// An inventory has new objects: the loop is to watch their kinds while the job goes on.
     pub intended: Notify,
     /// What happened how often.
     pub counters: Arc<Counters>,
     /// The agent's figures.
     pub metrics: Arc<Metrics>,
-    /// What lists have shown, as long as jobs go on.
-    pub(super) presence: Presence,
+    /// What lists have shown each account, as long as jobs go on.
+    pub(super) presences: Presences,
+    /// Which fields units leave to others.
+    pub(super) left: LeftFields,
     /// What evaluations have made, as long as jobs go on.
     pub(super) lately: Lately,
     /// Keys that were read from Secrets of the cluster.
@@ -162,11 +168,13 @@ impl Context {
             clock,
             begun: Instant::now(),
             namespaces: Arc::default(),
+            default_account: String::new(),
             intended: Notify::new(),
             counters: Arc::default(),
             metrics: Arc::default(),
             discovering: tokio::sync::Mutex::default(),
-            presence: Presence::default(),
+            presences: Presences::default(),
+            left: LeftFields::default(),
             lately: Lately::default(),
             keyrings: Keyrings::default(),
             sightings: Sightings::default(),
@@ -188,6 +196,14 @@ impl Context {
     #[must_use]
     pub fn within(mut self, namespaces: impl IntoIterator<Item = String>) -> Self {
         self.namespaces = Arc::new(namespaces.into_iter().collect());
+        self
+    }
+
+    /// Lets units that name no ServiceAccount act as the one of this name in the namespace of their app; empty: as the agent
+    /// itself.
+    #[must_use]
+    pub fn acting_by_default_as(mut self, account: String) -> Self {
+        self.default_account = account;
         self
     }
 
@@ -217,7 +233,17 @@ impl Context {
         }
     }
 
-    /// The cluster as the agent itself: for watches, lists and discovery, never for a unit's job.
+    /// Who acts for an entry.
+    pub(super) fn acting(&self, entry: &Entry) -> Acting {
+        Acting::of(entry, &self.default_account, &self.namespaces)
+    }
+
+    /// The cluster as an account.
+    pub(super) fn cluster_of(&self, account: &Account) -> Arc<dyn Cluster> {
+        self.cluster.acting_as(account)
+    }
+
+    /// The cluster as the agent itself: for watches, lists and discovery, never for what a unit's job does to objects.
     pub fn agents_cluster(&self) -> &Arc<dyn Cluster> {
         &self.cluster
     }
@@ -225,12 +251,6 @@ impl Context {
     /// The present time, by the wall.
     pub fn wall(&self) -> Timestamp {
         self.clock.now()
-    }
-
-    /// What is kept of a live object that a unit has.
-    pub(super) fn observe(&self, unit: UnitId, live: &Value) -> Observed {
-        let judge = self.judges.of(unit);
-        observe(live, self.ledger.key(), self.wall(), judge.as_deref())
     }
 
     /// The present, and random bits.
@@ -479,19 +499,41 @@ pub struct UnitContext {
     pub unit: UnitId,
     /// The entry.
     pub entry: Arc<Entry>,
-    /// The cluster, acting as the unit's identity.
+    /// As whom the unit acts.
+    pub acting: Acting,
+    /// The cluster, asked as that account.
     pub cluster: Arc<dyn Cluster>,
+    /// What lists have shown this account.
+    pub(super) presence: Arc<Presence>,
+    /// Fields that are left to others.
+    pub(super) left: Arc<Rules>,
 }
 
 impl UnitContext {
-    /// The context of a unit's job. Units act as the agent itself until an entry names an account.
+    /// The context of a unit's job, all of whose requests are made as the unit's account.
     pub fn new(context: &Arc<Context>, unit: UnitId, entry: Arc<Entry>) -> Self {
+        let acting = context.acting(&entry);
         Self {
             context: context.clone(),
             unit,
+            cluster: context.cluster_of(acting.account()),
+            presence: context.presences.of(acting.account()),
+            left: context.left.of(&entry),
+            acting,
             entry,
-            cluster: context.cluster.acting_as(&Account::Agent),
         }
+    }
+
+    /// What is kept of a live object: all but what is left to others.
+    pub(super) fn observe(&self, live: &Value) -> Observed {
+        let judge = self.context.judges.of(self.unit);
+        observe(
+            live,
+            self.context.ledger.key(),
+            &self.left.of(live),
+            self.context.wall(),
+            judge.as_deref(),
+        )
     }
 
     /// Tells whether another unit, by the text of its mark, has an object in its inventory. A mark alone proves

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use flotilla_core::{
     apply::{
         drift::{Corrections, Drift, Suspicion, confirm},
+        ignore::{Left, leave},
         inventory::Record,
     },
     object::ObjectKey,
@@ -30,6 +31,8 @@ pub(super) struct Correction<'a> {
     pub(super) body: Body<'a>,
     pub(super) record: Arc<Record>,
     pub(super) fold: Vec<Value>,
+    /// What it has of the fields that are left to others.
+    pub(super) left: Vec<Left>,
     pub(super) suspicion: Suspicion,
     pub(super) confirmed: Confirmed,
     pub(super) corrections: Corrections,
@@ -114,6 +117,7 @@ impl Check<'_> {
             body: Body { object, value },
             record,
             fold,
+            left,
             suspicion,
             confirmed,
             mut corrections,
@@ -122,6 +126,7 @@ impl Check<'_> {
         let is_folded = !fold.is_empty();
         let context = &self.unit.context;
         let mut value = value.value();
+        leave(&mut value, &left);
         let seen = match &confirmed {
             Confirmed::AtSight(Sighting { live, .. }) => Some(live),
             Confirmed::ByWrite(live) if !is_folded => Some(live),
@@ -139,7 +144,7 @@ impl Check<'_> {
             .await
         {
             Ok(live) => {
-                let observed = context.observe(self.unit.unit, &live);
+                let observed = self.unit.observe(&live);
                 let record = written(self.unit, object, &observed);
                 let changed = |before: &Value| {
                     let is_news = version(before) != observed.version;
@@ -185,7 +190,7 @@ impl Check<'_> {
         object: &Object,
         stopped: &Stopped,
     ) -> CheckOutcome {
-        let (problem, retry) = problem(object, stopped, &self.unit.context.namespaces);
+        let (problem, retry) = problem(object, stopped, &self.unit.acting);
         outcome(key, Some(record), None, Checked::Problem { problem, retry })
     }
 }

@@ -19,7 +19,12 @@ use std::{
 };
 
 use flotilla_core::{
-    apply::{plan::Desired, policy::Policy, protected::Protected},
+    apply::{
+        ignore::{Pointer, Rules},
+        plan::Desired,
+        policy::Policy,
+        protected::Protected,
+    },
     content::Table,
     digest::{Digest, write_canonical},
     object::ObjectKey,
@@ -57,6 +62,8 @@ pub struct Object {
     pub secret: bool,
     /// Why it is not to be written although it is desired.
     pub withheld: Option<Withholding>,
+    /// Fields that are left to others.
+    pub left: Vec<Pointer>,
     /// Where it stands in the evaluation: see [`Evaluation::object`].
     pub index: usize,
 }
@@ -123,6 +130,7 @@ struct Ground {
     table: Arc<Table>,
     values: Values,
     kinds: Kinds,
+    left: Rules,
     protected: Protected,
     namespaces: Arc<BTreeSet<String>>,
     key: [u8; 32],
@@ -134,6 +142,7 @@ struct Ground {
 pub struct Evaluation {
     inputs: Arc<Inputs>,
     kinds: Kinds,
+    left: Rules,
     protected: Protected,
     namespaces: Arc<BTreeSet<String>>,
     key: [u8; 32],
@@ -169,6 +178,7 @@ impl Ground {
             table: inputs::content(state, entry)?,
             values: Values::of(state, entry)?,
             kinds: Kinds::new(discovery, known, state.units.get(&entry.unit)),
+            left: Rules::new(&entry.settings.ignore).map_err(|e| EvaluateError::Build(e.to_string()))?,
             entry: entry.clone(),
             protected,
             namespaces,
@@ -197,6 +207,7 @@ impl Ground {
         Evaluation {
             definitions: inputs.positions(&definitions),
             kinds: self.kinds,
+            left: self.left,
             protected: self.protected,
             namespaces: self.namespaces,
             key: self.key,
@@ -326,7 +337,8 @@ impl Evaluation {
             unresolved,
             group_failed: resource.is_none() && discovery.failed(&key.group),
             secret: parsed.secret || key.is_secret(),
-            withheld: self.withheld(&key),
+            withheld: self.withheld(&key).or_else(|| self.without_namespace(&key)),
+            left: self.left.of(&value),
             desired: Desired {
                 digest: Digest::keyed(&self.key, "sent", bytes.as_bytes()),
                 policy: Policy::of(&value["metadata"]),
@@ -349,6 +361,20 @@ impl Evaluation {
     pub fn is_complete(&self) -> bool {
         let ended = self.rest.is_empty() && self.definitions.is_empty() && !self.failed;
         self.inputs.is_complete() && !self.partial && !self.unresolved && ended
+    }
+
+    /// What lives in namespaces and names none is refused, in Flux's words: no namespace is guessed.
+    fn without_namespace(&self, key: &ObjectKey) -> Option<Withholding> {
+        let is_lacking =
+            key.namespace.is_empty() && self.kinds.namespaced(&key.group, &key.kind) == Some(true);
+        is_lacking.then(|| Withholding {
+            reason: "ReconciliationFailed",
+            message: format!(
+                "{}/{} namespace not specified: the server could not find the requested resource; name it in the manifest, \
+                 or in spec.targetNamespace",
+                key.kind, key.name
+            ),
+        })
     }
 
     fn withheld(&self, key: &ObjectKey) -> Option<Withholding> {

@@ -1,16 +1,14 @@
 //! Texts for people, bounded and without secrets, and keys as they travel.
 
-use std::collections::BTreeSet;
-
 use flotilla_core::{
     apply::{
         failure::{Refusal, explain},
         policy::Policy,
     },
     object::ObjectKey,
-    rights,
 };
 
+use super::acting::Acting;
 use crate::cluster::ClusterError;
 
 /// Longest text of a server that is repeated.
@@ -27,15 +25,8 @@ pub fn wire_key(key: &ObjectKey) -> flotilla_proto::agent::v1::ObjectKey {
 }
 
 /// What may be shown of an error about an object, and what to do. `secret`: a Secret's value went into the object, so
-/// that the server or a webhook may quote one. `policy` holds the object's switches. `listed`: the agent's namespaces; empty:
-/// all.
-pub fn shown(
-    key: &ObjectKey,
-    secret: bool,
-    policy: Policy,
-    listed: &BTreeSet<String>,
-    error: &ClusterError,
-) -> String {
+/// that the server or a webhook may quote one. `policy` holds the object's switches. `acting`: who has asked.
+pub fn shown(key: &ObjectKey, secret: bool, policy: Policy, acting: &Acting, error: &ClusterError) -> String {
     match error {
         ClusterError::Rejected {
             code,
@@ -49,9 +40,9 @@ pub fn shown(
             };
             let advice = match code {
                 // What RBAC refuses names users, verbs and objects, and no values.
-                403 => {
-                    rights::advice(message, listed).map_or_else(String::new, |advice| format!("; {advice}"))
-                }
+                403 => acting
+                    .advice(message)
+                    .map_or_else(String::new, |advice| format!("; {advice}")),
                 _ => String::new(),
             };
             format!("{key}: {}{advice}", explain(refusal, secret, policy))

@@ -2,6 +2,7 @@
 //! (`flotilla_core::unit::state`), and what that asks for is done, units side by side. Whatever woke the loop carries
 //! no data: the ledger and the cluster are read again.
 
+mod acting;
 mod apply;
 mod bodies;
 mod check;
@@ -18,6 +19,7 @@ mod jobs;
 mod judges;
 pub mod keyrings;
 mod lately;
+mod left;
 mod looks;
 pub mod message;
 mod nudge;
@@ -29,6 +31,7 @@ mod problem;
 mod queue;
 mod records;
 mod remove;
+mod replace;
 mod save;
 mod sightings;
 mod status;
@@ -390,7 +393,7 @@ impl Reconciler {
             self.jobs.push(jobs::job(&self.context, id, action, cancel));
         }
         let is_used = !self.queue.is_idle();
-        self.context.presence.is_used(is_used);
+        self.context.presences.is_used(is_used);
         self.context.lately.is_used(is_used);
     }
 

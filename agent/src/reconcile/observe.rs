@@ -1,7 +1,7 @@
 //! Reduces a live object to what is kept of it.
 
 use flotilla_core::{
-    apply::drift::observe as observation,
+    apply::{drift::observe_but as observation, ignore::Pointer},
     clock::Timestamp,
     health::{self, Health, Judge},
     unit::object::Observed,
@@ -13,10 +13,17 @@ use super::message::truncate;
 /// Longest text of an object's own status that is kept.
 const MESSAGE_MAX: usize = 256;
 
-/// What is kept of a live object. `key` is the ledger's own, and `judge` says how its unit judges kinds.
-pub fn observe(live: &Value, key: &[u8; 32], now: Timestamp, judge: Option<&Judge>) -> Observed {
+/// What is kept of a live object, but for the fields that are left to others. `key` is the ledger's own, and `judge` says how its
+/// unit judges kinds.
+pub fn observe(
+    live: &Value,
+    key: &[u8; 32],
+    left: &[Pointer],
+    now: Timestamp,
+    judge: Option<&Judge>,
+) -> Observed {
     Observed {
-        observation: Some(observation(live, key)),
+        observation: Some(observation(live, key, left)),
         health: health(live, now, judge),
         version: version(live),
         again: health::changes_in(live, now),

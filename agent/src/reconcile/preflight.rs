@@ -3,17 +3,18 @@
 //! nothing. What a list shows to be absent is not looked at by other batches and units: it is created, and looked at
 //! only where the server says that it is there by now.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use flotilla_core::{
     apply::{
-        UNIT_LABEL, managers,
+        UNIT_LABEL,
+        ignore::{Left, left},
+        managers,
         ownership::{Contact, FluxOwner, FluxState, first_contact, flux_owner},
         policy::{Decision, Policy},
     },
     id::Uid,
     object::ObjectKey,
-    rights,
     unit::{event::Adoption, problem::Problem},
 };
 use futures::{StreamExt as _, stream};
@@ -22,6 +23,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    acting::Acting,
     circuit_breaker::{CircuitBreaker, Stopped, held_by},
     context::UnitContext,
     evaluate::Object,
@@ -53,6 +55,8 @@ pub enum Preflight {
         adopted: Option<Adoption>,
         /// Metadata patch that folds the managers of other appliers first; empty for none.
         fold: Vec<Value>,
+        /// What it has of the fields that are left to others.
+        left: Vec<Left>,
     },
     /// Its own switches say to leave it.
     Leave,
@@ -97,20 +101,23 @@ impl FluxOwners {
 }
 
 /// The problem of an object that may be Flux's, when this agent may not find out.
-fn unreadable_owner(key: &ObjectKey, owner: &FluxOwner, refusal: &str, listed: &BTreeSet<String>) -> Problem {
+fn unreadable_owner(key: &ObjectKey, owner: &FluxOwner, refusal: &str, acting: &Acting) -> Problem {
     let FluxOwner {
         kind,
         namespace,
         name,
     } = owner;
-    let advice = rights::advice(refusal, listed).map_or_else(String::new, |advice| format!("; {advice}"));
+    let advice = acting
+        .advice(refusal)
+        .map_or_else(String::new, |advice| format!("; {advice}"));
     Problem::Failed(format!(
-        "{key} has the labels of Flux's {kind} {namespace}/{name}, and this agent may not read whether that still \
-         reconciles it: {refusal}{advice}"
+        "{key} has the labels of Flux's {kind} {namespace}/{name}, and {} may not read whether that still reconciles it: \
+         {refusal}{advice}",
+        acting.reader()
     ))
 }
 
-/// Judges what is there. Of `live` only the metadata counts.
+/// Judges what is there. Of `live` only the metadata counts, but where fields are left to others.
 pub async fn preflight(
     unit: &UnitContext,
     object: &Object,
@@ -140,7 +147,7 @@ pub async fn preflight(
                     key,
                     &owner,
                     &refusal,
-                    &unit.context.namespaces,
+                    &unit.acting,
                 )));
             }
         },
@@ -176,6 +183,7 @@ pub async fn preflight(
         create: false,
         adopted,
         fold,
+        left: live.map(|live| left(&object.left, live)).unwrap_or_default(),
     })
 }
 
@@ -268,24 +276,27 @@ impl<'a> Looks<'a> {
             flux: FluxOwners::default(),
         };
         let mut found = BTreeMap::new();
-        let mut unknown = Vec::new();
+        let (mut unknown, mut whole) = (Vec::new(), Vec::new());
         for &index in indices {
             let object = &objects[index];
             let key = &object.desired.key;
             match served(object) {
                 Err(e) => drop(found.insert(index, Err(e.into()))),
-                Ok(_) if is_fresh(key) => {
+                Ok(_) if is_fresh(key) && object.left.is_empty() => {
                     let fresh = Preflight::Write {
                         create: false,
                         adopted: None,
                         fold: Vec::new(),
+                        left: Vec::new(),
                     };
                     found.insert(index, Ok(fresh));
                 }
                 Ok(resource) => match looks.shown(resource, key) {
                     Some(false) => found.extend([looks.absent(index).await]),
                     None if looks.is_likely_absent(resource) => found.extend([looks.absent(index).await]),
-                    Some(true) | None => unknown.push(index),
+                    Some(true) | None if object.left.is_empty() => unknown.push(index),
+                    // What others have of it no list of metadata shows.
+                    Some(true) | None => whole.push(index),
                 },
             }
         }
@@ -305,12 +316,13 @@ impl<'a> Looks<'a> {
             }
             unknown = rest;
         }
+        unknown.extend(whole);
         found.extend(looks.read(unknown).await);
         found
     }
 
     fn shown(&self, resource: &Resource, key: &ObjectKey) -> Option<bool> {
-        let presence = &self.unit.context.presence;
+        let presence = &self.unit.presence;
         presence.of(resource, &key.namespace, &key.name)
     }
 
@@ -318,7 +330,7 @@ impl<'a> Looks<'a> {
     /// that shows all of a kind, and would ask for each object.
     fn is_likely_absent(&self, resource: &Resource) -> bool {
         let context = &self.unit.context;
-        !context.namespaces.is_empty() && context.presence.is_likely_absent(resource, MANY)
+        !context.namespaces.is_empty() && self.unit.presence.is_likely_absent(resource, MANY)
     }
 
     /// Objects that one list may show.
@@ -339,7 +351,7 @@ impl<'a> Looks<'a> {
     fn is_worth_a_list(&self, scope: Scope, resource: &Resource, namespace: &str, members: &[usize]) -> bool {
         let context = &self.unit.context;
         let of = |index: &usize| &self.objects[*index].desired.key.namespace;
-        let presence = &context.presence;
+        let presence = &self.unit.presence;
         let missed = presence.misses(resource, namespace);
         let first = members.first().map(of).map_or("", String::as_str);
         // Of this unit, or of others before it.
@@ -357,7 +369,7 @@ impl<'a> Looks<'a> {
     /// How many reads a list is to save: those of this batch, as many as were made in vain since the last one, and of a
     /// first list also those of later batches, which were never written either.
     fn expected(&self, resource: &Resource, namespace: &str, members: &[usize]) -> usize {
-        let missed = self.unit.context.presence.misses(resource, namespace);
+        let missed = self.unit.presence.misses(resource, namespace);
         let is_known = |index: &usize| self.shown(resource, &self.objects[*index].desired.key).is_some();
         if members.iter().any(is_known) {
             return members.len() + missed;
@@ -402,7 +414,7 @@ impl<'a> Looks<'a> {
         if self.cancel.is_cancelled() {
             return look;
         }
-        let presence = &self.unit.context.presence;
+        let presence = &self.unit.presence;
         let pages = self.expected(resource, namespace, &members) / READS_PER_PAGE;
         let begun = Instant::now();
         presence.begin(resource, namespace);
@@ -471,8 +483,8 @@ impl<'a> Looks<'a> {
                 let resource = served(object)?;
                 let live = unit.cluster.get(resource, namespace, name).await?;
                 match live {
-                    Some(_) => unit.context.presence.found(resource),
-                    None => unit.context.presence.missed(resource, namespace),
+                    Some(_) => unit.presence.found(resource),
+                    None => unit.presence.missed(resource, namespace),
                 }
                 preflight(unit, object, live.as_ref(), flux).await
             };
@@ -495,9 +507,9 @@ pub async fn create(unit: &UnitContext, object: &Object, mut value: Value) -> Re
     let created = unit.cluster.apply(served(object)?, &value, false).await;
     // Where it failed, it may be there all the same.
     let ObjectKey { namespace, name, .. } = &object.desired.key;
-    unit.context.presence.appeared(served(object)?, namespace, name);
+    unit.presence.appeared(served(object)?, namespace, name);
     if created.as_ref().is_err_and(is_overtaken) {
-        unit.context.presence.found(served(object)?);
+        unit.presence.found(served(object)?);
     }
     created
 }

@@ -5,13 +5,13 @@
 use std::{
     collections::{BTreeMap, HashSet},
     hash::{BuildHasher as _, RandomState},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::time::Instant;
 
-use crate::cluster::Resource;
+use crate::cluster::{Account, Resource};
 
 /// What was not there so long ago is looked at again, and a list that was not worth it may be by now.
 const AGE: Duration = Duration::from_secs(300);
@@ -58,6 +58,27 @@ struct Reads {
     missed: (Instant, usize),
     /// When one has found something last, or what was to be created was there.
     found: Option<Instant>,
+}
+
+/// What lists have shown each account: what one may not list says nothing of another.
+#[derive(Default)]
+pub(super) struct Presences(Mutex<BTreeMap<Account, Arc<Presence>>>);
+
+impl Presences {
+    /// What lists have shown an account.
+    pub(super) fn of(&self, account: &Account) -> Arc<Presence> {
+        let mut presences = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        presences.entry(account.clone()).or_default().clone()
+    }
+
+    /// Tells whether any job goes on now. What is known is forgotten when none did for a while.
+    pub(super) fn is_used(&self, is_used: bool) {
+        let mut presences = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        presences.retain(|account, presence| {
+            presence.is_used(is_used);
+            *account == Account::Agent || is_used || !presence.lock().is_empty()
+        });
+    }
 }
 
 /// Names of objects in 8 bytes each: two that look alike cost a look more, and no object is taken for absent that was

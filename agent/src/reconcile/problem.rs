@@ -1,17 +1,14 @@
 //! What an answer of the cluster means for an object that was to be written.
 
-use std::collections::BTreeSet;
-
 use flotilla_core::unit::problem::{Problem, Retry};
 
-use super::{circuit_breaker::Stopped, evaluate::Object, message::shown};
+use super::{acting::Acting, circuit_breaker::Stopped, evaluate::Object, message::shown};
 use crate::cluster::ClusterError;
 
 /// What an object's status says of why it was not written, and when trying again may help.
-/// `listed`: the agent's namespaces; empty: all.
-pub(super) fn problem(object: &Object, stopped: &Stopped, listed: &BTreeSet<String>) -> (Problem, Retry) {
+pub(super) fn problem(object: &Object, stopped: &Stopped, acting: &Acting) -> (Problem, Retry) {
     let key = &object.desired.key;
-    let shown = |error: &ClusterError| shown(key, object.secret, object.desired.policy, listed, error);
+    let shown = |error: &ClusterError| shown(key, object.secret, object.desired.policy, acting, error);
     let retry = |error: &ClusterError| match (error.is_transient(), error.is_race()) {
         (true, _) => Retry::Soon,
         (false, true) => Retry::Race,
@@ -53,6 +50,8 @@ pub(super) fn problem(object: &Object, stopped: &Stopped, listed: &BTreeSet<Stri
             (Problem::Failed(message), retry(error))
         }
         Stopped::Cluster(error) => (Problem::Failed(shown(error)), retry(error)),
+        // The same words for all of its objects: they are said once.
+        Stopped::Denied(denied) => (Problem::Failed(denied.words.clone()), Retry::Interval),
         Stopped::Terminating(why) => {
             let why = match why.is_empty() {
                 true => String::new(),

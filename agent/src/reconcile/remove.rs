@@ -9,17 +9,18 @@ use std::sync::Arc;
 use flotilla_core::{
     apply::{
         inventory::{Record, State},
-        removal::{Blocker, Live, Verdict, Wait, at_look},
+        removal::{Blocker, Live, Release, Verdict, Wait, at_look},
         stage::removal_rank,
     },
     object::ObjectKey,
-    unit::{problem::Retry, remove::Removed},
+    unit::{UnitState, problem::Retry, remove::Removed},
 };
 use futures::{StreamExt as _, stream};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    acting::Denied,
     circuit_breaker::{CircuitBreaker, Stopped},
     context::UnitContext,
     jobs::Done,
@@ -183,9 +184,9 @@ impl Removal<'_> {
             Stopped::Terminating(why) => {
                 return Removed::Unknown(format!("its namespace is being deleted {why}"));
             }
+            Stopped::Denied(denied) => return self.denied(denied),
         };
-        let context = &self.unit.context;
-        let message = shown(key, key.is_secret(), record.policy, &context.namespaces, error);
+        let message = shown(key, key.is_secret(), record.policy, &self.unit.acting, error);
         match error {
             ClusterError::Rejected { .. } | ClusterError::TooLarge { .. } => Removed::Refused {
                 message: format!("not deleted: {message}"),
@@ -196,6 +197,21 @@ impl Removal<'_> {
             },
             ClusterError::NotServed { .. } => Removed::Unseen(message),
             ClusterError::Unavailable(_) | ClusterError::Overloaded { .. } => Removed::Unknown(message),
+        }
+    }
+
+    /// Nothing can be asked as the unit's account. Where that is gone and its app is deleted, what the app has stays, as with
+    /// Flux: nobody else deletes for it.
+    fn denied(&self, denied: &Denied) -> Removed {
+        let is_removing = matches!(self.unit.entry.state, UnitState::Removing(_));
+        match self.unit.acting.service_account() {
+            Some(account) if denied.is_missing && is_removing => {
+                Removed::Released(Release::NoAccount(account.into()))
+            }
+            _ => Removed::Refused {
+                message: format!("not deleted: {}", denied.words),
+                retry: Retry::Interval,
+            },
         }
     }
 }

@@ -225,6 +225,7 @@ impl Reconciler {
             self.watches.waiting.remove(&id);
             self.context.reports.forget(id);
             self.context.judges.forget(id);
+            self.context.left.forget(id);
             let Some(unit) = self.units.remove(&id) else {
                 continue;
             };

@@ -11,9 +11,9 @@ use std::{
 use flotilla_core::{apply::UNIT_LABEL, backoff::Backoff, id::UnitId, object::ObjectKey, unit::event::Event};
 use tokio::time::Instant;
 
-use super::{Reconciler, context::Context, observe::version, pace::Pace, watches::Scope};
+use super::{Reconciler, observe::version, pace::Pace, watches::Scope};
 use crate::{
-    cluster::{ClusterError, Resource, Selector, Served},
+    cluster::{Cluster, ClusterError, Resource, Selector, Served},
     random::random,
 };
 
@@ -187,9 +187,9 @@ impl Reconciler {
                 continue;
             }
             self.verification.running.insert(scope.clone(), false);
-            let context = self.context.clone();
+            let cluster = self.watcher_of(&scope);
             self.lists.push(Box::pin(async move {
-                let listed = list(&context, &resource, &scope, objects).await;
+                let listed = list(&*cluster, &resource, &scope, objects).await;
                 (scope, listed)
             }));
         }
@@ -272,7 +272,7 @@ impl Reconciler {
 
 /// Lists a scope, and keeps the versions of these objects.
 async fn list(
-    context: &Context,
+    cluster: &dyn Cluster,
     resource: &Resource,
     scope: &Scope,
     objects: Vec<(UnitId, Arc<ObjectKey>)>,
@@ -288,7 +288,6 @@ async fn list(
         objects.iter().map(|(_, key)| (key.clone(), None)).collect();
     let mut token = String::new();
     loop {
-        let cluster = context.agents_cluster();
         let page = cluster.list_selected(resource, &selector, &token).await?;
         for item in &page.items {
             let metadata = &item["metadata"];

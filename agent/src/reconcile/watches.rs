@@ -22,12 +22,14 @@ use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use self::{
+    lent::Lent,
     narrowed::Narrowed,
     news::{WatchNews, reduce},
 };
 use super::{Reconciler, Unit, definitions::Definitions};
 use crate::cluster::{ClusterError, Discovery, Resource, Selector, Served};
 
+mod lent;
 mod narrowed;
 pub(super) mod news;
 pub(super) mod unseen;
@@ -103,6 +105,8 @@ pub(super) struct Watches {
     open: BTreeMap<Stream, Watched>,
     /// Kinds that may not be watched in the whole cluster: each namespace of the inventories is, in its place.
     narrowed: Narrowed,
+    /// Kinds that the agent itself may not watch.
+    lent: Lent,
     /// Which kinds the inventories had when they were last looked through; `None`: they are to be.
     revision: Option<(bool, u64)>,
     /// Watches whose first list has no answer yet, be it that it is refused.
@@ -140,6 +144,7 @@ impl Default for Watches {
         Self {
             open: BTreeMap::new(),
             narrowed: Narrowed::default(),
+            lent: Lent::default(),
             revision: None,
             silent: BTreeSet::new(),
             refused: BTreeMap::new(),
@@ -320,6 +325,8 @@ impl Reconciler {
         let kinds = wanted.iter().map(|stream| &stream.scope);
         let kinds: HashSet<(&str, &str)> = kinds.map(|scope| (&*scope.group, &*scope.kind)).collect();
         self.watches.narrowed.keep_only(&kinds);
+        let scopes: BTreeSet<&Scope> = wanted.iter().map(|stream| &stream.scope).collect();
+        self.watches.lent.keep_only(|scope| scopes.contains(scope));
         self.watches.open.retain(|stream, _| wanted.contains(stream));
         self.watches.listing.retain(|stream, _| wanted.contains(stream));
         self.watches.silent.retain(|stream| wanted.contains(stream));
@@ -483,7 +490,7 @@ impl Reconciler {
             metadata_only: definitions,
             ..Selector::default()
         };
-        let mut events = self.context.agents_cluster().watch(resource, &selector);
+        let mut events = self.watcher_of(&scope).watch(resource, &selector);
         let tx = self.watches.news_tx.clone();
         let version = resource.api_version();
         let (context, stream) = (self.context.clone(), Arc::new(Stream { scope, version }));

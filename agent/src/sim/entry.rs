@@ -50,7 +50,6 @@ pub fn settings() -> Settings {
         common_annotations: BTreeMap::new(),
         substitution: Substitution::Off,
         default_namespace: String::new(),
-        health: Default::default(),
-        decryption: None,
+        ..Settings::default()
     }
 }

@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod acting;
 mod adoption;
 mod connect;
 mod cost;
@@ -14,6 +15,8 @@ mod drift;
 mod faults;
 mod fights;
 mod fleet;
+mod force;
+mod left;
 mod limits;
 mod logs;
 mod looks;

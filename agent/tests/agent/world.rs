@@ -79,6 +79,8 @@ pub(crate) struct World {
     /// All rows of objects, in the order in which they were told.
     pub(crate) told: Vec<ObjectStatus>,
     pub(crate) events: Vec<Event>,
+    /// The ServiceAccount as which apps act that name none.
+    pub(crate) default_account: String,
 }
 
 /// What an agent asks for and tells, and how often it wakes, in ten minutes after it has told all.
@@ -114,6 +116,7 @@ impl World {
             objects: BTreeMap::new(),
             told: Vec::new(),
             events: Vec::new(),
+            default_account: String::new(),
         };
         world.restart().await;
         world
@@ -125,6 +128,7 @@ impl World {
         tokio::task::yield_now().await;
         let options = Options {
             clock: Some(self.clock.clone()),
+            default_service_account: self.default_account.clone(),
             ..Options::default()
         };
         let (cluster, cells) = (Arc::new(self.cluster.clone()), Arc::new(self.cells.clone()));

@@ -3,10 +3,12 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod acting;
 #[path = "../chart/mod.rs"]
 mod chart;
 mod drift;
 mod faults;
+mod force;
 mod reconcile;
 mod rest;
 mod rights;

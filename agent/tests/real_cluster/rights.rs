@@ -67,7 +67,7 @@ fn api_of(world: &World, api_version: &str, kind: &str, namespace: Option<&str>)
 }
 
 /// Applies an object as the cluster's administrator.
-async fn apply(world: &World, object: &Value) {
+pub(crate) async fn apply(world: &World, object: &Value) {
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
     let api = api_of(
         world,

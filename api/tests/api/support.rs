@@ -27,10 +27,7 @@ fn an_app_names_each_field_that_is_not_reconciled() {
     });
     let found = named("kustomize.toolkit.fluxcd.io/v1", "Kustomization", spec);
     insta::assert_snapshot!(found.join("\n"), @"
-    spec.serviceAccountName
     spec.decryption.serviceAccountName
-    spec.ignore
-    spec.force
     spec.sourceRef.kind
     ");
 }

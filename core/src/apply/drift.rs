@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::{
     MANAGER, UNIT_LABEL, fields,
+    ignore::{self, Pointer},
     inventory::{Record, State},
     managers,
     policy::{Decision, Policy},
@@ -78,6 +79,11 @@ pub enum Suspicion {
 
 /// Observes a live object. `key` is the agent's own projection key.
 pub fn observe(live: &Value, key: &[u8; 32]) -> Observation {
+    observe_but(live, key, &[])
+}
+
+/// Observes a live object but for these fields, which are left to others.
+pub fn observe_but(live: &Value, key: &[u8; 32], left: &[Pointer]) -> Observation {
     let metadata = &live["metadata"];
     let mut folded: Vec<String> = fields::entries(metadata)
         .iter()
@@ -94,8 +100,10 @@ pub fn observe(live: &Value, key: &[u8; 32]) -> Observation {
         policy: Policy::of(metadata),
         deleting: metadata["deletionTimestamp"].is_string(),
         finished: is_finished(live),
-        projection: fields::entry(metadata, MANAGER, "Apply")
-            .map(|entry| fields::projection(&entry["fieldsV1"], live, key)),
+        projection: fields::entry(metadata, MANAGER, "Apply").map(|entry| match left {
+            [] => fields::projection(&entry["fieldsV1"], live, key),
+            left => fields::projection(&ignore::without(&entry["fieldsV1"], live, left), live, key),
+        }),
         folded: folded.into(),
     }
 }

@@ -14,6 +14,12 @@ const IMMUTABLE: &[&str] = &[
     "may not change once set",
     "updates to statefulset spec for fields other than",
     "updates to parameters are forbidden",
+    "updates to provisioner are forbidden",
+    "updates to reclaimpolicy are forbidden",
+    "updates to volumebindingmode is forbidden",
+    "pod updates may not change fields other than",
+    "cannot change roleref",
+    "cannot be changed",
 ];
 
 /// A refusal as the API server words it.
@@ -41,11 +47,11 @@ pub fn explain(refusal: Refusal<'_>, secret: bool, policy: Policy) -> String {
         (false, _) => "",
         (true, false) => {
             "; a field cannot be changed once the object exists: put it back in Git, or delete the object, \
-             and it is created again as desired"
+             and it is created again as desired; with `force` that is done by itself"
         }
         (true, true) => {
-            "; a field cannot be changed once the object exists, and `force: enabled` is not acted on by this \
-             version: put it back in Git, or delete the object, and it is created again as desired"
+            "; a field cannot be changed once the object exists: put it back in Git, or delete the object, \
+             and it is created again as desired"
         }
     };
     let mut text = if secret {
@@ -131,6 +137,8 @@ mod tests {
             r#"Service "x" is invalid: spec.clusterIPs[0]: Invalid value: ["10.0.0.9"]: may not change once set"#,
             r#"StatefulSet.apps "x" is invalid: spec: Forbidden: updates to statefulset spec for fields other than 'replicas'"#,
             "admission webhook \"w\" denied the request: region is immutable",
+            r#"RoleBinding.rbac.authorization.k8s.io "x" is invalid: roleRef: Invalid value: rbac.RoleRef{}: cannot change roleRef"#,
+            r#"PersistentVolumeClaim "x" is invalid: spec: Forbidden: spec is immutable after creation except resources.requests"#,
         ] {
             assert!(is_immutable(message), "{message}");
         }
@@ -189,10 +197,11 @@ mod tests {
     }
 
     #[test]
-    fn force_is_said_not_to_be_acted_on() {
+    fn force_is_advised_where_it_was_not_asked_for() {
         let forced = Policy { force: true, ..PLAIN };
-        let text = explain(invalid("field is immutable"), false, forced);
-        assert!(text.contains("`force: enabled` is not acted on"), "{text}");
+        let text = |policy| explain(invalid("field is immutable"), false, policy);
+        assert!(text(PLAIN).contains("with `force`"), "{}", text(PLAIN));
+        assert!(!text(forced).contains("`force`"), "{}", text(forced));
         assert_eq!(explain(invalid("no"), false, forced), "no");
     }
 
@@ -200,6 +209,6 @@ mod tests {
     fn the_advice_survives_a_long_message() {
         let message = format!("{} is immutable", "é".repeat(3000));
         let text = explain(invalid(&message), false, PLAIN);
-        assert!(text.len() <= MAX && text.ends_with("as desired"), "{text}");
+        assert!(text.len() <= MAX && text.ends_with("by itself"), "{text}");
     }
 }

@@ -43,6 +43,10 @@ pub struct Record {
     /// When it left the desired state; only of an object pending removal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left: Option<Box<Left>>,
+    /// The UID of the object that is deleted so that it can be made anew: a field of it cannot be changed. Durable before the
+    /// deletion, so that whoever begins again after a crash knows which object it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaced: Option<Box<Uid>>,
     /// Paths that others change back each time: a restart must not begin to fight for them anew.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contested: Option<Box<Contests>>,
@@ -121,8 +125,22 @@ impl Record {
             policy: written.policy,
             finished: written.response.finished,
             left: None,
+            replaced: None,
             contested: known.and_then(|record| record.contested.clone()),
         }
+    }
+
+    /// Notes that this object is about to be deleted and made anew; must be durable before the deletion. Returns whether
+    /// anything changed.
+    pub fn replace(&mut self, uid: &Uid) -> bool {
+        let is_news = self.recreate() || self.replaced.as_deref() != Some(uid);
+        self.replaced = Some(Box::new(uid.clone()));
+        is_news
+    }
+
+    /// The UID of the object that this record is of: also of one that was to be made anew, and may not have been.
+    pub fn known_uid(&self) -> Option<&Uid> {
+        self.uid.as_ref().or(self.replaced.as_deref())
     }
 
     /// Notes that an object that is gone is about to be created again; must be durable before the write. Its UID
@@ -250,6 +268,23 @@ mod tests {
         let mut record = Record::written(None, written("1"));
         assert!(record.recreate() && !record.recreate());
         assert_eq!((record.uid.clone(), record.sent), (None, Some(written("1").sent)));
+    }
+
+    #[test]
+    fn an_object_that_is_made_anew_is_known_by_its_uid_until_it_is() {
+        let mut record = Record::written(None, written("1"));
+        let uid = Uid::from("u-1");
+        assert!(record.replace(&uid) && !record.replace(&uid));
+        assert_eq!((record.uid.as_ref(), record.known_uid()), (None, Some(&uid)));
+        let text = serde_json::to_string(&record).expect("JSON");
+        assert_eq!(serde_json::from_str::<Record>(&text).expect("readable"), record);
+        let mut anew = written("2");
+        anew.response.uid = Some("u-2".into());
+        let anew = Record::written(Some(&record), anew);
+        assert_eq!(
+            (anew.known_uid(), anew.replaced.as_deref()),
+            (Some(&Uid::from("u-2")), None)
+        );
     }
 
     #[test]

@@ -30,8 +30,7 @@ pub struct Policy {
     /// `prune: disabled`: stays when it leaves the desired state.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub keep: bool,
-    /// `force: enabled`: asks to be deleted and made anew when a field cannot be changed. Not acted on: nothing is
-    /// deleted without proof; see [`super::failure::explain`].
+    /// `force: enabled`: is deleted and made anew when a field cannot be changed; see [`super::replace`].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub force: bool,
 }

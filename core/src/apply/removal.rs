@@ -60,6 +60,8 @@ pub enum Release {
     Marked(String),
     /// Another unit of this cluster has it by now.
     HandedOver(Arc<str>),
+    /// Its app is deleted, and so is the ServiceAccount, `namespace/name`, as which that acted: nobody else deletes for it.
+    NoAccount(Arc<str>),
 }
 
 /// Why an object is kept for now.
@@ -221,7 +223,7 @@ pub fn at_look(
         Some(_) => {}
     }
     // It bears the mark, and whether it is what this unit wrote before it ended is not known.
-    if record.uid.is_none() {
+    if record.known_uid().is_none_or(|uid| !uid.is(&live.uid)) {
         return Verdict::Wait(Wait::Unproven);
     }
     if live.deleting {
@@ -293,6 +295,12 @@ impl fmt::Display for Release {
             Self::Unmarked => f.write_str("it does not bear our mark any more"),
             Self::Marked(mark) => write!(f, "it bears the mark of {mark}"),
             Self::HandedOver(unit) => write!(f, "moved to {unit}"),
+            Self::NoAccount(account) => {
+                write!(
+                    f,
+                    "ServiceAccount {account} is not there any more, as which its app acted"
+                )
+            }
         }
     }
 }

@@ -289,8 +289,7 @@ mod tests {
             common_annotations: BTreeMap::new(),
             substitution: Substitution::Off,
             default_namespace: String::new(),
-            health: Default::default(),
-            decryption: None,
+            ..Settings::default()
         };
         let target = Digest::of("target", b"one");
         let (id, cluster) = (UnitId(Uuid::from_u128(1)), ClusterId(Uuid::from_u128(2)));

@@ -118,8 +118,7 @@ mod tests {
             common_annotations: BTreeMap::new(),
             substitution: Substitution::Always,
             default_namespace: String::new(),
-            health: Default::default(),
-            decryption: None,
+            ..Settings::default()
         };
         let content = Some(Digest::of("content", b"x"));
         Current {

@@ -50,8 +50,7 @@ fn input() -> Input {
             common_annotations: BTreeMap::new(),
             substitution: Substitution::Off,
             default_namespace: String::new(),
-            health: Default::default(),
-            decryption: None,
+            ..Settings::default()
         },
         layers: vec![],
         suspended: false,

@@ -18,6 +18,8 @@ use crate::{
     units::Standing,
 };
 
+/// What a unit says that desires no object.
+const EMPTY: &str = "nothing in it is for this cluster: its path holds no manifests, or none that go here";
 /// Objects named in a unit's message.
 const NAMED: usize = 10;
 /// Problems that are looked through for these.
@@ -415,6 +417,10 @@ impl State {
             first(keys.iter().map(ToString::to_string), keys.len(), ", ", NOTED)
         };
         let mut notes = Vec::new();
+        // A path that was emptied by accident looks well otherwise.
+        if self.objects.len() == index.leaving.len() {
+            notes.push(EMPTY.to_owned());
+        }
         notes.extend(self.contests());
         if !index.paused.is_empty() {
             notes.push(format!(

@@ -39,7 +39,7 @@ pub struct Desired {
 /// Why an object is not to be written although it is desired.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Withholding {
-    /// The unit's reason: `Conflict`, `NamespaceNotWatched`.
+    /// The unit's reason: `Conflict`, `NamespaceNotWatched`, `ReconciliationFailed`.
     pub reason: &'static str,
     /// Who owns it, or what to do.
     pub message: String,

@@ -30,8 +30,7 @@ fn entry(n: u64, needs: &[u64]) -> Entry {
         common_annotations: BTreeMap::new(),
         substitution: Substitution::Off,
         default_namespace: String::new(),
-        health: Default::default(),
-        decryption: None,
+        ..Settings::default()
     };
     Entry {
         unit: id(n),

@@ -100,8 +100,7 @@ pub(crate) fn settings(prune: bool) -> Settings {
         common_annotations: BTreeMap::new(),
         substitution: Substitution::Off,
         default_namespace: String::new(),
-        health: Default::default(),
-        decryption: None,
+        ..Settings::default()
     }
 }
 

@@ -11,6 +11,7 @@ use flotilla_api::kinds::{
     placement::PlacementSpec,
 };
 use flotilla_core::{
+    apply::ignore::{IgnoreRule, IgnoreTarget},
     claim::{self, Claims},
     content::Content,
     digest::{Digest, canonical_json},
@@ -461,6 +462,32 @@ pub fn settings(spec: &KustomizationSpec) -> Settings {
                 .as_ref()
                 .map_or_else(String::new, |secret| secret.name.to_string()),
         }),
+        service_account: spec
+            .service_account_name
+            .as_ref()
+            .map(|name| name.as_str().to_owned())
+            .unwrap_or_default(),
+        force: spec.force,
+        ignore: spec.ignore.iter().map(ignore_rule).collect(),
+    }
+}
+
+fn ignore_rule(rule: &flotilla_api::meta::IgnoreRule) -> IgnoreRule {
+    let text = |pattern: &Option<flotilla_api::text::Pattern>| {
+        let pattern = pattern.as_ref();
+        pattern.map(|one| one.as_str().to_owned()).unwrap_or_default()
+    };
+    IgnoreRule {
+        paths: rule.paths.iter().map(|path| path.as_str().to_owned()).collect(),
+        target: rule.target.as_ref().map(|target| IgnoreTarget {
+            group: text(&target.group),
+            version: text(&target.version),
+            kind: text(&target.kind),
+            name: text(&target.name),
+            namespace: text(&target.namespace),
+            label_selector: target.label_selector.clone().unwrap_or_default(),
+            annotation_selector: target.annotation_selector.clone().unwrap_or_default(),
+        }),
     }
 }
 
@@ -713,6 +740,54 @@ pub async fn ownership(context: &Context, planner: &Planner, owned: &Owned<'_>) 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_agent_acts_on_of_an_app_is_in_its_settings() {
+        let spec: KustomizationSpec = serde_json::from_value(serde_json::json!({
+            "interval": "10m", "retryInterval": "1m", "timeout": "2m", "prune": true, "wait": true, "force": true,
+            "sourceRef": {"kind": "GitRepository", "name": "fleet"},
+            "commonMetadata": {"labels": {"team": "web"}, "annotations": {"note": "x"}},
+            "serviceAccountName": "deployer",
+            "ignore": [
+                {"paths": ["/spec/replicas"], "target": {"kind": "Deployment", "group": "apps", "labelSelector": "hpa=on"}},
+                {"paths": ["/metadata/annotations/example.com~1x"]},
+            ],
+        }))
+        .expect("a spec");
+        let settings = settings(&spec);
+        assert_eq!(settings.service_account, "deployer");
+        assert!(settings.force && settings.wait && settings.prune);
+        assert_eq!(settings.common_labels["team"], "web");
+        let rule = |paths: &str, target: Option<IgnoreTarget>| IgnoreRule {
+            paths: vec![paths.to_owned()],
+            target,
+        };
+        let deployments = IgnoreTarget {
+            kind: "Deployment".to_owned(),
+            group: "apps".to_owned(),
+            label_selector: "hpa=on".to_owned(),
+            ..IgnoreTarget::default()
+        };
+        assert_eq!(
+            settings.ignore,
+            [
+                rule("/spec/replicas", Some(deployments)),
+                rule("/metadata/annotations/example.com~1x", None)
+            ]
+        );
+    }
+
+    #[test]
+    fn what_an_app_does_not_say_is_not_in_its_settings() {
+        let spec: KustomizationSpec = serde_json::from_value(serde_json::json!({
+            "interval": "10m", "prune": false, "sourceRef": {"kind": "GitRepository", "name": "fleet"},
+        }))
+        .expect("a spec");
+        assert_eq!(
+            serde_json::to_value(settings(&spec)).expect("JSON"),
+            serde_json::json!({"interval": 600_000, "retryInterval": 600_000, "timeout": 570_000})
+        );
+    }
 
     #[test]
     fn values_that_are_no_text_are_left_out_and_never_changed() {

@@ -625,8 +625,7 @@ fn settings(common_annotations: BTreeMap<String, String>) -> Settings {
         common_annotations,
         substitution: Substitution::WithVariables,
         default_namespace: String::new(),
-        health: Default::default(),
-        decryption: None,
+        ..Settings::default()
     }
 }
 

@@ -65,6 +65,7 @@ impl Sim {
                 cluster: Arc::new(cluster),
                 namespace: "flotilla-system".to_owned(),
                 namespaces: Vec::new(),
+                default_service_account: String::new(),
                 hub: Some(hub.clone()),
                 token: JoinToken::Value(token),
                 health: None,

@@ -38,13 +38,67 @@ impl Fake {
         if let Some(error) = inner.fault.as_ref().and_then(|fault| fault(verb, key)) {
             return Err(error);
         }
-        match &inner.rights {
-            Some(rights) if !rights(&self.account, verb, key) => Err(rejected(
-                403,
-                "Forbidden",
-                format!("{key} is forbidden: {:?} cannot {verb} it", self.account),
-            )),
-            _ => Ok(()),
+        let Some(rights) = &inner.rights else {
+            return Ok(());
+        };
+        if let Account::ServiceAccount { namespace, name } = &self.account {
+            let account = ObjectKey::new("", "ServiceAccount", namespace, name);
+            if !rights(&Account::Agent, "impersonate", &account) {
+                return Err(inner.forbids(&Account::Agent, "impersonate", &account));
+            }
+        }
+        match rights(&self.account, verb, key) {
+            true => Ok(()),
+            false => Err(inner.forbids(&self.account, verb, key)),
+        }
+    }
+}
+
+impl Inner {
+    /// Refuses as RBAC does, in its words.
+    fn forbids(&self, account: &Account, verb: &str, key: &ObjectKey) -> ClusterError {
+        let verb = match verb {
+            "apply" | "dry-run" => "patch",
+            verb => verb,
+        };
+        let of_kind = |resource: &&Resource| (&resource.group, &resource.kind) == (&key.group, &key.kind);
+        let plural = self
+            .resources
+            .iter()
+            .find(of_kind)
+            .map_or("", |found| &found.plural);
+        let place = match key.namespace.as_str() {
+            "" => "at the cluster scope".to_owned(),
+            namespace => format!("in the namespace \"{namespace}\""),
+        };
+        let user = account.user();
+        let user = user
+            .as_deref()
+            .unwrap_or("system:serviceaccount:flotilla-system:flotilla-agent");
+        let (group, name) = (&key.group, &key.name);
+        let message = format!(
+            "{plural} \"{name}\" is forbidden: User \"{user}\" cannot {verb} resource \"{plural}\" in API group \"{group}\" {place}"
+        );
+        rejected(403, "Forbidden", message)
+    }
+
+    /// A field that cannot be changed once its object exists.
+    fn refuses_change(&self, key: &ObjectKey, after: &Value) -> Result<(), ClusterError> {
+        let Some(live) = self.objects.get(key) else {
+            return Ok(());
+        };
+        let mut frozen = self.frozen.iter().filter(|(kind, _)| *kind == key.kind);
+        match frozen.find(|(_, pointer)| live.pointer(pointer) != after.pointer(pointer)) {
+            None => Ok(()),
+            Some((kind, pointer)) => {
+                let field = pointer.trim_start_matches('/').replace('/', ".");
+                let name = &key.name;
+                Err(rejected(
+                    422,
+                    "Invalid",
+                    format!("{kind} \"{name}\" is invalid: {field}: Invalid value: 1: field is immutable"),
+                ))
+            }
         }
     }
 }
@@ -248,6 +302,7 @@ impl Cluster for Fake {
         inner.admits(resource, &key)?;
         expected(inner.objects.get(&key), object, &key)?;
         let mut after = applied(inner.objects.get(&key), object, inner.version);
+        inner.refuses_change(&key, &after)?;
         if dry_run {
             return Ok(after);
         }

@@ -42,6 +42,11 @@ impl Fake {
         self.lock().rights = rights;
     }
 
+    /// Lets no field of a kind be changed to which a JSON pointer leads, once its object exists.
+    pub fn freeze(&self, kind: &str, pointer: &str) {
+        self.lock().frozen.push((kind.to_owned(), pointer.to_owned()));
+    }
+
     /// Lets the discovery of a group fail, as when its aggregated API server is down, or succeed again.
     pub fn fail_discovery(&self, group: &str, fails: bool) {
         let undiscovered = &mut self.lock().undiscovered;

@@ -50,6 +50,8 @@ struct Inner {
     /// Applies to come that are stored and whose answers are lost.
     unanswered: u32,
     rights: Option<Rights>,
+    /// Fields that cannot be changed: kind and JSON pointer.
+    frozen: Vec<(String, String)>,
     /// Groups whose discovery fails.
     undiscovered: BTreeSet<String>,
     establish: bool,
@@ -109,6 +111,7 @@ impl Fake {
                 list_delay: Duration::ZERO,
                 unanswered: 0,
                 rights: None,
+                frozen: Vec::new(),
                 undiscovered: BTreeSet::new(),
                 establish: true,
                 jobs: false,

@@ -85,20 +85,12 @@ impl Kinds {
             .collect()
     }
 
-    fn namespaced(&self, group: &str, kind: &str) -> Option<bool> {
+    pub(super) fn namespaced(&self, group: &str, kind: &str) -> Option<bool> {
         if let Some(served) = self.discovery.preferred(group, kind) {
             return Some(served.namespaced);
         }
         let kind = (group.to_owned(), kind.to_owned());
         self.defined.get(&kind).or_else(|| self.known.get(&kind)).copied()
-    }
-
-    /// The namespace of an object without one, by what its unit's settings say.
-    pub(super) fn default_namespace(of_unit: &str) -> &str {
-        match of_unit {
-            "" => "default",
-            namespace => namespace,
-        }
     }
 
     /// Gives an object the namespace of its key, or takes it away. Returns whether its kind is not known.
@@ -109,7 +101,9 @@ impl Kinds {
         let written = Some(written.to_owned()).filter(|namespace| !namespace.is_empty());
         let namespaced = self.namespaced(&group, &kind);
         let namespace = match namespaced {
-            Some(true) => written.or_else(|| Some(Self::default_namespace(default_namespace).to_owned())),
+            Some(true) => written
+                .or_else(|| Some(default_namespace.to_owned()))
+                .filter(|namespace| !namespace.is_empty()),
             Some(false) => None,
             None => {
                 let name = object["metadata"]["name"].as_str().unwrap_or_default();

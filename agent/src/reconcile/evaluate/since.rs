@@ -120,8 +120,7 @@ fn same_key(ground: &Ground, before: &Table, row: u32, was: u32) -> Option<Objec
     match is_namespaced {
         false => key.namespace.clear(),
         true if key.namespace.is_empty() => {
-            let default = &ground.entry.settings.default_namespace;
-            Kinds::default_namespace(default).clone_into(&mut key.namespace);
+            key.namespace.clone_from(&ground.entry.settings.default_namespace);
         }
         true => {}
     }

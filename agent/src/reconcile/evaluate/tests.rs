@@ -60,9 +60,8 @@ fn world() -> World {
         common_labels: BTreeMap::new(),
         common_annotations: BTreeMap::new(),
         substitution: Substitution::WithVariables,
-        default_namespace: String::new(),
-        health: Default::default(),
-        decryption: None,
+        default_namespace: "default".to_owned(),
+        ..Settings::default()
     };
     let resource = |group: &str, kind: &str, plural: &str, namespaced| Resource {
         group: group.into(),
@@ -328,6 +327,28 @@ fn a_key_is_settled_by_the_sets_own_definition() {
         let all = world().object(widget(None)).object(definition(scope)).all();
         assert_eq!(all[0].0.desired.key, widget_key(namespace));
         assert!(!all[0].0.unresolved && all[0].0.resource.is_none());
+    }
+}
+
+#[test]
+fn an_object_without_the_namespace_that_its_kind_asks_for_is_refused_as_flux_does() {
+    for (scope, is_refused) in [("Namespaced", true), ("Cluster", false)] {
+        let mut world = world().object(widget(None)).object(definition(scope));
+        world.entry.settings.default_namespace.clear();
+        let all = world.all();
+        assert_eq!(all[0].0.desired.key, widget_key(""));
+        let said = all[0]
+            .0
+            .withheld
+            .as_ref()
+            .map(|withheld| withheld.message.as_str());
+        assert_eq!(
+            said.is_some_and(
+                |said| said.starts_with("Widget/w namespace not specified: the server could not find")
+            ),
+            is_refused,
+            "{said:?}"
+        );
     }
 }
 

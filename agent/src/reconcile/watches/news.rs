@@ -11,6 +11,7 @@ use flotilla_core::{
     apply::{
         UNIT_LABEL,
         drift::{Judgement, judge},
+        ignore::Pointer,
         inventory::{Record, State as RecordState},
     },
     digest::Digest,
@@ -21,6 +22,7 @@ use flotilla_core::{
         object::{Check, Observed},
     },
 };
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{Scope, Stream, UNSERVED, Watched, narrowed::is_forbidden, why_not_listed};
@@ -89,7 +91,14 @@ pub(super) fn reduce(event: WatchEvent, context: &Context) -> Reduced {
     let observed = unless_it_panics(|| match is_present {
         true => {
             let judge = mark.and_then(|unit| context.judges.of(unit));
-            observe(&object, context.ledger.key(), context.wall(), judge.as_deref())
+            let left = mark.map(|unit| left_to_others(context, unit, &object));
+            observe(
+                &object,
+                context.ledger.key(),
+                left.as_deref().unwrap_or_default(),
+                context.wall(),
+                judge.as_deref(),
+            )
         }
         false => gone(Some(&object)),
     });
@@ -107,6 +116,18 @@ pub(super) fn reduce(event: WatchEvent, context: &Context) -> Reduced {
         is_present,
         observed,
     }))
+}
+
+/// The fields of an object that the unit which its mark names leaves to others.
+fn left_to_others(context: &Context, unit: UnitId, object: &Value) -> Vec<Pointer> {
+    let entry = context.ledger.read(|state| {
+        let enforced = state.units.get(&unit)?.enforced.as_ref()?.entry.as_ref()?;
+        // As a rule nothing is left to others.
+        (!enforced.settings.ignore.is_empty()).then(|| enforced.clone())
+    });
+    entry
+        .map(|entry| context.left.of(&entry).of(object))
+        .unwrap_or_default()
 }
 
 /// Tells whether an object is there and not as the ledger says that it was left. It is the state machine that decides.
@@ -176,6 +197,14 @@ impl Reconciler {
     ) {
         // It was closed while its event waited.
         if !definitions && !self.watches.is_open(&stream) {
+            return;
+        }
+        if let Err(error) = &event
+            && !definitions
+            && is_forbidden(error)
+            && !self.narrows(&stream)
+            && self.lend(&stream)
+        {
             return;
         }
         if !definitions && !self.watches.silent.is_empty() && is_answer(&event) {

@@ -138,8 +138,7 @@ fn entry_of(version: u64, content: Digest) -> Entry {
         common_annotations: BTreeMap::new(),
         substitution: Substitution::Off,
         default_namespace: String::new(),
-        health: Default::default(),
-        decryption: None,
+        ..Settings::default()
     };
     Entry {
         unit: UnitId(Uuid::from_u128(1)),

@@ -436,6 +436,22 @@ fn ready_unit_names_the_first_objects_that_are_no_longer_desired_and_counts_the_
 }
 
 #[test]
+fn unit_that_desires_no_object_says_so() {
+    let mut sim = Sim::ready(&content(&[]));
+    assert_eq!(sim.ready_word(), Ready::True);
+    assert!(
+        sim.message()
+            .starts_with("Applied revision: main@sha1:1; nothing in it is for this cluster"),
+        "{}",
+        sim.message()
+    );
+    sim.assert_quiet();
+    sim.offer(&content(&[(&config("a"), "1")]));
+    sim.run();
+    assert_eq!(sim.message(), "Applied revision: main@sha1:2");
+}
+
+#[test]
 fn object_paused_in_place_is_named_by_its_row_and_by_the_unit() {
     let (a, b) = (config("a"), config("b"));
     let mut objects = content(&[(&a, "1"), (&b, "1")]);
