@@ -1,11 +1,9 @@
 //! On whose behalf a unit asks the cluster, and what its refusals mean for people.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, OnceLock},
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use flotilla_core::{rights, unit::Entry};
+use tokio::sync::OnceCell;
 
 use super::context::Context;
 use crate::cluster::{Account, ClusterError};
@@ -23,8 +21,8 @@ pub struct Denied {
 #[derive(Debug, Clone)]
 pub struct Acting {
     account: Account,
-    /// Why nothing can be asked as this account, once that is known.
-    denied: Arc<OnceLock<Denied>>,
+    /// Whether and why nothing can be asked as this account: found out at the first refusal, once for all objects.
+    denied: Arc<OnceCell<Option<Denied>>>,
     /// The namespaces that the agent works in; empty: all.
     namespaces: Arc<BTreeSet<String>>,
 }
@@ -82,44 +80,46 @@ impl Acting {
 
     /// Why nothing can be asked as this account, as far as a refusal has shown.
     pub(super) fn denied(&self) -> Option<&Denied> {
-        self.denied.get()
+        self.denied.get()?.as_ref()
     }
 
     /// Finds out what a refusal says of the account itself: the agent may not act as it, or it is not there. Where it is not
     /// there and rights are bound to it all the same, nothing is refused.
     pub(super) async fn refused(&self, context: &Context, error: &ClusterError) {
-        let Some(account) = self.service_account() else {
-            return;
-        };
-        let ClusterError::Rejected {
-            code: 403, message, ..
-        } = error
+        let (
+            Some(account),
+            ClusterError::Rejected {
+                code: 403, message, ..
+            },
+        ) = (self.service_account(), error)
         else {
             return;
         };
-        if self.denied.get().is_some() || rights::account_advice(message, &account).is_none() {
+        if rights::account_advice(message, &account).is_none() {
             return;
         }
-        let denied = if rights::may_not_impersonate(message) {
-            Denied {
+        self.denied
+            .get_or_init(|| self.why_denied(context, &account, message))
+            .await;
+    }
+
+    async fn why_denied(&self, context: &Context, account: &str, message: &str) -> Option<Denied> {
+        if rights::may_not_impersonate(message) {
+            let hint = rights::impersonation_hint(account);
+            return Some(Denied {
                 words: format!(
-                    "this app acts as ServiceAccount {account}, and the agent may not: {message}; {}",
-                    rights::impersonation_hint(&account)
+                    "this app acts as ServiceAccount {account}, and the agent may not: {message}; {hint}"
                 ),
                 is_missing: false,
-            }
-        } else if self.is_missing(context).await {
-            Denied {
-                words: format!(
-                    "ServiceAccount {account}, as which this app acts, does not exist in this cluster: nothing can be \
-                     written or removed for the app"
-                ),
-                is_missing: true,
-            }
-        } else {
-            return;
-        };
-        let _ = self.denied.set(denied);
+            });
+        }
+        self.is_missing(context).await.then(|| Denied {
+            words: format!(
+                "ServiceAccount {account}, as which this app acts, does not exist in this cluster: nothing can be written \
+                 or removed for the app"
+            ),
+            is_missing: true,
+        })
     }
 
     /// Tells whether the ServiceAccount is known not to exist. The agent asks for itself: an account need not be allowed to

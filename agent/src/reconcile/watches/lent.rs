@@ -6,6 +6,8 @@ use std::{
     sync::Arc,
 };
 
+use flotilla_core::id::UnitId;
+
 use super::{Scope, Stream};
 use crate::{
     cluster::{Account, Cluster},
@@ -51,9 +53,10 @@ impl Reconciler {
     /// Takes in that whoever watches a scope may not: another account is tried in its place. Returns whether there is one.
     pub(super) fn lend(&mut self, stream: &Stream) -> bool {
         let scope = &stream.scope;
-        let accounts = self
-            .written(scope)
-            .filter_map(|(id, ..)| self.units.get(&id))
+        let units: BTreeSet<UnitId> = self.rows(scope).into_iter().map(|(id, _)| id).collect();
+        let accounts = units
+            .iter()
+            .filter_map(|id| self.units.get(id))
             .map(|unit| self.context.acting(unit.state.entry()).account().clone())
             .filter(|account| *account != Account::Agent);
         let candidates: BTreeSet<Account> = accounts.collect();

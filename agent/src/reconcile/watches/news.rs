@@ -354,7 +354,7 @@ impl Reconciler {
     }
 
     /// The objects of a scope that units have.
-    fn rows(&self, scope: &Scope) -> Vec<(UnitId, Arc<ObjectKey>)> {
+    pub(super) fn rows(&self, scope: &Scope) -> Vec<(UnitId, Arc<ObjectKey>)> {
         let first = ObjectKey::new(&scope.group, &scope.kind, &scope.namespace, "");
         let rows = self.units.iter().flat_map(|(id, unit)| {
             let objects = unit.state.objects().range::<ObjectKey, _>(&first..);
