@@ -353,7 +353,6 @@ impl<'a> Check<'a> {
         match read {
             Ok(None) => over(key.clone(), None, Some(gone(None)), Checked::Gone),
             Ok(Some(live)) => {
-                let context = &self.unit.context;
                 let observed = self.unit.observe(&live);
                 over(key.clone(), None, Some(observed), Checked::InSync)
             }

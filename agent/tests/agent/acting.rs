@@ -269,8 +269,8 @@ async fn what_the_agent_may_not_watch_is_watched_as_one_account_that_may() {
     let mut blind = acting(&mut world, &[config_map("x", "1")]);
     blind.settings.service_account = "blind".to_owned();
     blind.target = target_digest(blind.content, &blind.settings, &blind.variables);
-    let mut seeing = acting(&mut world, &[config_map("y", "1")]);
-    seeing.unit = flotilla_core::id::UnitId(uuid::Uuid::from_u128(2));
+    let content = world.contents.add(&[config_map("y", "1")]);
+    let seeing = entry_with(2, content, as_deployer(), Vec::new());
     world.offer(&[blind.clone(), seeing.clone()]).await;
     world.until_ready(&blind).await;
     world.until_ready(&seeing).await;
