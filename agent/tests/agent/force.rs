@@ -111,7 +111,7 @@ async fn the_annotation_forces_one_object_also_where_only_the_live_one_has_it() 
     world.offer(&[third]).await;
     until_refused(&mut world).await;
     let annotation = crate::scenes::switch("force");
-    world.cluster.annotate("kubectl", &web(), &annotation, "enabled");
+    world.cluster.annotate("somebody", &web(), &annotation, "enabled");
     world
         .until("it is made anew", |world| {
             address(world).as_deref() == Some("10.0.0.3")
