@@ -71,7 +71,11 @@ impl Source {
         set(&mut spec, "interval", Some(args.interval.clone()));
         set(&mut spec, "ref", (!reference.is_empty()).then_some(reference));
         set(&mut spec, "secretRef", named(args.secret_ref.as_deref()));
-        set(&mut spec, "proxySecretRef", named(args.proxy_secret_ref.as_deref()));
+        set(
+            &mut spec,
+            "proxySecretRef",
+            named(args.proxy_secret_ref.as_deref()),
+        );
         set(&mut spec, "provider", args.provider.clone());
         set(
             &mut spec,
