@@ -57,3 +57,11 @@ pub(crate) fn version_range(input: &[u8]) {
         assert!(version.precedence(&again).is_eq(), "{version} and {again}");
     }
 }
+
+/// `.gitmodules`: what is found is part of what was written, and no more than that.
+pub(crate) fn gitmodules(input: &[u8]) {
+    let [text] = parts(input);
+    let found = flotilla_core::source::gitmodules::urls(&text);
+    let bytes: usize = found.iter().map(|(path, url)| path.len() + url.len()).sum();
+    assert!(bytes <= text.len(), "{found:?}");
+}

@@ -26,6 +26,7 @@ pub const TARGETS: &[Target] = &[
     target("chart", charts::chart),
     target("chart_archive", charts::archive),
     target("encrypted", encrypted::document),
+    target("gitmodules", core::gitmodules),
     target("helm_evaluator", templates::evaluator),
     target("helm_parser", templates::parser),
     target("kustomization", sources::kustomization),

@@ -20,7 +20,9 @@ fn source(fleet: &Fleet, name: &str, more: &str) -> String {
 async fn says(fleet: &Fleet, name: &str, condition: [&str; 3]) -> String {
     let look = async || {
         let found = fleet.resources("GitRepository").await;
-        let source = found.into_iter().find(|one| one.name == name);
+        let source = found
+            .into_iter()
+            .find(|one| one.r#ref.as_ref().is_some_and(|named| named.name == name));
         let conditions = source.map(|one| one.conditions).unwrap_or_default();
         let is_it = |one: &&flotilla_proto::fleet::v1::Condition| {
             [one.r#type.as_str(), one.status.as_str(), one.reason.as_str()] == condition

@@ -1,6 +1,6 @@
 //! Providers of our own, on the loopback.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use axum::{Router, extract::Request, routing::any};
 
@@ -67,7 +67,7 @@ fn password(credential: Credential) -> String {
 #[tokio::test]
 async fn a_github_app_buys_a_token_once_and_renews_it_before_it_ends() {
     static ASKED: AtomicUsize = AtomicUsize::new(0);
-    static LIVES: AtomicUsize = AtomicUsize::new(60);
+    static LIVES: AtomicU64 = AtomicU64::new(60);
     let base = provider(|request| {
         let statement = request
             .headers()
@@ -80,8 +80,8 @@ async fn a_github_app_buys_a_token_once_and_renews_it_before_it_ends() {
             "/api/v3/users/team/installation" => (200, serde_json::json!({ "id": 7 })),
             "/api/v3/app/installations/7/access_tokens" => {
                 let asked = ASKED.fetch_add(1, Ordering::SeqCst);
-                let ends = time::OffsetDateTime::now_utc()
-                    + Duration::from_secs(LIVES.load(Ordering::SeqCst) as u64);
+                let ends =
+                    time::OffsetDateTime::now_utc() + Duration::from_secs(LIVES.load(Ordering::SeqCst));
                 let ends = ends
                     .format(&time::format_description::well_known::Rfc3339)
                     .expect("a time");
