@@ -785,3 +785,34 @@ fn every_limit_is_named() {
         "f:3: document 1: the text is not UTF-8"
     );
 }
+
+#[test]
+fn expressions_that_nobody_can_evaluate_are_named_with_their_field() {
+    let said = of_specs(
+        "kustomize.toolkit.fluxcd.io/v1",
+        "Kustomization",
+        APP,
+        &[
+            "dependsOn: [{name: x}, {name: y, readyExpr: \"deb.status.phase == 'x'\"}]",
+            "dependsOn: [{name: y, readyExpr: 'dep.status =='}]",
+            "healthCheckExprs: [{apiVersion: v1, current: 'true', failed: \"sizes(status) > 1\"}]",
+            "healthCheckExprs: [{apiVersion: v1, current: ''}]",
+            "healthChecks: [{apiVersion: v1, kind: Pod, name: ''}]",
+        ],
+    );
+    for part in [
+        "spec.dependsOn[1].readyExpr: is no CEL expression: there is no variable deb: dep, self are",
+        "spec.dependsOn[0].readyExpr: is no CEL expression: line 1, column ",
+        "spec.healthCheckExprs[0].failed: is no CEL expression: there is no function sizes",
+        "spec.healthCheckExprs[0].current: is required",
+        "spec.healthChecks[0].name: must have 1 to 253 characters",
+    ] {
+        assert!(said.contains(part), "{part} in {said}");
+    }
+    let long = format!(
+        "healthCheckExprs: [{{apiVersion: v1, current: \"{}\"}}]",
+        "x".repeat(5000)
+    );
+    let said = of_specs("kustomize.toolkit.fluxcd.io/v1", "Kustomization", APP, &[&long]);
+    assert!(said.contains("is over 4096"), "{said}");
+}
