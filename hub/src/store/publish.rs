@@ -339,40 +339,55 @@ async fn lock(
     if superseded {
         return Err(StoreError::Superseded);
     }
-    // What is taken of each cluster comes after its lock, and in one order, as planners write it.
+    // What is taken of each cluster comes after its lock, and in one order, as planners write it. By conditions of the table alone:
+    // it is empty at rest, and a join with a table that the server knows as empty goes through all of it for each row.
     let rows = sqlx::query!(
         r#"WITH locked AS MATERIALIZED (
              SELECT cluster_id, generation, root, incarnation < $2 AS former FROM desired
              WHERE cluster_id = ANY($1) AND incarnation <= $2 ORDER BY cluster_id FOR UPDATE),
-           taken AS (
-             DELETE FROM unpublished n USING (
-               SELECT m.cluster_id, m.unit_id FROM locked l JOIN unpublished m ON m.cluster_id = l.cluster_id
+           named AS MATERIALIZED (
+             SELECT m.cluster_id, m.unit_id FROM unpublished m
+             WHERE m.cluster_id = ANY (ARRAY(SELECT cluster_id FROM locked))
                -- What only a backup says is not published: the agent may have what is newer.
-               WHERE NOT ((SELECT EXISTS (SELECT FROM unconfirmed)) AND EXISTS (
+               AND NOT ((SELECT EXISTS (SELECT FROM unconfirmed)) AND EXISTS (
                  SELECT FROM unit u JOIN unconfirmed c ON c.uid = u.app_uid WHERE u.id = m.unit_id))
-               ORDER BY 1, 2 FOR UPDATE OF m) AS t
-             WHERE (n.cluster_id, n.unit_id) = (t.cluster_id, t.unit_id) RETURNING n.cluster_id, n.unit_id)
-           SELECT l.cluster_id, l.generation, l.root, l.former AS "former!", t.units AS "units?"
-           FROM locked l LEFT JOIN (
-             SELECT cluster_id, array_agg(unit_id) AS units FROM taken GROUP BY 1) AS t ON t.cluster_id = l.cluster_id"#,
+             ORDER BY 1, 2 FOR UPDATE OF m),
+           taken AS (
+             DELETE FROM unpublished
+             WHERE cluster_id = ANY (ARRAY(SELECT cluster_id FROM named))
+               AND ((cluster_id, unit_id) IN (SELECT cluster_id, unit_id FROM named)) IS TRUE
+             RETURNING cluster_id, unit_id)
+           SELECT cluster_id AS "cluster_id!", generation AS "generation?", root AS "root?", former AS "former?",
+                  NULL::uuid AS "unit?" FROM locked
+           UNION ALL SELECT cluster_id, NULL, NULL, NULL, unit_id FROM taken"#,
         clusters,
         signed(incarnation)
     )
     .fetch_all(&mut *tx)
     .await?;
-    let locked = rows.into_iter().map(|row| {
-        let root = Digest::try_from_slice(&row.root)
-            .map_err(|e| StoreError::corrupt(format!("desired of {}", row.cluster_id), e))?;
-        let (generation, former) = (row.generation, row.former);
-        let state = Locked {
-            generation,
-            root,
-            former,
-            units: row.units.unwrap_or_default(),
-        };
-        Ok((row.cluster_id, state))
-    });
-    locked.collect()
+    let (mut locked, mut taken) = (BTreeMap::new(), Vec::new());
+    for row in rows {
+        match (row.generation, row.root) {
+            (Some(generation), Some(root)) => {
+                let root = Digest::try_from_slice(&root)
+                    .map_err(|e| StoreError::corrupt(format!("desired of {}", row.cluster_id), e))?;
+                let state = Locked {
+                    generation,
+                    root,
+                    former: row.former.unwrap_or_default(),
+                    units: Vec::new(),
+                };
+                locked.insert(row.cluster_id, state);
+            }
+            _ => taken.extend(row.unit.map(|unit| (row.cluster_id, unit))),
+        }
+    }
+    for (cluster, unit) in taken {
+        if let Some(state) = locked.get_mut(&cluster) {
+            state.units.push(unit);
+        }
+    }
+    Ok(locked)
 }
 
 /// Makes the entries of units that changed. In a statement after the one that took them: what was committed until then is
