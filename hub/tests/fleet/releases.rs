@@ -14,6 +14,7 @@ use flotilla_hub::{
         session::{Answer, Told},
     },
 };
+use flotilla_testkit::wait_until;
 use uuid::Uuid;
 
 use crate::{
@@ -294,4 +295,51 @@ async fn what_this_hub_has_published_is_not_read_again_unless_another_one_may_ha
     drop(watched);
     index.published(publish("fifth").await);
     assert_eq!(index.unread(vec![cluster], true), [cluster]);
+}
+
+/// At rest the table is empty, and statements are planned for it as that.
+#[tokio::test]
+async fn what_is_unpublished_is_looked_up_though_the_server_knows_its_table_as_empty() {
+    let world = World::new().await;
+    let app = world.app("a").await;
+    one_unit(&world, "c1", app).await;
+    world
+        .execute(
+            "INSERT INTO cluster (id, name, state)
+               SELECT gen_random_uuid(), 'z' || n, 'Active' FROM generate_series(1, 1500) n;
+             INSERT INTO unit (id, app_uid, cluster_id, target, revision_id, rollout_id, state, cause)
+               SELECT gen_random_uuid(), u.app_uid, c.id, u.target, u.revision_id, u.rollout_id, u.state, u.cause
+               FROM unit u, cluster c WHERE c.name LIKE 'z%'",
+        )
+        .await;
+    for statement in [
+        "INSERT INTO unpublished SELECT cluster_id, id FROM unit",
+        "DELETE FROM unpublished",
+        "VACUUM ANALYZE unpublished",
+        "INSERT INTO unpublished SELECT cluster_id, id FROM unit",
+    ] {
+        world.execute(statement).await;
+    }
+    let clusters: Vec<Uuid> =
+        sqlx::query_scalar("SELECT id FROM cluster WHERE name LIKE 'z%' ORDER BY id LIMIT 500")
+            .fetch_all(&world.pool)
+            .await
+            .expect("read");
+    let read = async || {
+        let counter =
+            "SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes WHERE relname = 'unpublished'";
+        world.count(counter).await
+    };
+    let before = read().await;
+    let published = world.store.for_writing().publish(&clusters, INCARNATION).await;
+    assert_eq!(published.expect("published").len(), 500);
+    assert_eq!(world.count("SELECT count(*) FROM unpublished").await, 1001);
+    // The server counts a moment later.
+    wait_until("the look-ups are counted", Duration::from_secs(30), async || {
+        Ok::<_, sqlx::Error>((read().await > before).then_some(()))
+    })
+    .await
+    .expect("counted");
+    let read = read().await - before;
+    assert!(read <= 10_000, "{read} were gone through");
 }
