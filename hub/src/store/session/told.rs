@@ -238,8 +238,10 @@ pub(in crate::store) async fn take(tx: &mut Connection, told: &[&Told]) -> Resul
            WHERE (r.entry, r.reason, r.message) IS DISTINCT FROM (excluded.entry, excluded.reason, excluded.message)
            RETURNING r.unit_id),
          ended AS (
-           DELETE FROM unit_refused r USING taken WHERE r.cluster_id = taken.cluster AND r.unit_id = taken.unit
-           RETURNING r.unit_id)
+           -- By conditions of the table alone: it is empty as a rule, and may be planned for as that.
+           DELETE FROM unit_refused WHERE cluster_id = ANY (ARRAY(SELECT cluster FROM taken))
+             AND ((cluster_id, unit_id) IN (SELECT cluster, unit FROM taken)) IS TRUE
+           RETURNING unit_id)
          SELECT app_uid FROM unit WHERE id IN (SELECT unit_id FROM refused UNION ALL SELECT unit_id FROM ended)",
         &accepted.clusters,
         &accepted.units,
