@@ -537,8 +537,9 @@ async fn sources(serve: &Serve, key: [u8; 32], artifacts: ArtifactStore) -> anyh
         .context("git is needed to fetch sources")?;
     let repositories = serve.database.data_dir.join("repositories");
     let egress = Egress::new(Policy::new(serve.egress_allow.clone(), serve.egress_deny.clone()));
-    let prober =
-        Prober::new(Clients::with(egress.clone())?, key).with_ssh(program.clone(), repositories.clone());
+    let clients = Clients::with(egress.clone())?;
+    let tokens = Tokens::new(clients.clone());
+    let prober = Prober::new(clients, key).with_ssh(program.clone(), repositories.clone());
     let fetcher = git::Fetcher::new(program, repositories, key, FetchLimits::default()).with_egress(egress);
     Ok(Sources {
         probes: ProbeShare::new(prober, key),

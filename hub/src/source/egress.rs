@@ -84,7 +84,7 @@ pub fn literal(url: &Url) -> Option<IpAddr> {
 }
 
 /// What was refused, if that is why a request failed.
-pub fn refusal(error: &(dyn std::error::Error + 'static)) -> Option<&Refusal> {
+pub fn refusal<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Refusal> {
     let mut cause = Some(error);
     while let Some(error) = cause {
         if let Some(EgressError::Refused(refusal)) = error.downcast_ref() {

@@ -17,7 +17,6 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt as _},
     process::Command,
 };
-use zeroize::Zeroizing;
 
 use super::access::Access;
 use crate::process::{ProcessGroup, usage};
