@@ -250,6 +250,18 @@ impl Reports {
         }
     }
 
+    /// Has the rows of a unit told again, also those that are on their way: the hub may not have known the unit when it was
+    /// told of them, and has left them out.
+    pub fn again(&self, unit: UnitId) {
+        let inner = &mut *self.lock();
+        inner.change += 1;
+        let told = inner.rows.again(unit, inner.change);
+        if !told.is_empty() {
+            inner.pending.extend(told);
+            self.changed.notify_one();
+        }
+    }
+
     fn put(&self, key: RowKey, row: Row) {
         let inner = &mut *self.lock();
         let held = inner.rows.get(&key);

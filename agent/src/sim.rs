@@ -334,6 +334,7 @@ pub async fn offer_to(
             })
             .chain(released)
             .collect(),
+        was_put_back: false,
     };
     accept(ledger, offer, source, now).await
 }

@@ -110,6 +110,7 @@ mod tests {
             chosen: (0..clusters).map(chosen).collect(),
             unreadable: BTreeMap::new(),
             draining: BTreeSet::new(),
+            retiring: BTreeSet::new(),
             deletion_policy: DeletionPolicy::MirrorPrune,
             units: Vec::new(),
             withheld: BTreeMap::new(),

@@ -73,6 +73,12 @@ impl Held {
         self.incarnation == incarnation && (self.generation > generation || is_other)
     }
 
+    /// Tells whether the agent holds an earlier state than it has accepted before: its ledger, and as a rule its cluster, was
+    /// put back. `furthest`: incarnation and generation of the latest state that it has said it accepted.
+    pub fn was_put_back(&self, furthest: (u64, u64)) -> bool {
+        self.generation > 0 && (self.incarnation, self.generation) < furthest
+    }
+
     /// What the agent is sent of a published state. What is read for a stream may be later than what was published to it.
     pub fn offer(&self, head: Head) -> Offer {
         match self.incarnation == head.incarnation {
@@ -139,6 +145,23 @@ mod tests {
         assert!(held(2, 1, "a").is_ahead(None, 2));
         assert!(!held(1, 1, "a").is_ahead(None, 2));
         assert!(!Held::NOTHING.is_ahead(None, 2));
+    }
+
+    #[test]
+    fn an_agent_was_put_back_that_holds_less_than_it_has_accepted_before() {
+        let cases = [
+            (held(2, 4, "a"), (2, 5), true),
+            (held(2, 5, "a"), (2, 5), false),
+            (held(2, 6, "a"), (2, 5), false),
+            (held(1, 9, "a"), (2, 5), true),
+            (held(3, 1, "a"), (2, 5), false),
+            (held(2, 4, "a"), (0, 0), false),
+            // Whoever lost all has nothing that was let go of.
+            (Held::NOTHING, (2, 5), false),
+        ];
+        for (held, furthest, expected) in cases {
+            assert_eq!(held.was_put_back(furthest), expected, "{held:?} {furthest:?}");
+        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The removal of a unit as data: what is to become of its objects, and who has allowed that. What the hub permits is decided
-//! in [`clearing`].
+//! in [`clearing`], and how much of it without a person in [`closure`].
 
 pub mod clearing;
+pub mod closure;
 
 use serde::{Deserialize, Serialize};
 

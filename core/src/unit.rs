@@ -38,7 +38,7 @@ use crate::{
     digest::{Digest, canonical_json},
     id::{ResourceUid, UnitId},
     object::ObjectKey,
-    removal::{Clearing, Removal},
+    removal::{Clearing, DeletionPolicy, Removal},
 };
 
 /// What one cluster should do about one app.
@@ -328,6 +328,11 @@ pub fn target_digest(content: Option<Digest>, settings: &Settings, variables: &[
 }
 
 impl Entry {
+    /// Whether all of it is to be let go of, and nothing deleted.
+    pub fn is_parting(&self) -> bool {
+        matches!(&self.state, UnitState::Removing(removal) if removal.policy == DeletionPolicy::Orphan)
+    }
+
     /// The canonical bytes, as they travel and as the ledger keeps them.
     pub fn to_bytes(&self) -> Vec<u8> {
         canonical_json(self).into_bytes()

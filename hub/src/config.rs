@@ -4,8 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use flotilla_api::text::GoDuration;
-use flotilla_core::egress::Rule;
-use flotilla_core::nest::Limits;
+use flotilla_core::{egress::Rule, nest, removal::closure};
 
 use crate::artifact::Shared;
 
@@ -153,6 +152,19 @@ pub struct Serve {
     /// Objects of Flux's kinds that the hub keeps for one app in one cluster.
     #[arg(long, env = "FLOTILLA_NESTED_OBJECTS", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=50_000))]
     pub nested_objects: u32,
+    /// Objects that changes of one source may delete within an hour, whatever share of the fleet they are. More of them need
+    /// `flotilla approve` where one of the next three is exceeded.
+    #[arg(long, env = "FLOTILLA_REMOVAL_OBJECTS", default_value_t = closure::Limits::DEFAULT.objects)]
+    pub removal_objects: u64,
+    /// Percent of the objects of a cluster.
+    #[arg(long, env = "FLOTILLA_REMOVAL_OF_CLUSTER", default_value_t = closure::Limits::DEFAULT.of_cluster, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub removal_of_cluster: u8,
+    /// Percent of the objects of the fleet.
+    #[arg(long, env = "FLOTILLA_REMOVAL_OF_FLEET", default_value_t = closure::Limits::DEFAULT.of_fleet, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub removal_of_fleet: u8,
+    /// Apps that lose objects; 0 for any number.
+    #[arg(long, env = "FLOTILLA_REMOVAL_APPS", default_value_t = closure::Limits::DEFAULT.apps)]
+    pub removal_apps: u64,
     /// File of the key-encryption key; made in the data directory when not given.
     #[arg(long, env = "FLOTILLA_KEK_FILE")]
     pub kek_file: Option<PathBuf>,
@@ -241,8 +253,8 @@ impl Serve {
     }
 
     /// Bounds of what is kept for an app that renders it.
-    pub fn nested(&self) -> Limits {
-        Limits {
+    pub fn nested(&self) -> nest::Limits {
+        nest::Limits {
             depth: self.nested_depth.into(),
             objects: usize::try_from(self.nested_objects).unwrap_or(usize::MAX),
         }
@@ -252,6 +264,16 @@ impl Serve {
     pub fn history(&self) -> Option<Duration> {
         let days = u64::from(self.history_days);
         (days > 0).then(|| Duration::from_secs(days * 24 * 3600))
+    }
+
+    /// How much may be deleted by changes of one source without a person.
+    pub fn removals(&self) -> closure::Limits {
+        closure::Limits {
+            objects: self.removal_objects,
+            of_cluster: self.removal_of_cluster,
+            of_fleet: self.removal_of_fleet,
+            apps: self.removal_apps,
+        }
     }
 
     /// Names for the server certificate.
@@ -327,7 +349,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_for_an_app_is_bounded_as_it_is_unless_told_otherwise() {
-        assert_eq!(serve(&[]).nested(), Limits::default());
+        assert_eq!(serve(&[]).nested(), nest::Limits::default());
         let told = serve(&["--nested-depth", "2", "--nested-objects", "7"]).nested();
         assert_eq!((told.depth, told.objects), (2, 7));
     }

@@ -8,7 +8,7 @@ use flotilla_core::{
     id::UnitId,
     object::ObjectKey,
     unit::{event::Event, state::State},
-    units::claims::{Neighbours, claims_on, freed},
+    units::claims::{Neighbours, claims_on, freed, is_unsettled},
 };
 
 use super::{
@@ -106,10 +106,7 @@ impl Reconciler {
 
     /// Units of which rows do not say all that they desire.
     fn unsettled_units(&self) -> Vec<UnitId> {
-        let unsettled = self
-            .units
-            .iter()
-            .filter(|(_, unit)| !unit.state.is_evaluated_as_offered());
+        let unsettled = self.units.iter().filter(|(_, unit)| is_unsettled(&unit.state));
         let unsettled = unsettled.map(|(id, _)| *id);
         unsettled.chain(self.claiming.unread.iter().copied()).collect()
     }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use flotilla_core::{
-    apply::{ignore::Rules, inventory::State, protected::Protected},
+    apply::{ignore::Rules, inventory::State, ownership::holds_on, protected::Protected},
     clock::{Clock, Timestamp},
     digest::Digest,
     id::UnitId,
@@ -538,15 +538,17 @@ impl UnitContext {
 
     /// Tells whether another unit, by the text of its mark, has an object in its inventory. A mark alone proves
     /// nothing: whoever may label an object could switch its enforcement off. An object that has left that unit's
-    /// content goes to the unit that wants it.
+    /// content goes to the unit that wants it, and so does one that the hub says is another's.
     pub fn is_held_by(&self, mark: &str, key: &ObjectKey) -> bool {
         let Ok(id) = mark.parse() else { return false };
         self.context.ledger.read(|state| {
-            state
-                .units
-                .get(&UnitId(id))
-                .and_then(|unit| unit.items.get(key))
-                .is_some_and(|record| record.state != State::PendingRemoval)
+            let unit = state.units.get(&UnitId(id));
+            unit.is_some_and(|unit| {
+                let entry = unit.offered.as_ref().and_then(|offered| offered.entry.as_ref());
+                let withheld = entry.map_or(&[][..], |entry| entry.withheld.as_slice());
+                let record = unit.items.get(key);
+                record.is_some_and(|record| holds_on(record, key, withheld))
+            })
         })
     }
 }

@@ -22,6 +22,7 @@ mod lately;
 mod left;
 mod looks;
 pub mod message;
+mod naming;
 mod nudge;
 pub mod observe;
 mod pace;
@@ -64,6 +65,7 @@ use holders::Holders;
 use inputs::Inputs;
 use jobs::Finished;
 use looks::Looked;
+use naming::Naming;
 pub use nudge::Nudge;
 use pace::Pace;
 use queue::Queue;
@@ -136,6 +138,8 @@ pub struct Reconciler {
     holders: Holders,
     /// What units want of each other's objects.
     claiming: Claiming,
+    /// Which units the hub names, as far as rows were told.
+    naming: Naming,
     /// Units of which not all is seen since the start.
     restoring: BTreeSet<UnitId>,
     /// Until when all rows are held back; `None`: they are not.
@@ -170,6 +174,7 @@ impl Reconciler {
             gauges: Gauges::default(),
             holders: Holders::default(),
             claiming: Claiming::default(),
+            naming: Naming::default(),
             restoring: BTreeSet::new(),
             held_until: Some(Instant::now() + RESTORED),
             is_shown: false,
@@ -451,8 +456,15 @@ impl Reconciler {
     /// Writes the rows that may have changed, and remembers which units wait for a definition.
     async fn flush(&mut self) {
         let mut pace = Pace::default();
+        let mut untold = BTreeSet::new();
         self.mark_unseen(&mut pace).await;
         for id in std::mem::take(&mut self.changed) {
+            // The hub lets go of what is gone: another life of this agent must not have it again, and refuse that.
+            let is_gone = self.units.get(&id).is_some_and(|unit| unit.state.is_gone());
+            if is_gone && self.context.ledger.flush().await.is_err() {
+                untold.insert(id);
+                continue;
+            }
             let unseen = self.unseen(id);
             if let Some(unit) = self.units.get_mut(&id) {
                 let is_news = unseen.as_ref().is_some_and(|now| now.note != unit.unseen.note);
@@ -472,6 +484,7 @@ impl Reconciler {
                 };
             }
         }
+        self.changed.append(&mut untold);
     }
 
     /// Lets rows be told after a start: all of them once each was seen, however long the lists take that show them; those

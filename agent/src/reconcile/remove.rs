@@ -1,5 +1,6 @@
 //! Removes objects that are no longer desired: reads each, and deletes the very one that was read, where what was read
-//! proves it to be this unit's. What proves it is decided in `core`; when and in which order is the state machine's to say.
+//! proves it to be this unit's. Of a unit that lets go of all that it has nothing is deleted: its marks are taken off. What
+//! proves it is decided in `core`; when and in which order is the state machine's to say.
 //!
 //! Nothing is noted before: whether an object is gone is found out by reading, after a crash too. Its record leaves the
 //! inventory only once it was seen to be gone.
@@ -9,13 +10,14 @@ use std::sync::Arc;
 use flotilla_core::{
     apply::{
         inventory::{Record, State},
-        removal::{Blocker, Live, Release, Verdict, Wait, at_look},
+        removal::{Blocker, Live, Parting, Release, Verdict, Wait, at_look, at_parting},
         stage::removal_rank,
     },
     object::ObjectKey,
     unit::{UnitState, problem::Retry, remove::Removed},
 };
 use futures::{StreamExt as _, stream};
+use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -107,10 +109,17 @@ impl Removal<'_> {
 
     async fn look(&self, key: &Arc<ObjectKey>, record: &Record) -> Result<Option<Removed>, Stopped> {
         let context = &self.unit.context;
+        let is_parting = self.unit.entry.is_parting();
         if context.protected.covers_removal(key) {
-            return Ok(Some(Removed::Kept(Wait::Protected)));
+            return Ok(Some(match is_parting {
+                true => Removed::Released(Release::LetGo),
+                false => Removed::Kept(Wait::Protected),
+            }));
         }
         let Some(resource) = self.resource(key, record) else {
+            if is_parting {
+                return Ok(Some(Removed::Released(Release::LetGo)));
+            }
             // That its kind is not served proves nothing of the object.
             let why = format!("kept: its kind is not served as {}", record.api_version);
             return Ok(Some(Removed::Unseen(why)));
@@ -120,6 +129,9 @@ impl Removal<'_> {
             () = self.cancel.cancelled() => return Ok(None),
             live = self.breaker.call(key, reading) => live?,
         };
+        if is_parting {
+            return self.part(key, resource, record, live.as_ref()).await;
+        }
         let live = live.map(|live| Live::of(&live["metadata"]));
         let verdict = at_look(key, record, &self.id, &context.protected, live.as_ref());
         Ok(Some(match verdict {
@@ -168,6 +180,45 @@ impl Removal<'_> {
             Err(Stopped::Cluster(ClusterError::Rejected { code: 409, .. })) => Ok(Removed::Overtaken),
             Err(stopped) => Err(stopped),
         }
+    }
+
+    /// Takes off what says that an object is this unit's, of just the version that was read.
+    async fn part(
+        &self,
+        key: &ObjectKey,
+        resource: &Resource,
+        record: &Record,
+        live: Option<&Value>,
+    ) -> Result<Option<Removed>, Stopped> {
+        let patch = match at_parting(record, &self.id, live.map(|live| &live["metadata"])) {
+            Parting::Gone => return Ok(Some(Removed::Gone)),
+            Parting::Release(release) => return Ok(Some(Removed::Released(release))),
+            Parting::Unmark(patch) => Value::Array(patch),
+        };
+        if self.cancel.is_cancelled() {
+            return Ok(None);
+        }
+        // Another unit may be offered it by now, and takes it over with its mark.
+        if !self.unit.context.is_told_of_all() {
+            return Ok(Some(Removed::Overtaken));
+        }
+        let patching = self
+            .unit
+            .cluster
+            .patch_metadata(resource, &key.namespace, &key.name, &patch);
+        Ok(Some(match self.breaker.call(key, patching).await {
+            Ok(_) => Removed::Released(Release::LetGo),
+            Err(Stopped::Cluster(ClusterError::Rejected { code: 404, .. })) => Removed::Gone,
+            Err(Stopped::Cluster(ClusterError::Rejected { code: 409, .. })) => Removed::Overtaken,
+            // What may not be written any more is let go of all the same: nobody would ever end that.
+            Err(Stopped::Cluster(error @ ClusterError::Rejected { .. })) if !error.is_transient() => {
+                let context = &self.unit.context;
+                let said = shown(key, key.is_secret(), record.policy, &context.namespaces, &error);
+                Removed::Released(Release::StillMarked(said))
+            }
+            Err(Stopped::Terminating(_)) => Removed::Released(Release::LetGo),
+            Err(stopped) => return Err(stopped),
+        }))
     }
 
     /// How its kind is served: in the version that it was written in, or another.

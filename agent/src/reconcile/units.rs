@@ -41,7 +41,8 @@ impl Reconciler {
     pub(super) async fn sync(&mut self) {
         let mut pace = Pace::default();
         let asked = self.nudge.take_asked();
-        let (accepted, unread, mut offered) = self.context.ledger.read(|state| {
+        let (accepted, unread, mut offered, named) = self.context.ledger.read(|state| {
+            let named = self.naming.named(state);
             let is_read = |unit: &ledger::state::Unit| {
                 let offered = unit.offered.as_ref();
                 offered.is_none_or(|offered| offered.entry.is_some())
@@ -67,8 +68,11 @@ impl Reconciler {
                     Some((*id, accepted))
                 })
                 .collect();
-            (desired_state(&state.accepted), unread, offered)
+            (desired_state(&state.accepted), unread, offered, named)
         });
+        for unit in named {
+            self.context.reports.again(unit);
+        }
         let gone: Vec<UnitId> = self
             .units
             .keys()

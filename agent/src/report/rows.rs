@@ -126,6 +126,23 @@ impl Rows {
             .collect()
     }
 
+    /// Makes a change of each row of a unit as it is. Returns them.
+    pub(super) fn again(&mut self, unit: UnitId, change: u64) -> Vec<RowKey> {
+        let Some(of_unit) = self.0.get_mut(&unit) else {
+            return Vec::new();
+        };
+        let mut keys = Vec::with_capacity(of_unit.objects.len() + 1);
+        if let Some(own) = &mut of_unit.own {
+            own.change = change;
+            keys.push(RowKey::Unit(unit));
+        }
+        for (key, entry) in &mut of_unit.objects {
+            entry.change = change;
+            keys.push(RowKey::Object(unit, key.clone()));
+        }
+        keys
+    }
+
     /// Goes through all, units first.
     pub(super) fn keys(&self) -> impl Iterator<Item = RowKey> {
         let units = self.0.iter().filter(|(_, of_unit)| of_unit.own.is_some());

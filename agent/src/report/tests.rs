@@ -326,3 +326,22 @@ fn rows_that_went_before_a_late_full_report_are_named_by_it_again() {
         assert_eq!(take(&reports).len(), 1, "then changes go alone");
     }
 }
+
+#[test]
+fn what_a_hub_may_have_left_out_is_told_again_also_what_is_on_its_way() {
+    let reports = Reports::default();
+    reports.object(unit(), named("a"), object(ObjectState::Applied));
+    let root = take(&reports).pop().expect("told").observed_root;
+    reports.again(unit());
+    let again = reports.next(1).expect("told again");
+    assert_eq!(again.objects.len(), 1);
+    // It is said once more while that is under way.
+    reports.again(unit());
+    reports.ack(again.seq);
+    let once_more = take(&reports);
+    let rows: usize = once_more.iter().map(|report| report.objects.len()).sum();
+    assert_eq!(rows, 1);
+    assert_eq!(once_more.last().map(|report| &report.observed_root), Some(&root));
+    reports.again(UnitId(Uuid::from_u128(99)));
+    assert_eq!(reports.next(1), None, "of a unit without rows nothing is told");
+}

@@ -157,7 +157,8 @@ fn follows(told: &DeleteResponse, host: &mut Host) {
             super::first(names, units.len())
         ));
     }
-    if told.units.iter().any(|unit| unit.deletes) && !told.kinds.is_empty() {
+    // Of all that it has: what is deleted of it, or, where nothing is, what stays. Of a deletion under way that is what is left.
+    if !told.kinds.is_empty() {
         let kinds = told
             .kinds
             .iter()

@@ -5,7 +5,11 @@
 
 use serde_json::Value;
 
-use super::UNIT_LABEL;
+use super::{
+    UNIT_LABEL,
+    inventory::{Record, State},
+};
+use crate::{object::ObjectKey, unit::Withheld};
 
 /// A Flux object named by the owner labels of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +54,12 @@ pub fn owner<'a>(mark: Option<&'a str>, unit: &str, known: impl Fn(&str) -> bool
         Some(mark) if known(mark) => Owner::Unit(mark),
         Some(mark) => Owner::Stray(mark),
     }
+}
+
+/// Tells whether a unit holds on to an object that it has in its inventory: it is to have it still, and the hub does not
+/// say that another is. `withheld`: what its entry leaves to others.
+pub fn holds_on(record: &Record, key: &ObjectKey, withheld: &[Withheld]) -> bool {
+    record.state != State::PendingRemoval && withheld.iter().all(|one| one.key != *key)
 }
 
 /// What the first look at a live object says.
@@ -174,6 +184,28 @@ mod tests {
 
     fn contact(live: Option<&Value>, flux: FluxState) -> Contact {
         first_contact(live, "u1", flux, |unit| matches!(unit, "u1" | "u2"))
+    }
+
+    /// A hub that was restored may give an object to another unit than the one that has it: that one would keep it for ever
+    /// from who is to write it, and not write it itself.
+    #[test]
+    fn who_has_an_object_lets_go_of_it_once_it_leaves_or_the_hub_says_that_it_is_anothers() {
+        use crate::apply::policy::Policy;
+        let key = ObjectKey::new("", "ConfigMap", "a", "x");
+        let other = Withheld {
+            key: ObjectKey::new("", "ConfigMap", "a", "y"),
+            owner: "Kustomization/apps/b".to_owned(),
+        };
+        let this = Withheld {
+            key: key.clone(),
+            ..other.clone()
+        };
+        let mut record = Record::intent("v1", false, Policy::default());
+        assert!(holds_on(&record, &key, &[]));
+        assert!(holds_on(&record, &key, std::slice::from_ref(&other)));
+        assert!(!holds_on(&record, &key, &[other, this]));
+        record.state = State::PendingRemoval;
+        assert!(!holds_on(&record, &key, &[]));
     }
 
     #[test]

@@ -20,8 +20,10 @@ use super::{
 use crate::{object::ObjectKey, removal::Clearing};
 
 mod guard;
+mod parting;
 
 pub use guard::{Going, Guard, LEAST, guard, most};
+pub use parting::{Parting, at_parting};
 
 /// What is to become of an object that is no longer desired.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +64,12 @@ pub enum Release {
     HandedOver(Arc<str>),
     /// Its app is deleted, and so is the ServiceAccount, `namespace/name`, as which that acted: nobody else deletes for it.
     NoAccount(Arc<str>),
+    /// Another unit of this cluster is to have it; in words.
+    LeftTo(Arc<str>),
+    /// Its unit lets go of all that it has, and our mark is off.
+    LetGo,
+    /// The same, and the server has not let the mark be taken off; in its words.
+    StillMarked(String),
 }
 
 /// Why an object is kept for now.
@@ -100,6 +108,8 @@ pub struct Claim {
     pub by: Arc<str>,
     /// That unit has written it: it is handed over.
     pub has: bool,
+    /// That unit is suspended: it takes nothing over until somebody resumes it.
+    pub idle: bool,
 }
 
 /// What a unit's entry, and how far it has come, say of removing anything.
@@ -117,6 +127,10 @@ pub struct Terms<'a> {
     pub cleared: Option<&'a Clearing>,
     /// It is known what other units of this cluster want.
     pub others_known: bool,
+    /// The unit is to be removed as a whole.
+    pub removing: bool,
+    /// It lets go of all that it has: nothing of it is deleted.
+    pub parting: bool,
 }
 
 /// Judges an object by what is known without a request. `None`: it may go, if the guards let its set pass and a look
@@ -142,10 +156,16 @@ pub fn foresee(
     }
     // A hand-over deletes nothing and needs no permission.
     if let Some(claim) = claim {
+        // Whoever is suspended takes nothing over, and would keep a unit that is to be gone for ever.
+        let is_left = terms.parting || terms.removing && claim.idle;
         return Some(match claim.has {
             true => Verdict::Release(Release::HandedOver(claim.by.clone())),
+            false if is_left => Verdict::Release(Release::LeftTo(claim.by.clone())),
             false => Verdict::Wait(Wait::Claimed(claim.by.clone())),
         });
+    }
+    if terms.parting {
+        return None;
     }
     if !terms.prune {
         return wait(Wait::Off);
@@ -301,6 +321,9 @@ impl fmt::Display for Release {
                     "ServiceAccount {account} is not there any more, as which its app acted"
                 )
             }
+            Self::LeftTo(unit) => write!(f, "left to {unit}"),
+            Self::LetGo => f.write_str("it stays as it is"),
+            Self::StillMarked(why) => write!(f, "it stays as it is, and still bears our mark: {why}"),
         }
     }
 }

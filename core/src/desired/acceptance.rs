@@ -1,6 +1,6 @@
 //! Judges an offered desired state against what is held. Pure. Whatever is refused here leaves the ledger as it
 //! was: absence is never deletion, and nothing goes back in time unless the hub's history itself is a new one. What a new
-//! history does not name is kept as it is.
+//! history does not name is kept as it is, and so is what was let go of after the state that an agent was put back to.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,6 +24,9 @@ pub struct Offer {
     pub base: Option<u64>,
     /// The entries.
     pub entries: Vec<OfferedEntry>,
+    /// The hub knows that this agent had accepted a later state than it holds: its cluster was put back. What was let go of
+    /// since is named no more, or is named as let go of while it is enforced here: it stays as it is, unknown to the hub.
+    pub was_put_back: bool,
 }
 
 /// One entry of an offer.
@@ -69,7 +72,7 @@ pub enum Judged {
         changed: Vec<usize>,
         /// Units let go.
         released: Vec<UnitId>,
-        /// Units that this history does not name, as the one before did.
+        /// Units that this history does not name, as the one before did, or that were let go of after what is held.
         unknown: Vec<UnitId>,
     },
 }
@@ -126,16 +129,21 @@ pub fn judge(accepted: &Held, known: &BTreeMap<UnitId, Known>, offer: &Offer) ->
     };
     let mut changed = Vec::new();
     let mut released = Vec::new();
+    let mut revived = BTreeSet::new();
     let mut named = BTreeSet::new();
     for (position, entry) in offer.entries.iter().enumerate() {
         if !named.insert(entry.unit) {
             return Err(Refusal::RootMismatch);
         }
         if entry.released {
-            if known.get(&entry.unit).is_some_and(|known| !known.releasable) {
-                return Err(Refusal::NotReleasable(entry.unit));
-            }
             next.remove(&entry.unit);
+            if known.get(&entry.unit).is_some_and(|known| !known.releasable) {
+                if !offer.was_put_back {
+                    return Err(Refusal::NotReleasable(entry.unit));
+                }
+                revived.insert(entry.unit);
+                continue;
+            }
             released.push(entry.unit);
             continue;
         }
@@ -152,7 +160,8 @@ pub fn judge(accepted: &Held, known: &BTreeMap<UnitId, Known>, offer: &Offer) ->
     let unknown: Vec<UnitId> = missing.map(|(unit, _)| *unit).collect();
     // A hub that was restored from a backup may know less than the one before it.
     let is_new_history = offer.incarnation > accepted.incarnation && accepted.incarnation > 0;
-    if let Some(missing) = unknown.first().filter(|_| !is_new_history) {
+    let is_revived = |unit: &UnitId| is_new_history || offer.was_put_back || revived.contains(unit);
+    if let Some(missing) = unknown.iter().find(|unit| !is_revived(unit)) {
         return Err(Refusal::UnitMissing(*missing));
     }
     if root(next) != offer.root {
@@ -248,6 +257,7 @@ mod tests {
                     released: text.is_empty(),
                 })
                 .collect(),
+            was_put_back: false,
         }
     }
 
@@ -376,6 +386,42 @@ mod tests {
         assert_eq!(
             judge(&held, &units, &let_go),
             Err(Refusal::NotReleasable(unit(2)))
+        );
+    }
+
+    /// A cluster, and with it the agent's ledger, is put back to before two units were let go of: of one the hub still says
+    /// so, of the other it says nothing any more.
+    #[test]
+    fn what_was_let_go_of_after_the_state_that_an_agent_was_put_back_to_stays_unknown_to_the_hub() {
+        let enforced = known(&[(1, "a"), (2, "b"), (3, "c")], false);
+        let held = accepted(5, &[(1, "a"), (2, "b"), (3, "c")]);
+        let whole = offer(9, None, &[(1, "a"), (2, "")], &[(1, "a")]);
+        assert_eq!(
+            judge(&held, &enforced, &whole),
+            Err(Refusal::NotReleasable(unit(2))),
+            "what was not put back has more to do with it"
+        );
+        let put_back = Offer {
+            was_put_back: true,
+            ..whole
+        };
+        assert_eq!(
+            judge(&held, &enforced, &put_back),
+            Ok(Judged::New {
+                changed: vec![],
+                released: vec![],
+                unknown: vec![unit(2), unit(3)]
+            })
+        );
+        // What may be let go of is.
+        let detached = known(&[(1, "a"), (2, "b"), (3, "c")], true);
+        assert_eq!(
+            judge(&held, &detached, &put_back),
+            Ok(Judged::New {
+                changed: vec![],
+                released: vec![unit(2)],
+                unknown: vec![unit(3)]
+            })
         );
     }
 

@@ -2,7 +2,7 @@
 //! decision, that removals are permitted another one, and later: an object that leaves one app may be on its way to
 //! another one, whose turn has not come yet.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Clearing;
 use crate::{object::ObjectKey, rollout::waiting::Waiting};
@@ -23,11 +23,12 @@ pub struct Sibling {
     pub rendered: bool,
     /// That could not be done.
     pub failed: bool,
-    /// It is suspended.
+    /// It is suspended: it is rendered, and its units keep what they have.
     pub suspended: bool,
-    /// Some unit of it has another content than it is rendered to now.
-    pub behind: bool,
 }
+
+/// What suspended apps take over of a cluster's objects once they are resumed, each with who it is.
+pub type Pending<'a> = BTreeMap<&'a ObjectKey, &'a str>;
 
 /// Whether an app may claim more than its units do by now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,15 +46,6 @@ impl Sibling {
     pub fn standing(&self) -> Standing {
         let app = &self.app;
         let why = self.waiting.iter().find(|why| !why.is_passing() && holds(why));
-        if self.suspended {
-            // What it is to be is known, and it is that.
-            return match self.rendered && !self.behind && !self.due {
-                true => Standing::Settled,
-                false => Standing::Held(format!(
-                    "{app}, of the same source, is suspended, and what it would take over is not known"
-                )),
-            };
-        }
         if let Some(why) = why {
             return Standing::Held(format!("{app}, of the same source, waits: {why}"));
         }
@@ -62,10 +54,20 @@ impl Sibling {
         }
         match self.rendered && !self.due {
             true => Standing::Settled,
+            // Nothing comes by itself, and nothing waits that would say why.
+            false if self.suspended && !self.due => Standing::Held(format!(
+                "{app}, of the same source, is suspended, and what it would take over is not known"
+            )),
             false => Standing::Soon(format!(
                 "{app}, of the same source, is being rendered and planned"
             )),
         }
+    }
+
+    /// Whether what it is rendered to counts as claimed, where it is placed: it is that as soon as somebody resumes it, also
+    /// where it has no unit yet.
+    pub fn takes_over(&self) -> bool {
+        self.suspended
     }
 }
 
@@ -95,8 +97,16 @@ pub struct Left {
 }
 
 /// Decides what of it may go, where no app of the same source may claim any of it still. `claimed` is what other units of the
-/// cluster are to have, whether they leave it to this one or not: this one has let go of it.
-pub fn clear(left: &Left, claimed: &BTreeSet<&ObjectKey>) -> Result<Clearing, String> {
+/// cluster are to have, whether they leave it to this one or not: this one has let go of it. `pending` is what suspended apps
+/// of the same source take over there once they are resumed.
+pub fn clear(left: &Left, claimed: &BTreeSet<&ObjectKey>, pending: &Pending<'_>) -> Result<Clearing, String> {
+    // What is claimed is excepted, and the rest need not wait for it.
+    let mut unclaimed = left.keys.iter().filter(|key| !claimed.contains(*key));
+    if let Some((key, app)) = unclaimed.find_map(|key| Some((key, pending.get(key)?))) {
+        return Err(format!(
+            "{app}, of the same source, is suspended, and takes over {key} when it is resumed: resume or delete it"
+        ));
+    }
     if left.keys.len() != left.objects {
         return Err(format!(
             "the hub knows {} of the {} objects that have left: the agent's next report tells the others",
@@ -159,6 +169,19 @@ mod tests {
                 ..settled()
             },
         ];
+        let soon = soon.into_iter().chain([
+            Sibling {
+                suspended: true,
+                due: true,
+                ..settled()
+            },
+            Sibling {
+                suspended: true,
+                due: true,
+                rendered: false,
+                ..settled()
+            },
+        ]);
         let held = [
             Sibling {
                 failed: true,
@@ -176,17 +199,13 @@ mod tests {
             },
             Sibling {
                 suspended: true,
-                behind: true,
-                ..settled()
-            },
-            Sibling {
-                suspended: true,
+                failed: true,
                 rendered: false,
                 ..settled()
             },
             Sibling {
                 suspended: true,
-                due: true,
+                rendered: false,
                 ..settled()
             },
         ];
@@ -230,7 +249,7 @@ mod tests {
             keys: vec![key("c"), key("b"), key("a")],
         };
         let (b, other) = (key("b"), key("other"));
-        let cleared = clear(&left, &BTreeSet::from([&b, &other])).expect("cleared");
+        let cleared = clear(&left, &BTreeSet::from([&b, &other]), &Pending::new()).expect("cleared");
         assert_eq!(
             cleared,
             Clearing {
@@ -241,6 +260,31 @@ mod tests {
         assert!(cleared.covers(&key("a"), 7) && !cleared.covers(&key("b"), 7));
     }
 
+    /// It would be made anew when that app is resumed, and what it holds would be lost.
+    #[test]
+    fn what_a_suspended_app_takes_over_when_it_is_resumed_keeps_what_left_with_it_and_nothing_else_does() {
+        let suspended = Sibling {
+            suspended: true,
+            ..settled()
+        };
+        assert!(suspended.takes_over() && !settled().takes_over());
+        let left = Left {
+            version: 7,
+            objects: 2,
+            keys: vec![key("a"), key("b")],
+        };
+        let (b, other) = (key("b"), key("other"));
+        let pending = |key| Pending::from([(key, suspended.app.as_str())]);
+        let why = clear(&left, &BTreeSet::new(), &pending(&b)).expect_err("held");
+        assert!(
+            why.contains("Kustomization/apps/b") && why.contains(&b.to_string()),
+            "{why}"
+        );
+        assert!(clear(&left, &BTreeSet::new(), &pending(&other)).is_ok());
+        let excepted = clear(&left, &BTreeSet::from([&b]), &pending(&b)).expect("cleared");
+        assert_eq!(excepted.except, [b]);
+    }
+
     #[test]
     fn nothing_is_cleared_of_what_is_not_known_whole_or_is_mostly_others() {
         let keys: Vec<ObjectKey> = (0..=EXCEPTED).map(|n| key(&n.to_string())).collect();
@@ -249,6 +293,8 @@ mod tests {
             objects: 3,
             keys: vec![key("a")],
         };
+        let clear =
+            |left: &Left, claimed: &BTreeSet<&ObjectKey>| super::clear(left, claimed, &Pending::new());
         assert!(clear(&unknown, &BTreeSet::new()).is_err());
         let many = Left {
             version: 1,

@@ -39,6 +39,8 @@ pub struct Input {
     pub unreadable: BTreeMap<ClusterId, Waiting>,
     /// Clusters that are being drained: what the app has there is removed, as its deletion policy says.
     pub draining: BTreeSet<ClusterId>,
+    /// Clusters that leave the fleet: what the app has there stays, and is let go of.
+    pub retiring: BTreeSet<ClusterId>,
     /// What becomes of its objects where it is removed.
     pub deletion_policy: DeletionPolicy,
     /// The units there are.
@@ -227,8 +229,10 @@ pub fn plan(input: &Input) -> Planned {
         let is_removed = matches!(unit.state, UnitState::Removing(_));
         let next = match input.unreadable.get(cluster).filter(|_| !is_removed) {
             _ if input.draining.contains(cluster) => {
-                removal::drain(unit, input.deletion_policy, input.suspended)
+                let prunes = input.settings.prune;
+                removal::drain(unit, input.deletion_policy, input.suspended, prunes)
             }
+            _ if input.retiring.contains(cluster) => removal::retire(unit),
             Some(why) => Next {
                 waiting: vec![why.clone()],
                 ..unchanged(unit)
@@ -480,7 +484,7 @@ pub fn check(input: &Input, planned: &Planned) -> Result<(), String> {
             return Err(format!("cluster {place} is planned twice"));
         }
         let before = unit.id.and_then(|id| states.get(&id));
-        let is_drained = is_drained(input, unit, before.copied());
+        let is_drained = is_drained(input, unit, before.copied()) || is_retired(input, unit);
         if matches!(unit.state, UnitState::Removing(_)) && before != Some(&&unit.state) && !is_drained {
             return Err(format!("the unit on {place} would be removed without a decision"));
         }
@@ -501,13 +505,22 @@ pub fn check(input: &Input, planned: &Planned) -> Result<(), String> {
     Ok(())
 }
 
+/// Whether a unit is let go of because its cluster leaves the fleet, and nothing of it deleted.
+fn is_retired(input: &Input, unit: &Next) -> bool {
+    matches!(unit.state, UnitState::Removing(removal)
+        if removal.policy == DeletionPolicy::Orphan && removal.is_approved(unit.target))
+        && input.retiring.contains(&unit.cluster)
+        && unit.id.is_some()
+        && unit.content == Some(removal::nothing().digest())
+        && !unit.settings.prune
+}
+
 /// Whether a unit is removed because its cluster is drained, and may be: it was there, nobody wants it kept, and what it is
 /// given is nothing.
 fn is_drained(input: &Input, unit: &Next, before: Option<&UnitState>) -> bool {
-    let is_kept = input.suspended || input.deletion_policy == DeletionPolicy::Orphan;
     matches!(unit.state, UnitState::Removing(removal) if removal.is_approved(unit.target))
         && input.draining.contains(&unit.cluster)
         && matches!(before, Some(UnitState::Active | UnitState::Removing(_)))
         && unit.content == Some(removal::nothing().digest())
-        && !is_kept
+        && removal::deletes(input.deletion_policy, input.suspended, input.settings.prune)
 }

@@ -18,7 +18,8 @@ pub fn nothing() -> Content {
     })
 }
 
-/// Whether what a unit has is deleted with its app, in Flux's words. `prunes`: its app does, or is being removed already.
+/// Whether what a unit has is deleted with its app, in Flux's words. `prunes`: its app says so now, whatever its units were
+/// planned from last.
 pub fn deletes(policy: DeletionPolicy, suspended: bool, prunes: bool) -> bool {
     // Whoever suspends an app wants nothing done to it.
     !suspended
@@ -38,14 +39,13 @@ pub fn drains(state: &UnitState, policy: Option<DeletionPolicy>, suspended: bool
 }
 
 /// Plans the units of an app that a person has said is to be deleted: that is the permission for all that they have.
-/// `suspended`: the app is.
-pub fn plan_removal(units: &[Current], policy: DeletionPolicy, suspended: bool) -> Planned {
+/// `suspended`: the app is; `prunes`: it says so now.
+pub fn plan_removal(units: &[Current], policy: DeletionPolicy, suspended: bool, prunes: bool) -> Planned {
     let next = units.iter().map(|unit| {
         let suspended = suspended || unit.state == UnitState::Suspended;
-        // What is being removed prunes: its target says so.
-        match deletes(policy, suspended, unit.settings.prune) {
+        match deletes(policy, suspended, prunes) {
             true => remove(unit, policy, Cause::Deleted),
-            false => let_go(unit, Cause::Deleted),
+            false => part(unit, Cause::Deleted),
         }
     });
     let mut units: Vec<Next> = next
@@ -58,17 +58,31 @@ pub fn plan_removal(units: &[Current], policy: DeletionPolicy, suspended: bool) 
 }
 
 /// Plans a unit of a cluster that a person has said is to be drained.
-pub(super) fn drain(unit: &Current, policy: DeletionPolicy, suspended: bool) -> Next {
-    match drains(&unit.state, Some(policy), suspended, unit.settings.prune) {
+pub(super) fn drain(unit: &Current, policy: DeletionPolicy, suspended: bool, prunes: bool) -> Next {
+    match drains(&unit.state, Some(policy), suspended, prunes) {
         true => remove(unit, policy, Cause::Drained),
         false => let_go(unit, Cause::Drained),
     }
 }
 
+/// Plans a unit of a cluster that retires: all that it has stays, and is nobody's.
+pub(super) fn retire(unit: &Current) -> Next {
+    part(unit, Cause::Unplaced)
+}
+
+/// All that it has stays in its cluster, and bears its mark no more. Nothing of it is deleted, whatever an agent makes of that.
+fn part(unit: &Current, cause: Cause) -> Next {
+    empty(unit, DeletionPolicy::Orphan, cause)
+}
+
 fn remove(unit: &Current, policy: DeletionPolicy, cause: Cause) -> Next {
+    empty(unit, policy, cause)
+}
+
+fn empty(unit: &Current, policy: DeletionPolicy, cause: Cause) -> Next {
     let content: Option<Digest> = Some(nothing().digest());
     let settings = Settings {
-        prune: true,
+        prune: policy != DeletionPolicy::Orphan,
         substitution: Substitution::Off,
         ..unit.settings.clone()
     };
@@ -138,18 +152,30 @@ mod tests {
         }
     }
 
+    /// Whether nothing of a unit is deleted, by any agent.
+    fn stays(unit: &Next) -> bool {
+        let is_orphan = |removal: &Removal| removal.policy == DeletionPolicy::Orphan;
+        matches!(&unit.state, UnitState::Removing(removal) if is_orphan(removal)) && !unit.settings.prune
+    }
+
     #[test]
     fn what_becomes_of_a_unit_is_what_flux_would_do() {
         use DeletionPolicy::{Delete, MirrorPrune, Orphan, WaitForTermination};
         let removes = |policy, state, prune| {
-            let planned = plan_removal(&[unit(state, prune)], policy, false);
+            let planned = plan_removal(&[unit(state, prune)], policy, false, prune);
             match &planned.units[..] {
                 [one] => {
                     assert_eq!(
                         one.target,
                         target_digest(one.content, &one.settings, &one.variables)
                     );
-                    matches!(&one.state, UnitState::Removing(removal) if removal.is_approved(one.target))
+                    let UnitState::Removing(removal) = &one.state else {
+                        panic!("{one:?}");
+                    };
+                    assert!(removal.is_approved(one.target));
+                    // What stays is let go of by a target that no agent prunes for.
+                    assert_eq!(one.settings.prune, removal.policy != Orphan);
+                    removal.policy != Orphan
                 }
                 other => panic!("{other:?}"),
             }
@@ -160,6 +186,25 @@ mod tests {
         assert!(removes(WaitForTermination, UnitState::Detached, false));
         assert!(!removes(Orphan, UnitState::Active, true));
         assert!(!removes(Delete, UnitState::Suspended, true));
+    }
+
+    /// What a person has said last counts, also where no plan has taken it up before the deletion.
+    #[test]
+    fn what_an_app_says_of_pruning_when_it_is_deleted_counts_and_not_what_its_units_were_planned_from() {
+        for planned_from in [true, false] {
+            for prunes in [true, false] {
+                let removes = |state: &UnitState| match state {
+                    UnitState::Removing(removal) => removal.policy != DeletionPolicy::Orphan,
+                    _ => false,
+                };
+                let units = [unit(UnitState::Active, planned_from)];
+                let planned = plan_removal(&units, DeletionPolicy::MirrorPrune, false, prunes);
+                let state = &planned.units[0].state;
+                assert_eq!(removes(state), prunes, "planned from {planned_from}");
+                let drained = drain(&units[0], DeletionPolicy::MirrorPrune, false, prunes);
+                assert_eq!(removes(&drained.state), prunes);
+            }
+        }
     }
 
     #[test]
@@ -188,6 +233,7 @@ mod tests {
             &[unit(UnitState::Active, true)],
             DeletionPolicy::MirrorPrune,
             false,
+            true,
         );
         let next = &first.units[0];
         assert!(next.retargeted);
@@ -199,13 +245,21 @@ mod tests {
             ..unit(UnitState::Active, true)
         };
         assert!(
-            plan_removal(&[recorded], DeletionPolicy::MirrorPrune, false)
+            plan_removal(&[recorded], DeletionPolicy::MirrorPrune, false, true)
                 .units
                 .is_empty()
         );
         let detached = unit(UnitState::Detached, false);
+        let parting = plan_removal(&[detached], DeletionPolicy::MirrorPrune, false, false);
+        let recorded = Current {
+            content: parting.units[0].content,
+            target: parting.units[0].target,
+            settings: parting.units[0].settings.clone(),
+            state: parting.units[0].state.clone(),
+            ..unit(UnitState::Detached, false)
+        };
         assert!(
-            plan_removal(&[detached], DeletionPolicy::MirrorPrune, false)
+            plan_removal(&[recorded], DeletionPolicy::MirrorPrune, false, false)
                 .units
                 .is_empty()
         );
@@ -215,17 +269,15 @@ mod tests {
     #[test]
     fn of_a_suspended_app_everything_stays_however_often_it_is_planned() {
         for state in [UnitState::Suspended, UnitState::Active, UnitState::Detached] {
-            let first = plan_removal(&[unit(state, true)], DeletionPolicy::MirrorPrune, true);
-            assert!(
-                first.units.iter().all(|unit| unit.state == UnitState::Detached),
-                "{first:?}"
-            );
-            let detached = unit(UnitState::Detached, true);
-            assert!(
-                plan_removal(&[detached], DeletionPolicy::Delete, true)
-                    .units
-                    .is_empty()
-            );
+            let first = plan_removal(&[unit(state, true)], DeletionPolicy::MirrorPrune, true, true);
+            assert!(first.units.iter().all(stays), "{first:?}");
+            let parting = Current {
+                state: first.units[0].state.clone(),
+                settings: first.units[0].settings.clone(),
+                ..unit(UnitState::Detached, true)
+            };
+            let again = plan_removal(&[parting], DeletionPolicy::Delete, true, true);
+            assert!(again.units.iter().all(stays), "{again:?}");
         }
     }
 }

@@ -58,6 +58,7 @@ fn input() -> Input {
         chosen: vec![cluster(1), cluster(2)],
         unreadable: BTreeMap::new(),
         draining: BTreeSet::new(),
+        retiring: BTreeSet::new(),
         deletion_policy: DeletionPolicy::MirrorPrune,
         units: vec![],
         withheld: BTreeMap::new(),
@@ -377,7 +378,7 @@ fn what_an_app_has_in_a_cluster_that_is_drained_is_removed_unless_somebody_wants
     assert_eq!(state, UnitState::Detached);
     let (state, _) = drained(&|input| input.deletion_policy = DeletionPolicy::Orphan);
     assert_eq!(state, UnitState::Detached);
-    let (state, _) = drained(&|input| input.units[0].settings.prune = false);
+    let (state, _) = drained(&|input| input.settings.prune = false);
     assert_eq!(state, UnitState::Detached);
     // What was let go of before stays let go of.
     let (state, planned) = drained(&|input| {

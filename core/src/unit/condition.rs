@@ -391,16 +391,17 @@ impl State {
             return said.clone();
         }
         if matches!(self.entry.state, UnitState::Removing(_)) {
+            let what = match self.is_parting() {
+                true => "let go of",
+                false => "removed",
+            };
             return match self.objects.len() {
-                0 => Condition::new(Ready::True, GONE, "all of it is removed"),
-                left => Condition::new(
-                    Ready::Unknown,
-                    "Removing",
-                    match left {
-                        1 => "1 object is to be removed".to_owned(),
-                        left => format!("{left} objects are to be removed"),
-                    },
-                ),
+                0 => Condition::new(Ready::True, GONE, format!("all of it is {what}")),
+                1 => Condition::new(Ready::Unknown, "Removing", format!("1 object is to be {what}")),
+                left => {
+                    let message = format!("{left} objects are to be {what}");
+                    Condition::new(Ready::Unknown, "Removing", message)
+                }
             };
         }
         let message = format!("Applied revision: {}", self.record.revision);

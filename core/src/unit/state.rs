@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    Entry,
+    Entry, UnitState,
     event::{Accepted, Action, Adoption, EvaluatedFrom, EvaluationFailure, Job, JobFailure},
     held::{Moment, PROVING},
     index::Index,
@@ -264,6 +264,22 @@ impl State {
         self.entry.state.is_active()
     }
 
+    /// Tells whether the unit was let go of, and nothing of it is under way any more: it writes nothing, and desires nothing
+    /// beyond what it has.
+    pub fn is_let_go(&self) -> bool {
+        matches!(self.entry.state, UnitState::Detached) && self.running.is_none()
+    }
+
+    /// Tells whether the unit lets go of all that it has: nothing of it is deleted, and its marks are taken off.
+    pub fn is_parting(&self) -> bool {
+        self.entry.is_parting()
+    }
+
+    /// Tells whether the unit is to be removed and has nothing any more: once the hub hears of that it lets go of it.
+    pub fn is_gone(&self) -> bool {
+        matches!(self.entry.state, UnitState::Removing(_)) && self.objects.is_empty()
+    }
+
     /// Tells whether what the unit desires is about to be found out anew.
     pub fn is_evaluating(&self) -> bool {
         let evaluates = self
@@ -371,6 +387,8 @@ impl State {
     pub(super) fn end_job(&mut self, job: Job) -> Option<Running> {
         let running = self.running.filter(|running| running.job == job)?;
         self.running = None;
+        // From now on it desires nothing more.
+        self.claims_made += u64::from(self.is_let_go());
         Some(running)
     }
 

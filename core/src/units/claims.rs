@@ -2,7 +2,8 @@
 //! come to desire it, or still has it: it is handed over, whichever entry comes first.
 //!
 //! What a unit desires is known by its rows once the entry that it was offered last is evaluated. Of a unit whose
-//! evaluation fails, or is not to be, what that entry's content names counts as desired.
+//! evaluation fails, or is not to be, what that entry's content names counts as desired. One that was let go of desires
+//! nothing any more: what it has written it has, and nothing else.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -14,7 +15,7 @@ use crate::{
     content::Table,
     id::UnitId,
     object::ObjectKey,
-    unit::{object::Object, remove::Claims, state::State},
+    unit::{UnitState, object::Object, remove::Claims, state::State},
 };
 
 /// The units of a cluster.
@@ -33,6 +34,11 @@ pub trait Neighbours {
 
     /// What people call a unit.
     fn app(&self, unit: UnitId) -> String;
+}
+
+/// Tells whether rows do not say all that a unit desires.
+pub fn is_unsettled(state: &State) -> bool {
+    !state.is_evaluated_as_offered() && !state.is_let_go()
 }
 
 /// What others want of the objects that leave a unit. `unsettled`: units of which rows do not say all that they desire.
@@ -64,12 +70,21 @@ fn claim_on(
 ) -> Option<Claim> {
     let others = units.holders(key).into_iter().filter(|other| *other != id);
     let wants = others.filter_map(|other| {
-        let object = units.state(other)?.objects().get(key)?;
-        is_claimed_by_row(object).map(|has| (other, has))
+        let state = units.state(other)?;
+        let object = state.objects().get(key)?;
+        let claimed = match state.is_let_go() {
+            true => is_kept_by_row(object, leaves(state, key)),
+            false => is_claimed_by_row(object),
+        };
+        claimed.map(|has| (other, has))
     });
     if let Some((other, has)) = strongest(wants) {
         let by = units.app(other).into();
-        return Some(Claim { by, has });
+        return Some(Claim {
+            by,
+            has,
+            idle: is_idle(units, other),
+        });
     }
     let others = || unsettled.iter().copied().filter(|other| *other != id);
     if let Some(other) = others().find(|other| units.may_desire(*other, &|table| names(table, key))) {
@@ -78,7 +93,11 @@ fn claim_on(
             units.app(other)
         )
         .into();
-        return Some(Claim { by, has: false });
+        return Some(Claim {
+            by,
+            has: false,
+            idle: is_idle(units, other),
+        });
     }
     if !is_container(key) {
         return None;
@@ -96,7 +115,14 @@ fn claim_on(
     in_it.map(|by| Claim {
         by: by.into(),
         has: false,
+        idle: false,
     })
+}
+
+/// Whether a unit takes nothing over until somebody resumes it.
+fn is_idle(units: &impl Neighbours, unit: UnitId) -> bool {
+    let state = units.state(unit);
+    state.is_some_and(|state| matches!(state.entry().state, UnitState::Suspended))
 }
 
 /// Of several claims that of who has written the object, or it would wait for ever for those that may not write it.
@@ -119,6 +145,22 @@ fn is_claimed_by_row(object: &Object) -> Option<bool> {
         (None, Some(RecordState::Applied | RecordState::Intent)) => Some(false),
         (None, Some(RecordState::PendingRemoval) | None) => None,
     }
+}
+
+/// Whether a row of a unit that was let go of claims its object: it has it, or may have written it. `leaves`: the hub says
+/// that another has it.
+fn is_kept_by_row(object: &Object, leaves: bool) -> Option<bool> {
+    let record = object.record.as_ref().filter(|_| !leaves)?;
+    match record.state {
+        RecordState::Applied => Some(record.uid.is_some()),
+        RecordState::Intent => Some(false),
+        RecordState::PendingRemoval => None,
+    }
+}
+
+/// Whether a unit's entry leaves an object to another.
+fn leaves(state: &State, key: &ObjectKey) -> bool {
+    state.entry().withheld.iter().any(|one| one.key == *key)
 }
 
 /// Tells whether a content names an object, as far as its texts say before they are substituted and normalised.

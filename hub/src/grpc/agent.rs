@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use bytes::Bytes;
 use flotilla_core::{
     clock::{self, Timestamp},
+    desired::Held,
     doubt::Sign,
 };
 use flotilla_proto::agent::v1::{
@@ -278,12 +279,18 @@ impl Agents {
             cluster: admitted.cluster,
             cluster_name: &admitted.name,
             at_hello: held(&hello),
-            sent: held(&hello),
+            // What was forgotten since is in no change of what it holds.
+            sent: if opened.was_put_back {
+                Held::NOTHING
+            } else {
+                held(&hello)
+            },
             last_told: (hello.incarnation, hello.generation, String::new()),
             // Of what it has said nothing else is kept: its other texts share a buffer.
             boot_id: hello.boot_id,
             epoch: opened.epoch,
             sent_whole: false,
+            was_put_back: opened.was_put_back,
             problems: BTreeMap::new(),
             refusal: None,
             ahead: false,

@@ -13,7 +13,8 @@ const SHOWN: usize = 50;
 /// Units of which it is told together what is blocked.
 const BLOCKED: i64 = 20_000;
 
-/// A unit whose agent deletes nothing of what has left it, since guards stop it.
+/// A unit of which nothing of what has left it is deleted, since guards stop it: its agent's, or those over all that a commit
+/// would delete.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlockedUnit {
     /// The unit.
@@ -35,7 +36,7 @@ pub struct BlockedRemoval {
     pub objects: Vec<ObjectView>,
     /// How many that are.
     pub total: u32,
-    /// What the agent of the first one says.
+    /// What the agent of the first one says, or the hub.
     pub message: String,
 }
 
@@ -86,14 +87,16 @@ impl Store {
     pub async fn blocked_removals(&self, app: Uuid, cluster: &str) -> Result<Vec<BlockedRemoval>> {
         let rows = sqlx::query!(
             r#"SELECT u.id AS "unit!", c.name AS "cluster!", u.target AS "target!", u.version AS "version!",
-                      s.message AS "message!", o.keys AS "keys!", o.count AS "count!"
+                      CASE WHEN l.blocked THEN l.waits ELSE s.message END AS "message!", o.keys AS "keys!", o.count AS "count!"
                FROM unit u JOIN cluster c ON c.id = u.cluster_id
-                 JOIN unit_status s ON s.unit_id = u.id AND s.version = u.version AND s.reason = 'PruneBlocked'
+                 JOIN unit_status s ON s.unit_id = u.id AND s.version = u.version
+                 LEFT JOIN leaving l ON l.unit_id = u.id AND l.version = u.version AND l.state = 'Open' AND l.blocked
                  JOIN LATERAL (
                    SELECT md5(coalesce(string_agg(concat_ws('/', api_group, kind, namespace, name), E'\n'
                                 ORDER BY api_group, kind, namespace, name), '')) AS keys, count(*)
                    FROM unit_object WHERE unit_id = u.id AND state = 'PendingRemoval') AS o ON true
                WHERE u.app_uid = $1 AND u.state = 'Active' AND ($2 = '' OR c.name = $2)
+                 AND (s.reason = 'PruneBlocked' OR l.unit_id IS NOT NULL)
                  AND NOT EXISTS (SELECT FROM approval a WHERE (a.unit_id, a.target) = (u.id, u.target) AND a.version = u.version)
                ORDER BY c.name LIMIT $3"#,
             app,
@@ -174,6 +177,7 @@ impl Store {
             &[
                 (Topic::Cluster, &column(|row| row.0)),
                 (Topic::Shown, &column(|row| row.1)),
+                (Topic::Leaving, &column(|row| row.1)),
             ],
         )
         .await?;

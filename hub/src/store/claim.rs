@@ -202,7 +202,7 @@ pub(super) async fn others<'e>(
              CROSS JOIN LATERAL (SELECT app_uid FROM target_app WHERE target = t.digest OFFSET 0) AS a
              WHERE a.app_uid <> ($3::uuid[])[s.q]
            ), other AS (
-             SELECT c.q, t.keyset, u.id, u.cluster_id, u.withheld,
+             SELECT c.q, t.keyset, u.id, u.cluster_id, u.withheld, u.state = 'Detached' AS detached,
                     object_name(r.kind, r.namespace, r.name) AS owner
              FROM theirs AS o
              JOIN unnest($1::int[], $2::uuid[]) AS c(q, cluster) ON c.q = o.q
@@ -211,16 +211,31 @@ pub(super) async fn others<'e>(
                SELECT * FROM unit WHERE app_uid = o.app_uid AND cluster_id = c.cluster OFFSET 0) AS u
              CROSS JOIN LATERAL (SELECT keyset FROM target WHERE digest = u.target OFFSET 0) AS t
              JOIN resource r ON r.uid = u.app_uid
-             WHERE ((c.q, t.keyset) IN (SELECT q, keyset FROM sets)) IS TRUE
+             WHERE ((c.q, t.keyset) IN (SELECT q, keyset FROM sets)) IS TRUE AND NOT u.released
+           ), kept AS (
+             -- What is detached claims what its agent has of it, and nothing that it would have to write.
+             SELECT o.q, o.id, o.cluster_id, o.owner, o.withheld,
+                    array_agg(a.api_group ORDER BY a.api_group, a.kind, a.namespace, a.name) AS groups,
+                    array_agg(a.kind ORDER BY a.api_group, a.kind, a.namespace, a.name) AS kinds,
+                    array_agg(a.namespace ORDER BY a.api_group, a.kind, a.namespace, a.name) AS namespaces,
+                    array_agg(a.name ORDER BY a.api_group, a.kind, a.namespace, a.name) AS names
+             FROM other o JOIN asked a ON (a.q, a.keyset) = (o.q, o.keyset)
+             JOIN LATERAL (
+               SELECT uid FROM unit_object b WHERE (b.unit_id, b.api_group, b.kind, b.namespace, b.name)
+                 = (o.id, a.api_group, a.kind, a.namespace, a.name) OFFSET 0) AS b ON b.uid <> ''
+             WHERE o.detached GROUP BY o.q, o.id, o.cluster_id, o.owner, o.withheld
            ), units AS (
              -- What a set has and what a unit leaves is told once, and not for each key or unit of the other.
              SELECT q, keyset, array_agg(id) AS ids, array_agg(cluster_id) AS clusters, array_agg(owner) AS owners,
                     jsonb_agg(withheld) AS withheld
-             FROM other GROUP BY q, keyset)
+             FROM other WHERE NOT detached GROUP BY q, keyset)
            SELECT s.q AS "q!", s.groups AS "groups!", s.kinds AS "kinds!", s.namespaces AS "namespaces!", s.names AS "names!",
                   u.ids AS "ids!", u.clusters AS "clusters!", u.owners AS "owners!",
                   u.withheld AS "withheld!: Json<Vec<Vec<Withheld>>>"
-           FROM units u JOIN sets s ON (s.q, s.keyset) = (u.q, u.keyset)"#,
+           FROM units u JOIN sets s ON (s.q, s.keyset) = (u.q, u.keyset)
+           UNION ALL
+           SELECT q, groups, kinds, namespaces, names, ARRAY[id], ARRAY[cluster_id], ARRAY[owner], jsonb_build_array(withheld)
+           FROM kept"#,
         &of_cluster,
         &clusters,
         &apps,

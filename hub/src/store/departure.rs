@@ -85,7 +85,7 @@ impl Store {
         audit(&mut tx, principal, said.verb, &format!("cluster/{name}")).await?;
         let apps = apps_of(&mut tx, cluster.id).await?;
         // In the order in which who plans locks them: plans, then marks.
-        if former == Some(Departure::Drain) {
+        if former.is_some() {
             removal::keep(&mut tx, &apps, Some(cluster.id)).await?;
         }
         // Placements choose it again, or no more.

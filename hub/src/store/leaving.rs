@@ -1,17 +1,29 @@
 //! What has left units' contents and is still in their clusters: what is cleared of it, and why the rest is not. Rows are
 //! written with the reports that tell of it, and end with those that tell of no more.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use flotilla_core::{
     id::ClusterId,
     object::ObjectKey,
-    removal::clearing::{Left, clear},
+    removal::{
+        Clearing,
+        clearing::{Left, Pending, clear},
+    },
 };
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{Connection, Result, Store, StoreError, Topic, claim, nudge, session::signed};
+use super::{
+    Connection, Result, Store, StoreError, Topic, Wakes, claim,
+    closure::{self, Closure},
+    nudge,
+    session::signed,
+    wake,
+};
 
 /// Objects that one transaction decides about, unless one unit has more.
 const OBJECTS: i64 = 20_000;
@@ -31,6 +43,15 @@ pub struct LeavingUnit {
     pub is_drained: bool,
     /// What has left it.
     pub left: Left,
+}
+
+/// What suspended apps take over when they are resumed, by cluster, each object with its app.
+pub type TakenOver = BTreeMap<Uuid, BTreeMap<ObjectKey, Arc<str>>>;
+
+/// What of a unit is to be cleared.
+pub(super) struct Cleared<'a> {
+    pub(super) unit: &'a LeavingUnit,
+    pub(super) clearing: Clearing,
 }
 
 /// Why a unit's objects are not cleared, for people.
@@ -132,12 +153,24 @@ impl Store {
     }
 
     /// Decides about units of one app, in one transaction with what others claim: a plan that claims any of it comes before,
-    /// and is seen, or after, and takes the clearing away. Returns how many are cleared.
-    pub async fn clear(&self, app: Uuid, units: &[LeavingUnit]) -> Result<usize> {
+    /// and is seen, or after, and takes the clearing away. `pending`: what suspended apps take over when they are resumed, by
+    /// cluster, each with its app. `closure`: what all that goes together is judged by. Returns how many are cleared.
+    pub async fn clear(
+        &self,
+        app: Uuid,
+        units: &[LeavingUnit],
+        pending: &TakenOver,
+        closure: Option<&Closure>,
+    ) -> Result<usize> {
         let mut tx = self.pool().begin().await?;
         let keys: BTreeSet<&ObjectKey> = units.iter().flat_map(|unit| &unit.left.keys).collect();
         let keys: Vec<&ObjectKey> = keys.into_iter().collect();
         claim::lock(&mut tx, &[], &keys).await?;
+        if let Some(closure) = closure
+            && closure::is_moving(&mut tx, closure).await?
+        {
+            return Ok(0);
+        }
         let asked = claim::Asked {
             app,
             clusters: units.iter().map(|unit| ClusterId(unit.cluster)).collect(),
@@ -154,8 +187,10 @@ impl Store {
         let none = BTreeSet::new();
         let (mut cleared, mut held) = (Vec::new(), Vec::new());
         for unit in units {
-            match clear(&unit.left, claimed.get(&unit.cluster).unwrap_or(&none)) {
-                Ok(clearing) => cleared.push((unit, clearing)),
+            let pending = pending.get(&unit.cluster).into_iter().flatten();
+            let pending: Pending<'_> = pending.map(|(key, app)| (key, app.as_ref())).collect();
+            match clear(&unit.left, claimed.get(&unit.cluster).unwrap_or(&none), &pending) {
+                Ok(clearing) => cleared.push(Cleared { unit, clearing }),
                 Err(why) => held.push(Held {
                     unit: unit.unit,
                     version: unit.left.version,
@@ -163,20 +198,20 @@ impl Store {
                 }),
             }
         }
+        if let Some(closure) = closure {
+            held.extend(closure::stop(&mut tx, closure, &mut cleared).await?);
+        }
         say(&mut tx, &held).await?;
-        let ids: Vec<Uuid> = cleared.iter().map(|(unit, _)| unit.unit).collect();
-        let versions: Vec<i64> = cleared
-            .iter()
-            .map(|(unit, _)| signed(unit.left.version))
-            .collect();
+        let ids: Vec<Uuid> = cleared.iter().map(|one| one.unit.unit).collect();
+        let versions: Vec<i64> = cleared.iter().map(|one| signed(one.unit.left.version)).collect();
         let excepts: serde_json::Result<Vec<Value>> = cleared
             .iter()
-            .map(|(_, clearing)| serde_json::to_value(&clearing.except))
+            .map(|one| serde_json::to_value(&one.clearing.except))
             .collect();
         let excepts = excepts.map_err(|e| StoreError::corrupt("what is excepted", e))?;
         let published = sqlx::query_scalar!(
             r#"WITH cleared AS (
-                 UPDATE leaving l SET state = 'Cleared', except_for = v.excepted, waits = '', at = now()
+                 UPDATE leaving l SET state = 'Cleared', except_for = v.excepted, waits = '', blocked = false, at = now()
                  FROM unnest($1::uuid[], $2::bigint[], $3::jsonb[]) AS v(unit, version, excepted)
                  WHERE l.unit_id = v.unit AND l.version = v.version AND l.state = 'Open'
                    -- What was to be removed may be kept since.
@@ -270,4 +305,24 @@ pub(super) async fn withdraw(tx: &mut Connection, claiming: &[claim::Asked<'_>])
     let apps: BTreeSet<Uuid> = rows.iter().map(|row| row.app).collect();
     nudge(tx, Topic::Cluster, &clusters.into_iter().collect::<Vec<_>>()).await?;
     nudge(tx, Topic::Leaving, &apps.into_iter().collect::<Vec<_>>()).await
+}
+
+/// What units of these apps had, or were to have, in these clusters, they have not any more: those that left it to them are
+/// planned, and what was excepted for them is decided anew.
+pub(super) async fn freed(tx: &mut Connection, gone: &BTreeSet<(Uuid, Uuid)>) -> Result<()> {
+    if gone.is_empty() {
+        return Ok(());
+    }
+    let freed = gone.iter().map(|(app, cluster)| claim::Asked {
+        app: *app,
+        clusters: vec![ClusterId(*cluster)],
+        keys: Vec::new(),
+    });
+    withdraw(tx, &freed.collect::<Vec<_>>()).await?;
+    let claims: Vec<(Uuid, Uuid)> = gone.iter().copied().collect();
+    let wakes = Wakes {
+        claims: &claims,
+        ..Wakes::default()
+    };
+    wake(tx, &wakes).await
 }

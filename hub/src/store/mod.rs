@@ -7,6 +7,7 @@ pub mod apply;
 pub mod approval;
 pub mod authority;
 pub mod claim;
+pub mod closure;
 pub mod cluster;
 mod confirmed;
 mod connect;

@@ -145,6 +145,17 @@ impl Commit<'_> {
             .any(|unit| self.claims.is_new_in(unit.cluster))
     }
 
+    /// The units that it lets go of.
+    fn detached(&self) -> Vec<&Next> {
+        let is_detached = |state: &UnitState| matches!(state, UnitState::Detached);
+        let before = self.recorded.units.iter().filter(|unit| is_detached(&unit.state));
+        let before: HashSet<UnitId> = before.map(|unit| unit.id).collect();
+        let units = self.planned.units.iter().filter(|unit| is_detached(&unit.state));
+        units
+            .filter(|unit| unit.id.is_some_and(|id| !before.contains(&id)))
+            .collect()
+    }
+
     /// Whether what is shown of the app itself changes.
     fn is_shown(&self) -> bool {
         self.recorded.waiting != self.waiting || self.recorded.generation != self.generation
@@ -311,7 +322,9 @@ impl Store {
         let configs = Prepared::config_values(commits.iter().flat_map(|commit| commit.configs), seal)?;
         let mut tx = self.pool().begin().await?;
         // First of all: who waits for it must hold nothing that others wake these apps by.
-        let claiming = commits.iter().filter(|commit| commit.claims_anew());
+        let claiming = commits
+            .iter()
+            .filter(|commit| commit.claims_anew() || !commit.detached().is_empty());
         let (apps, keys): (Vec<Uuid>, Vec<Vec<&ObjectKey>>) = claiming
             .map(|commit| (commit.app_uid, commit.claims.new_keys()))
             .unzip();
@@ -407,6 +420,7 @@ async fn write(tx: &mut Connection, commits: &[&Commit<'_>]) -> Result<Vec<Turne
             .collect();
         leaving::withdraw(tx, &claimed).await?;
     }
+    withdraw_detached(tx, commits).await?;
     let published = rows.iter().filter(|row| is_published(row.unit));
     let mut published: BTreeSet<Uuid> = published.map(|row| row.unit.cluster.0).collect();
     for commit in commits {
@@ -431,12 +445,26 @@ async fn write(tx: &mut Connection, commits: &[&Commit<'_>]) -> Result<Vec<Turne
     Ok(turned)
 }
 
+/// What a unit that is let go of was excepted for may go: it writes nothing any more.
+async fn withdraw_detached(tx: &mut Connection, commits: &[&Commit<'_>]) -> Result<()> {
+    let detaching = commits.iter().map(|commit| claim::Asked {
+        app: commit.app_uid,
+        clusters: commit.detached().into_iter().map(|unit| unit.cluster).collect(),
+        keys: Vec::new(),
+    });
+    let detaching: Vec<claim::Asked<'_>> = detaching.filter(|one| !one.clusters.is_empty()).collect();
+    match detaching.is_empty() {
+        true => Ok(()),
+        false => leaving::withdraw(tx, &detaching).await,
+    }
+}
+
 /// The clusters in which plans may let go of what others leave to them, each with the app. Whoever has claimed nothing before lets
 /// go of nothing.
 fn let_go(commits: &[&Commit<'_>]) -> Vec<(Uuid, Uuid)> {
     let commits = commits.iter().filter(|commit| !commit.recorded.units.is_empty());
     let clusters = commits.flat_map(|commit| {
-        let units = commit.units_anew().into_iter();
+        let units = commit.units_anew().into_iter().chain(commit.detached());
         units.map(move |unit| (commit.app_uid, unit.cluster.0))
     });
     clusters.collect()

@@ -19,8 +19,8 @@ use uuid::Uuid;
 
 use self::known::Entries;
 use super::{
-    Connection, Result, Store, StoreError, Topic, nudge, plan::parse_state, replica::WRITER, session::signed,
-    target::Targets,
+    Connection, Result, Store, StoreError, Topic, leaving, nudge, plan::parse_state, replica::WRITER,
+    session::signed, target::Targets,
 };
 
 /// Clusters that one transaction publishes.
@@ -173,8 +173,8 @@ impl Store {
     /// would refuse the whole state. Returns how many.
     pub async fn release(&self, units: &[Uuid]) -> Result<usize> {
         let mut tx = self.pool().begin().await?;
-        let released = sqlx::query_scalar!(
-            "WITH released AS (
+        let rows = sqlx::query!(
+            r#"WITH released AS (
                UPDATE unit u SET released = true
                WHERE u.id = ANY($1) AND u.state IN ('Detached', 'Removing') AND NOT u.released
                  -- With a limit it is looked up, and not compared with each.
@@ -187,14 +187,20 @@ impl Store {
                       AND (u.state = 'Detached' OR EXISTS (
                         SELECT FROM unit_status s WHERE s.unit_id = u.id AND (s.version, s.applied_version, s.applied)
                           = (u.version, u.version, u.target) AND s.objects_pending_removal = 0 AND s.objects = 0)))
-               RETURNING u.cluster_id, u.id)
-             INSERT INTO unpublished (cluster_id, unit_id) SELECT cluster_id, id FROM released ORDER BY 1, 2
-             ON CONFLICT (cluster_id, unit_id) DO UPDATE SET at = now() RETURNING cluster_id",
+               RETURNING u.cluster_id, u.id, u.app_uid),
+             marked AS (
+               INSERT INTO unpublished (cluster_id, unit_id) SELECT cluster_id, id FROM released ORDER BY 1, 2
+               ON CONFLICT (cluster_id, unit_id) DO UPDATE SET at = now())
+             SELECT cluster_id AS "cluster!", app_uid AS "app!" FROM released"#,
             units
         )
         .fetch_all(&mut *tx)
         .await?;
+        let released: Vec<Uuid> = rows.iter().map(|row| row.cluster).collect();
         nudge(&mut tx, Topic::Cluster, &released).await?;
+        // It claims nothing any more.
+        let gone = rows.iter().map(|row| (row.app, row.cluster)).collect();
+        leaving::freed(&mut tx, &gone).await?;
         tx.commit().await?;
         Ok(released.len())
     }

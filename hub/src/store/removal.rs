@@ -122,9 +122,9 @@ impl Store {
         .await?;
         let units = sqlx::query!(
             r#"SELECT c.name, u.state, coalesce(p.connected, false) AS "connected!",
-                      coalesce((t.settings->'prune')::boolean, false) AS "prune!",
+                      coalesce(r.spec->'prune' = 'true', false) AS "prune!",
                       coalesce(s.objects + s.objects_pending_removal, 0) AS "objects!"
-               FROM unit u JOIN cluster c ON c.id = u.cluster_id JOIN target t ON t.digest = u.target
+               FROM unit u JOIN cluster c ON c.id = u.cluster_id JOIN resource r ON r.uid = u.app_uid
                  LEFT JOIN unit_status s ON s.unit_id = u.id LEFT JOIN presence p ON p.cluster_id = u.cluster_id
                WHERE u.app_uid = $1 ORDER BY c.name LIMIT 20001"#,
             uid

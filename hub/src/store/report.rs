@@ -8,7 +8,7 @@ use uuid::Uuid;
 use flotilla_core::{digest::Digest, object::ObjectKey};
 
 use super::{
-    Connection, Result, Store, Topic, nudge_all,
+    Connection, Result, Store, Topic, leaving, nudge_all,
     session::{Told, refuse_rest, signed, take, tell},
 };
 
@@ -277,13 +277,22 @@ impl Store {
         let mut wrote = Wrote::default();
         let mut objects: BTreeMap<Uuid, i64> = live.iter().map(|row| (row.cluster_id, row.objects)).collect();
         let mut beyond = BTreeSet::new();
+        let mut freed = BTreeSet::new();
         for round in rounds(&counted) {
             write_status(&mut tx, &round, &mut changed, &mut wrote).await?;
-            write_objects(&mut tx, &round, &mut changed, &mut objects, &mut beyond).await?;
+            write_objects(
+                &mut tx,
+                &round,
+                &mut changed,
+                &mut objects,
+                &mut beyond,
+                &mut freed,
+            )
+            .await?;
             write_events(&mut tx, &round, &mut changed).await?;
             for report in &round {
                 if let Some(part) = &report.full
-                    && forget_unnamed(&mut tx, report, part).await? > 0
+                    && forget_unnamed(&mut tx, report, part, &mut freed).await? > 0
                 {
                     changed.insert(report.cluster);
                 }
@@ -294,6 +303,7 @@ impl Store {
                 .collect();
             changed.extend(write_conditions(&mut tx, &conditions).await?);
         }
+        leaving::freed(&mut tx, &freed).await?;
         if !beyond.is_empty() {
             let message = format!(
                 "the hub left out some of what the agent reported: more than {OBJECTS} objects of one cluster"
@@ -347,7 +357,10 @@ impl Store {
                          WHERE u.cluster_id = s.cluster_id)
                    ELSE v.objects END,
                  accepted_incarnation = coalesce(v.incarnation, s.accepted_incarnation),
-                 accepted_generation = coalesce(v.generation, s.accepted_generation), message = coalesce(v.message, s.message)
+                 accepted_generation = coalesce(v.generation, s.accepted_generation), message = coalesce(v.message, s.message),
+                 (furthest_incarnation, furthest_generation) = (
+                   SELECT f.* FROM (VALUES (s.furthest_incarnation, s.furthest_generation), (v.incarnation, v.generation)) AS f(i, g)
+                   ORDER BY f.i DESC NULLS LAST, f.g DESC NULLS LAST LIMIT 1)
              FROM unnest($1::uuid[], $2::bytea[], $3::boolean[], $4::boolean[], $7::bigint[], $8::boolean[], $9::bigint[],
                          $10::bigint[], $11::text[])
                AS v(id, root, begun, left_out, objects, ended, incarnation, generation, message) WHERE s.cluster_id = v.id",
@@ -525,7 +538,8 @@ async fn write_status(
                    THEN l.state ELSE excluded.state END,
                  except_for = CASE WHEN l.version = excluded.version AND l.state = 'Cleared'
                    AND excluded.objects <= l.objects THEN l.except_for ELSE '[]' END,
-                 waits = CASE WHEN l.version = excluded.version THEN l.waits ELSE '' END, at = now()
+                 waits = CASE WHEN l.version = excluded.version THEN l.waits ELSE '' END,
+                 blocked = l.blocked AND l.version = excluded.version, at = now()
                WHERE (l.version, l.objects) IS DISTINCT FROM (excluded.version, excluded.objects)
                RETURNING l.unit_id, l.cluster_id, l.version, l.state
                ), reopened AS (
@@ -607,13 +621,15 @@ fn attained(
 }
 
 /// Writes the objects' rows; apps of which any changed go to `changed`. `objects` has how many rows each cluster has added;
-/// those that have no more to add, and report objects, go to `beyond`.
+/// those that have no more to add, and report objects, go to `beyond`. Detached units that have less than before go to `freed`,
+/// by app and cluster.
 async fn write_objects(
     tx: &mut Connection,
     reports: &[&Report],
     changed: &mut BTreeSet<Uuid>,
     objects: &mut BTreeMap<Uuid, i64>,
     beyond: &mut BTreeSet<Uuid>,
+    freed: &mut BTreeSet<(Uuid, Uuid)>,
 ) -> Result<()> {
     let rows: Vec<(Uuid, &ObjectRow)> = reports
         .iter()
@@ -683,14 +699,14 @@ async fn write_objects(
         let clusters: Vec<Uuid> = batch.iter().map(|(cluster, _)| *cluster).collect();
         let units: Vec<Uuid> = batch.iter().map(|(_, row)| row.unit).collect();
         let went = sqlx::query!(
-            "DELETE FROM unit_object o
+            r#"DELETE FROM unit_object o
              USING unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[])
                    AS v(cluster, unit_id, g, k, ns, n)
                JOIN LATERAL (
-                 SELECT id, app_uid, cluster_id FROM unit WHERE id = v.unit_id OFFSET 0) AS u ON u.cluster_id = v.cluster
+                 SELECT id, app_uid, cluster_id, state FROM unit WHERE id = v.unit_id OFFSET 0) AS u ON u.cluster_id = v.cluster
              WHERE o.unit_id = v.unit_id AND o.api_group = v.g
                AND o.kind = v.k AND o.namespace = v.ns AND o.name = v.n
-             RETURNING u.app_uid, u.cluster_id",
+             RETURNING u.app_uid, u.cluster_id, u.state = 'Detached' AS "detached!""#,
             &clusters,
             &units,
             &column(|row| row.group.clone()),
@@ -702,6 +718,9 @@ async fn write_objects(
         .await?;
         for row in went {
             changed.insert(row.app_uid);
+            if row.detached {
+                freed.insert((row.app_uid, row.cluster_id));
+            }
             *objects.entry(row.cluster_id).or_default() -= 1;
         }
     }
@@ -749,7 +768,12 @@ async fn write_events(tx: &mut Connection, reports: &[&Report], changed: &mut BT
 
 /// Drops the rows within a part of a full report that it does not name. Texts are compared by bytes, as the agent
 /// orders them.
-async fn forget_unnamed(tx: &mut Connection, report: &Report, part: &FullPart) -> Result<u64> {
+async fn forget_unnamed(
+    tx: &mut Connection,
+    report: &Report,
+    part: &FullPart,
+    freed: &mut BTreeSet<(Uuid, Uuid)>,
+) -> Result<u64> {
     let mut rows = 0;
     let (after, until) = (part.after.as_ref(), part.until.as_ref());
     // Units come before objects: a part that begins within the objects has none, one that ends there has the rest.
@@ -780,8 +804,9 @@ async fn forget_unnamed(tx: &mut Connection, report: &Report, part: &FullPart) -
         let ((after_unit, after), (until_unit, until)) = (bound(after), bound(until));
         let column = |f: fn(&ObjectRow) -> String| report.objects.iter().map(f).collect::<Vec<_>>();
         let owners: Vec<Uuid> = report.objects.iter().map(|row| row.unit).collect();
-        rows += sqlx::query!(
-            r#"DELETE FROM unit_object o USING unit u
+        let went = sqlx::query!(
+            r#"WITH went AS (
+             DELETE FROM unit_object o USING unit u
              WHERE u.id = o.unit_id AND u.cluster_id = $1
                AND ($7::uuid IS NULL OR (o.unit_id, o.api_group COLLATE "C", o.kind COLLATE "C",
                    o.namespace COLLATE "C", o.name COLLATE "C") > ($7, $8, $9, $10, $11))
@@ -789,7 +814,9 @@ async fn forget_unnamed(tx: &mut Connection, report: &Report, part: &FullPart) -
                    o.namespace COLLATE "C", o.name COLLATE "C") <= ($12, $13, $14, $15, $16))
                -- Hashed, whatever the server thinks how many are named; nothing of them is null.
                AND (o.unit_id, o.api_group, o.kind, o.namespace, o.name) NOT IN (
-                 SELECT * FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[]))"#,
+                 SELECT * FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[]))
+             RETURNING u.app_uid, u.state)
+             SELECT app_uid AS "app!", bool_or(state = 'Detached') AS "detached!", count(*) AS "rows!" FROM went GROUP BY 1"#,
             report.cluster,
             &owners,
             &column(|row| row.group.clone()),
@@ -807,9 +834,14 @@ async fn forget_unnamed(tx: &mut Connection, report: &Report, part: &FullPart) -
             until.namespace,
             until.name
         )
-        .execute(&mut *tx)
-        .await?
-        .rows_affected();
+        .fetch_all(&mut *tx)
+        .await?;
+        for row in went {
+            rows += row.rows.unsigned_abs();
+            if row.detached {
+                freed.insert((row.app, report.cluster));
+            }
+        }
     }
     if part.after.is_none() {
         let named: Vec<&str> = report.conditions.iter().map(|row| row.kind).collect();

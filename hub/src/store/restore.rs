@@ -306,6 +306,10 @@ async fn forget_the_present(tx: &mut PgConnection) -> Result<()> {
         .await?;
     // Of versions that may be others by now.
     sqlx::query!("DELETE FROM leaving").execute(&mut *tx).await?;
+    // It is told again, also as it is here, and only what is news is decided about.
+    sqlx::query!("DELETE FROM unit_status WHERE objects_pending_removal > 0")
+        .execute(&mut *tx)
+        .await?;
     sqlx::query!("DELETE FROM approval").execute(&mut *tx).await?;
     sqlx::query!("DELETE FROM replica").execute(&mut *tx).await?;
     sqlx::query!("DELETE FROM outbox").execute(&mut *tx).await?;

@@ -1,8 +1,8 @@
 //! Apps that are rendered from the same source: which of them are not settled, and where that matters.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use flotilla_core::{removal::clearing::Sibling, rollout::waiting::Waiting};
+use flotilla_core::{digest::Digest, removal::clearing::Sibling, rollout::waiting::Waiting};
 use sqlx::types::Json;
 use uuid::Uuid;
 
@@ -17,6 +17,8 @@ pub struct SiblingRow {
     pub source: Uuid,
     /// Where it stands.
     pub sibling: Sibling,
+    /// What it is rendered to.
+    pub content: Option<Digest>,
 }
 
 impl Store {
@@ -56,9 +58,7 @@ impl Store {
                    WHERE i.app_uid = a.uid LIMIT 1) IS NULL)
                SELECT o.uid AS "uid!", o.source_uid AS "source!", object_name(r.kind, r.namespace, r.name) AS "app!",
                       d.key IS NOT NULL AS "due!", coalesce(p.waiting, '[]') AS "waiting!: Json<Vec<Waiting>>",
-                      -- A suspended one is not rendered as it says now, where that was changed meanwhile.
-                      coalesce(x.state = 'Done' AND (x.finished_at >= r.updated_at
-                        OR NOT coalesce(r.suspended, r.spec->'suspend' = 'true', false)), false) AS "rendered!",
+                      coalesce(x.state = 'Done', false) AS "rendered!",
                       coalesce(x.state IN ('Failed', 'NotSupported'), false) AS "failed!",
                       coalesce(r.suspended, r.spec->'suspend' = 'true', false) AS "suspended!",
                       x.content
@@ -66,7 +66,7 @@ impl Store {
                JOIN LATERAL (SELECT * FROM resource WHERE uid = o.uid OFFSET 0) AS r ON true
                LEFT JOIN LATERAL (SELECT waiting FROM app_plan WHERE app_uid = o.uid OFFSET 0) AS p ON true
                LEFT JOIN LATERAL (SELECT key FROM due WHERE topic = 'app' AND key = o.uid OFFSET 0) AS d ON true
-               LEFT JOIN LATERAL (SELECT state, content, finished_at FROM rendering WHERE digest = o.rendering OFFSET 0) AS x ON true
+               LEFT JOIN LATERAL (SELECT state, content FROM rendering WHERE digest = o.rendering OFFSET 0) AS x ON true
                -- One that is to be deleted claims nothing more.
                WHERE (r.deleting_at IS NULL OR d.key IS NOT NULL) AND (x.state IS DISTINCT FROM 'Done' OR d.key IS NOT NULL OR p.waiting IS DISTINCT FROM '[]'
                  OR coalesce(r.suspended, r.spec->'suspend' = 'true', false))"#,
@@ -74,20 +74,13 @@ impl Store {
         )
         .fetch_all(self.pool())
         .await?;
-        let suspended: Vec<Uuid> = rows
-            .iter()
-            .filter(|row| row.suspended)
-            .map(|row| row.uid)
-            .collect();
-        let contents: Vec<Option<Vec<u8>>> = rows
-            .iter()
-            .filter(|row| row.suspended)
-            .map(|row| row.content.clone())
-            .collect();
-        let behind = self.behind(&suspended, &contents).await?;
         let rows = rows.into_iter().map(|row| SiblingRow {
             app: row.uid,
             source: row.source,
+            content: row
+                .content
+                .as_deref()
+                .and_then(|content| Digest::try_from_slice(content).ok()),
             sibling: Sibling {
                 app: row.app,
                 due: row.due,
@@ -95,27 +88,9 @@ impl Store {
                 rendered: row.rendered,
                 failed: row.failed,
                 suspended: row.suspended,
-                behind: behind.contains(&row.uid),
             },
         });
         Ok(rows.collect())
-    }
-
-    /// Apps of which some unit has another content than this.
-    async fn behind(&self, apps: &[Uuid], contents: &[Option<Vec<u8>>]) -> Result<BTreeSet<Uuid>> {
-        if apps.is_empty() {
-            return Ok(BTreeSet::new());
-        }
-        let rows = sqlx::query_scalar!(
-            r#"SELECT v.app AS "app!" FROM unnest($1::uuid[], $2::bytea[]) AS v(app, content)
-               WHERE EXISTS (SELECT FROM unit u JOIN LATERAL (SELECT content FROM target WHERE digest = u.target OFFSET 0) AS t ON true
-                             WHERE u.app_uid = v.app AND u.state <> 'Detached' AND t.content IS DISTINCT FROM v.content)"#,
-            apps,
-            contents as &[Option<Vec<u8>>]
-        )
-        .fetch_all(self.pool())
-        .await?;
-        Ok(rows.into_iter().collect())
     }
 
     /// The clusters of which each of these apps has a unit.

@@ -8,7 +8,7 @@ use flotilla_core::{
     app::{admission, decide},
     claim::Claims,
     rollout::{
-        plan::{Input, Planned},
+        plan::{Admission, Input, Planned},
         waiting::Waiting,
     },
     unit::Substitution,
@@ -149,7 +149,13 @@ async fn reconcile_app(
     } else {
         RenderStatus::held(Vec::new())
     };
-    let Some(admitted) = rendered.admission else {
+    // A suspended app follows nothing, and says nothing of what it would follow: what it has stays, at once.
+    let is_rendered = rendered.admission.is_some();
+    let admission = match app.is_suspended() {
+        true => Some(Admission::Held(Vec::new())),
+        false => rendered.admission,
+    };
+    let Some(admitted) = admission else {
         // It is said of the app alone: nothing is written for each of its units because of what passes.
         if let Some(why) = rendered.waiting {
             // It stays marked: it is not planned yet.
@@ -199,6 +205,7 @@ async fn reconcile_app(
         chosen: placed.chosen,
         unreadable: placed.unreadable,
         draining: placed.draining,
+        retiring: placed.retiring,
         deletion_policy: gather::deletion_policy(&spec),
         units: recorded.units.clone(),
         withheld: ownership.withheld,
@@ -228,8 +235,9 @@ async fn reconcile_app(
     let (units, rollout) = (decision.planned.units.len(), decision.planned.is_rollout());
     let plan = Plan {
         app: app.clone(),
-        // Whoever waits for others stays marked: that they have moved on may be told before this is recorded.
-        recorded: match is_waiting {
+        // It stays marked until it is rendered, and who waits for others too: that they have moved on may be told before this is
+        // recorded.
+        recorded: match is_waiting || !is_rendered {
             true => Arc::new(AppPlan {
                 due: None,
                 ..(**recorded).clone()
@@ -251,7 +259,7 @@ async fn reconcile_app(
         },
     };
     commit(context, planner, plan).await?;
-    if is_waiting {
+    if is_waiting || !is_rendered && (rendered.is_left || rendered.waiting.is_some()) {
         context.store.give_back_plan(app.uid, &context.replica).await?;
     }
     if units > 0 {

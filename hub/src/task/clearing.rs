@@ -12,7 +12,8 @@ use uuid::Uuid;
 
 use super::{Context, gather, queue::Outcome};
 use crate::store::{
-    leaving::{Held, LeavingUnit},
+    closure::Closure,
+    leaving::{Held, LeavingUnit, TakenOver},
     sibling::SiblingRow,
 };
 
@@ -24,6 +25,9 @@ const AGAIN: Outcome = Outcome::RestAfter(REST, SOON);
 /// Held apps of one source whose placements are looked at; of more nothing is cleared anywhere.
 const HELD: usize = 50;
 
+/// Suspended apps of one source of which is found out what they would take over; of more nothing is cleared anywhere.
+const SUSPENDED: usize = 200;
+
 /// What of a source is not settled.
 #[derive(Default)]
 struct Unsettled {
@@ -31,6 +35,8 @@ struct Unsettled {
     everywhere: Option<String>,
     /// Why nothing is cleared in these.
     clusters: BTreeMap<Uuid, String>,
+    /// What suspended apps take over when they are resumed.
+    pending: TakenOver,
     /// It settles by itself.
     soon: bool,
 }
@@ -154,7 +160,13 @@ async fn decide(
         }
     }
     if !free.is_empty() {
-        let cleared = store.clear(app, &free).await?;
+        let none = TakenOver::new();
+        let pending = state.map_or(&none, |(_, state)| &state.pending);
+        let closure = state.map(|(source, _)| Closure {
+            source,
+            limits: context.removals,
+        });
+        let cleared = store.clear(app, &free, pending, closure.as_ref()).await?;
         tracing::debug!(app.uid = %app, units = cleared, "what has left may be deleted");
     }
     Ok(())
@@ -168,8 +180,12 @@ async fn ask(context: &Context, sources: BTreeSet<Uuid>) -> anyhow::Result<BTree
         .map(|one| (one, Unsettled::default()))
         .collect();
     let mut held: BTreeMap<Uuid, Vec<(SiblingRow, String)>> = BTreeMap::new();
+    let mut suspended: BTreeMap<Uuid, Vec<SiblingRow>> = BTreeMap::new();
     for row in context.store.unsettled_apps(&asked).await? {
         match row.sibling.standing() {
+            Standing::Settled if row.sibling.takes_over() => {
+                suspended.entry(row.source).or_default().push(row);
+            }
             Standing::Settled => {}
             Standing::Soon(why) => {
                 let state = found.entry(row.source).or_default();
@@ -189,7 +205,48 @@ async fn ask(context: &Context, sources: BTreeSet<Uuid>) -> anyhow::Result<BTree
             _ => place(context, state, rows).await?,
         }
     }
+    for (source, rows) in suspended {
+        let state = found.entry(source).or_default();
+        match rows.first() {
+            _ if state.everywhere.is_some() => {}
+            Some(first) if rows.len() > SUSPENDED => {
+                let (app, more) = (&first.sibling.app, rows.len() - 1);
+                let why = format!(
+                    "{app}, of the same source, and {more} more are suspended: resume or delete some of them"
+                );
+                state.everywhere = Some(why);
+            }
+            _ => take_over(context, state, rows).await?,
+        }
+    }
     Ok(found)
+}
+
+/// Finds what suspended apps take over when they are resumed, in which clusters. Where that is not known, nothing is cleared.
+async fn take_over(context: &Context, state: &mut Unsettled, rows: Vec<SiblingRow>) -> anyhow::Result<()> {
+    for row in rows {
+        let name: Arc<str> = row.sibling.app.as_str().into();
+        let why =
+            || format!("{name}, of the same source, is suspended, and what it would take over is not known");
+        let (Some(app), Some(content)) = (context.store.resource(row.app).await?, row.content) else {
+            continue;
+        };
+        match gather::claims_to_come(context, &Arc::new(app), content).await? {
+            Some(to_come) => {
+                for cluster in to_come.unreadable {
+                    state.clusters.entry(cluster.0).or_insert_with(why);
+                }
+                for (set, clusters) in to_come.sets {
+                    for cluster in clusters {
+                        let pending = state.pending.entry(cluster.0).or_default();
+                        pending.extend(set.keys.iter().map(|key| (key.clone(), name.clone())));
+                    }
+                }
+            }
+            None => state.everywhere = Some(why()),
+        }
+    }
+    Ok(())
 }
 
 /// Finds the clusters in which apps that are held have a unit, or are to have one.

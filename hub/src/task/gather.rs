@@ -12,7 +12,7 @@ use flotilla_api::kinds::{
 };
 use flotilla_core::{
     apply::ignore::{IgnoreRule, IgnoreTarget},
-    claim::{self, Claims},
+    claim::{self, Claims, Keyset},
     content::Content,
     digest::{Digest, canonical_json},
     fleet::{
@@ -58,6 +58,17 @@ pub struct Layers {
     values: Vec<BTreeMap<String, String>>,
 }
 
+impl Layers {
+    /// As far as names of objects depend on them.
+    fn claimed(&self) -> impl Iterator<Item = claim::Layer<'_>> {
+        let layers = self.values.iter().zip(&self.layers);
+        layers.map(|(values, layer)| claim::Layer {
+            values,
+            secret: matches!(layer, VariableLayer::Config { secret: true, .. }),
+        })
+    }
+}
+
 /// What placements say about an app.
 #[derive(Default)]
 pub struct Placed {
@@ -69,6 +80,8 @@ pub struct Placed {
     pub unreadable: BTreeMap<ClusterId, Waiting>,
     /// Clusters that are being drained.
     pub draining: BTreeSet<ClusterId>,
+    /// Clusters that leave the fleet.
+    pub retiring: BTreeSet<ClusterId>,
     /// Names of the clusters that would be chosen if they did not depart.
     pub departing: Vec<String>,
     /// Some placement gives variables of its own.
@@ -217,15 +230,18 @@ impl Placed {
     /// What placements, at least one, choose of these clusters.
     fn of(placements: &[Placement], found: &[CandidateRow]) -> Self {
         let (candidates, unreadable) = candidates(found);
+        let departing_so = |departure| {
+            let clusters = candidates
+                .iter()
+                .filter(move |one| one.departure == Some(departure));
+            clusters.map(|one| one.id).collect()
+        };
         Self {
             named: true,
             overrides_variables: overrides_variables(placements),
             chosen: choose(placements, &candidates),
-            draining: candidates
-                .iter()
-                .filter(|one| one.departure == Some(Departure::Drain))
-                .map(|one| one.id)
-                .collect(),
+            draining: departing_so(Departure::Drain),
+            retiring: departing_so(Departure::Retire),
             departing: departing(placements, &candidates)
                 .into_iter()
                 .map(str::to_owned)
@@ -716,13 +732,7 @@ pub async fn ownership(context: &Context, planner: &Planner, owned: &Owned<'_>) 
     let Some(content) = content else {
         return Ok(Ownership::default());
     };
-    let layers = owned.layers.values.iter().zip(&owned.layers.layers);
-    let layers: Vec<claim::Layer<'_>> = layers
-        .map(|(values, layer)| claim::Layer {
-            values,
-            secret: matches!(layer, VariableLayer::Config { secret: true, .. }),
-        })
-        .collect();
+    let layers: Vec<claim::Layer<'_>> = owned.layers.claimed().collect();
     let names = claim::Names {
         layers: &layers,
         always: owned.always,
@@ -735,6 +745,50 @@ pub async fn ownership(context: &Context, planner: &Planner, owned: &Owned<'_>) 
         withheld: claim::withheld(&claims, &others),
         claims,
     })
+}
+
+/// What an app claims once it is given a content.
+pub struct ToCome {
+    /// Sets of keys, with the clusters where they are that.
+    pub sets: Vec<(Keyset, Vec<ClusterId>)>,
+    /// Clusters of which it is not known whether they are chosen.
+    pub unreadable: Vec<ClusterId>,
+}
+
+/// What an app would claim were it given this content now; `None`: that is not known.
+pub async fn claims_to_come(
+    context: &Context,
+    app: &Arc<ResourceRow>,
+    content: Digest,
+) -> anyhow::Result<Option<ToCome>> {
+    let (Ok(placed), Some(Manifest::Read(stored))) = (
+        placements_now(context, app).await?,
+        context.store.manifest(content, None).await?,
+    ) else {
+        return Ok(None);
+    };
+    let Ok(content) = Content::from_bytes(&stored.into_plain()?) else {
+        return Ok(None);
+    };
+    let (mut layers, mut always) = (Layers::default(), false);
+    if content.keys_digest().is_none() {
+        let spec = serde_json::from_value::<KustomizationSpec>(app.spec.clone());
+        let Ok(spec) = spec else { return Ok(None) };
+        let Ok(own) = self::layers(context, app, &spec).await? else {
+            return Ok(None);
+        };
+        (layers, always) = (own, settings(&spec).substitution == Substitution::Always);
+    }
+    let of_names: Vec<claim::Layer<'_>> = layers.claimed().collect();
+    let names = claim::Names {
+        layers: &of_names,
+        always,
+        chosen: &placed.chosen,
+    };
+    Ok(Some(ToCome {
+        sets: claim::keys_by_cluster(&content, &names),
+        unreadable: placed.unreadable.keys().copied().collect(),
+    }))
 }
 
 #[cfg(test)]

@@ -49,8 +49,7 @@ pub(super) async fn plan(
     }
     if recorded.keeps {
         // Children before what their parent has applied itself.
-        let prunes = app.spec.get("prune").and_then(Value::as_bool).unwrap_or(false);
-        if deletes(policy, app.is_suspended(), prunes) {
+        if deletes(policy, app.is_suspended(), prunes(&app.spec)) {
             let left = context.store.delete_kept(app).await?;
             if let Some(first) = left.first() {
                 let remains = Waiting::KeptRemains {
@@ -63,7 +62,7 @@ pub(super) async fn plan(
             context.store.release_kept(app.uid).await?;
         }
     }
-    let planned = plan_removal(&recorded.units, policy, app.is_suspended());
+    let planned = plan_removal(&recorded.units, policy, app.is_suspended(), prunes(&app.spec));
     let mut claims = Claims::default();
     claim_nothing(context, &planned, &mut claims).await?;
     let plan = Plan {
@@ -82,6 +81,11 @@ pub(super) async fn plan(
     commit(context, planner, plan).await?;
     context.store.wake(Topic::Leaving, &[app.uid]).await?;
     Ok(Outcome::Done)
+}
+
+/// Whether an app prunes, by what it says now.
+fn prunes(spec: &Value) -> bool {
+    spec.get("prune") == Some(&Value::Bool(true))
 }
 
 /// Has units that are to be removed claim nothing; the content that they get is stored before them.

@@ -218,7 +218,8 @@ const BUSY: Duration = HELD.saturating_add(Duration::from_secs(1));
 const NAMED: usize = 5;
 
 /// Renders the source's current revision for `app` if that is due. Only that rendering may be admitted: another
-/// revision's, or another source's, is not what the app says now.
+/// revision's, or another source's, is not what the app says now. A suspended app is rendered as well: it is given nothing of it,
+/// and what it would claim is known to those that it would take something over from.
 pub async fn reconcile(
     context: &Context,
     planner: &Planner,
@@ -226,10 +227,6 @@ pub async fn reconcile(
     spec: &KustomizationSpec,
     substitutes: bool,
 ) -> anyhow::Result<RenderStatus> {
-    // A suspended app follows nothing; what it has stays.
-    if app.is_suspended() {
-        return Ok(RenderStatus::held(Vec::new()));
-    }
     let renderer = match context.renderer.of(app) {
         Ok(renderer) => renderer,
         Err(problem) => return Ok(RenderStatus::held(vec![problem])),

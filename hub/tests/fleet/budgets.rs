@@ -217,6 +217,7 @@ pub(crate) async fn reconcilers(
         replica: replica.into(),
         history: None,
         nested: flotilla_core::nest::Limits::default(),
+        removals: flotilla_core::removal::closure::Limits::DEFAULT,
     };
     world.store.beat(replica, "").await.expect("it lives");
     let (topics, _) = broadcast::channel(1024);

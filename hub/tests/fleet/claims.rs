@@ -8,9 +8,9 @@ use flotilla_testkit::wait_until;
 use uuid::Uuid;
 
 use crate::{
-    reports::{open, took},
+    reports::{object, open, report, took},
     store::config,
-    world::{INCARNATION, Rendered, World},
+    world::{INCARNATION, Rendered, World, applied},
 };
 
 fn key(name: &str) -> ObjectKey {
@@ -118,6 +118,46 @@ async fn what_a_unit_lets_go_of_another_gets_once_it_is_planned_again() {
     world.roll_out(a, &[cluster], &next).await;
     assert_eq!(withheld(&world, a).await[0][0].owner, "HelmRelease/apps/b");
     assert_eq!(due(&world).await, Vec::<Uuid>::new());
+}
+
+/// It writes nothing any more: others need not wait for what it never wrote.
+#[tokio::test]
+async fn a_unit_that_is_not_placed_any_more_claims_what_its_agent_has_and_nothing_else() {
+    let world = World::new().await;
+    let cluster = world.cluster("c1").await;
+    let (a, b) = (world.app("a").await, world.app("b").await);
+    let both = render(&world, a, "r1", &["x", "y"]).await;
+    world.roll_out(a, &[cluster], &both).await;
+    let wanted = render(&world, b, "r1", &["x", "y"]).await;
+    world.roll_out(b, &[cluster], &wanted).await;
+    assert_eq!(withheld(&world, b).await[0].len(), 2);
+    let unit = world.store.app_plan(a).await.expect("read").units[0].clone();
+    let epoch = open(&world, cluster).await;
+    let has = |names: &[&str], gone: &[&str]| {
+        let rows = names.iter().map(|name| object(unit.id.0, name));
+        let gone = gone.iter().map(|name| {
+            let mut row = object(unit.id.0, name);
+            row.state = None;
+            row
+        });
+        let mut told = report(cluster, epoch, vec![applied(unit.id.0, 1, unit.target)]);
+        told.objects = rows.chain(gone).collect();
+        told
+    };
+    world.store.ingest(&[has(&["x"], &[])]).await.expect("ingested");
+    due(&world).await;
+    world.roll_out(a, &[], &both).await;
+    assert_eq!(due(&world).await, [b], "what it never wrote is free");
+    world.roll_out(b, &[cluster], &wanted).await;
+    let left = Withheld {
+        key: key("x"),
+        owner: "HelmRelease/apps/a".into(),
+    };
+    assert_eq!(withheld(&world, b).await, [vec![left]]);
+    world.store.ingest(&[has(&[], &["x"])]).await.expect("ingested");
+    assert_eq!(due(&world).await, [b], "and so is what is gone");
+    world.roll_out(b, &[cluster], &wanted).await;
+    assert_eq!(withheld(&world, b).await, [vec![]]);
 }
 
 #[tokio::test]

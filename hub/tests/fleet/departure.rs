@@ -282,7 +282,7 @@ async fn a_drain_that_is_stopped_keeps_what_is_left_at_once_and_plans_that_go_on
         .expect("published");
     let entry = Entry::from_bytes(&desired.entries[0].bytes).expect("an entry");
     assert_eq!((entry.state, entry.prune_approved), (UnitState::Detached, None));
-    let planned = plan_removal(&recorded.units, DeletionPolicy::Delete, false);
+    let planned = plan_removal(&recorded.units, DeletionPolicy::Delete, false, true);
     assert!(world.try_planned(app, &recorded, &planned).await.is_err());
     // Nor is one that was made while nothing was being removed yet gone on with, whether the cluster stays or retires.
     let content = world.render(app, "c1", &[config("x", "a: 1")]).await;
@@ -290,7 +290,7 @@ async fn a_drain_that_is_stopped_keeps_what_is_left_at_once_and_plans_that_go_on
     let removal = async || {
         let recorded = world.planning.app_plan(app).await.expect("read");
         assert_eq!(recorded.units[0].state, UnitState::Active);
-        let planned = plan_removal(&recorded.units, DeletionPolicy::Delete, false);
+        let planned = plan_removal(&recorded.units, DeletionPolicy::Delete, false, true);
         (recorded, planned)
     };
     for stopped in [None, Some(Departure::Retire)] {

@@ -279,6 +279,44 @@ async fn an_app_that_is_suspended_or_fails_holds_what_leaves_others_of_its_sourc
     is_cleared(world, two.a, two.cluster, &[]).await;
 }
 
+/// Within the guards of each app it may be much of the fleet.
+#[tokio::test]
+async fn what_one_source_takes_of_the_fleet_stays_until_a_person_allows_it_and_what_is_little_goes() {
+    let two = Two::new().await;
+    let world = two.world();
+    two.other(&["z"]).await;
+    is_cleared(world, two.a, two.cluster, &[]).await;
+    let content = render(world, two.a, two.next, &["w"]).await;
+    world.roll_out(two.a, &[two.cluster], &content).await;
+    let many: Vec<String> = (0..120).map(|n| format!("m{n}")).collect();
+    let mut many: Vec<&str> = many.iter().skip(1).map(String::as_str).collect();
+    many.push("y");
+    ingest(world, left(world, two.a, two.cluster, two.epoch, &many).await).await;
+    waits(world, two.a, "RemovalBlocked: 121 objects of 1 app").await;
+    world.is_quiet().await;
+    assert_eq!(cleared(world, two.a, two.cluster).await, None);
+    let told =
+        "SELECT count(*) FROM event WHERE reason = 'RemovalBlocked' AND message LIKE '%flotilla approve%'";
+    assert_eq!(world.count(told).await, 1);
+    let blocked = world.store.blocked_removals(two.a, "").await.expect("read");
+    let [set] = &blocked[..] else {
+        panic!("{blocked:?}");
+    };
+    assert!(set.message.starts_with("RemovalBlocked"), "{}", set.message);
+    assert_eq!((set.units.len(), set.total), (1, 120));
+    let allowed = world
+        .store
+        .approve_removals(&set.units, "admin")
+        .await
+        .expect("allowed");
+    assert_eq!(allowed.len(), 1);
+    is_cleared(world, two.a, two.cluster, &[]).await;
+    assert_eq!(
+        world.store.blocked_removals(two.a, "").await.expect("read").len(),
+        0
+    );
+}
+
 #[tokio::test]
 async fn nothing_is_cleared_of_what_is_not_all_known_or_not_applied_or_of_an_app_that_does_not_prune() {
     let two = Two::new().await;
@@ -346,8 +384,12 @@ async fn an_app_without_a_source_that_is_deleted_needs_none_and_is_gone_with_its
         .await
         .expect("stored");
     let recorded = world.planning.app_plan(app).await.expect("read");
-    let planned =
-        flotilla_core::rollout::removal::plan_removal(&recorded.units, DeletionPolicy::MirrorPrune, false);
+    let planned = flotilla_core::rollout::removal::plan_removal(
+        &recorded.units,
+        DeletionPolicy::MirrorPrune,
+        false,
+        true,
+    );
     let next = planned.units[0].clone();
     world.planned(app, &recorded, &planned).await;
     world.publish(cluster).await;
@@ -468,20 +510,13 @@ async fn apps_that_name_a_source_count_whatever_they_were_rendered_from_last() {
         .execute(&format!("INSERT INTO app_plan (app_uid) VALUES ('{moves}')"))
         .await;
     assert_eq!(unsettled().await, []);
-    // What a suspended one says now it was not rendered to.
+    // A suspended one is rendered as well, and looked at for what it would take over.
     world
         .execute(&format!(
             "UPDATE resource SET suspended = true WHERE uid = '{moves}'"
         ))
         .await;
-    world
-        .execute("UPDATE rendering SET finished_at = now() + interval '1 minute'")
-        .await;
     assert_eq!(unsettled().await, [(moves, true)]);
-    world
-        .execute("UPDATE rendering SET finished_at = now() - interval '1 minute'")
-        .await;
-    assert_eq!(unsettled().await, [(moves, false)]);
 }
 
 /// What an agent enforces it refuses to see go: it would take no state any more, once it is back with a new token.
@@ -507,10 +542,20 @@ async fn an_app_that_is_deleted_waits_for_a_cluster_whose_agent_was_revoked_and_
         .decide_cluster("c1", revoked, "admin")
         .await
         .expect("asked");
+    let nothing = flotilla_core::rollout::removal::nothing();
+    world
+        .store
+        .put_nothing(&nothing, &world.seal)
+        .await
+        .expect("stored");
     for (app, cluster) in apps {
         let recorded = world.planning.app_plan(app).await.expect("read");
-        let planned =
-            flotilla_core::rollout::removal::plan_removal(&recorded.units, DeletionPolicy::Orphan, false);
+        let planned = flotilla_core::rollout::removal::plan_removal(
+            &recorded.units,
+            DeletionPolicy::Orphan,
+            false,
+            true,
+        );
         world.planned(app, &recorded, &planned).await;
         world.publish(cluster).await;
         assert!(
@@ -558,7 +603,7 @@ async fn a_hub_that_is_restored_goes_on_with_no_deletion_of_its_backup() {
         .expect("stored");
     let recorded = world.planning.app_plan(app).await.expect("read");
     let planned =
-        flotilla_core::rollout::removal::plan_removal(&recorded.units, DeletionPolicy::Delete, false);
+        flotilla_core::rollout::removal::plan_removal(&recorded.units, DeletionPolicy::Delete, false, true);
     world.planned(app, &recorded, &planned).await;
     assert!(
         world

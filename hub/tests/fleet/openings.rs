@@ -1,12 +1,17 @@
 //! Streams that are opened at the same moment are opened together, and each is opened as if it came alone.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use flotilla_hub::store::{Store, StoreError, session::Opening, together::Together};
+use flotilla_hub::store::{
+    Store, StoreError,
+    report::StatusRow,
+    session::{Opening, Told},
+    together::Together,
+};
 use uuid::Uuid;
 
 use crate::{
-    reports::{object, open_as, opening, report},
+    reports::{object, open_as, opening, report, took},
     store::{config, one_unit},
     world::{INCARNATION, World, applied},
 };
@@ -103,6 +108,60 @@ async fn what_one_of_several_has_lost_is_told_though_another_has_the_stream() {
     assert!(said.contains("the agent has lost its ledger"), "{said}");
     let events = "SELECT count(*) FROM event WHERE reason = 'RemovalUnproven'";
     assert_eq!(world.count(events).await, 1, "once");
+}
+
+/// Its cluster's store was put back, and its ledger with it.
+#[tokio::test]
+async fn of_an_agent_that_was_put_back_nothing_counts_that_it_said_before() {
+    let world = World::new().await;
+    let app = world.app("a").await;
+    let (cluster, unit, target) = one_unit(&world, "c1", app).await;
+    let holding = |generation| Opening {
+        incarnation: INCARNATION,
+        generation,
+        ..by(cluster, "a")
+    };
+    let epoch = open_as(&world, holding(6)).await.epoch;
+    let told = Told {
+        refusal: None,
+        cluster,
+        epoch,
+        accepted: Some((INCARNATION, 7)),
+        units: BTreeMap::from([(unit, took(1, target))]),
+        message: String::new(),
+    };
+    world.store.told(&[told]).await.expect("told");
+    let status = StatusRow {
+        objects_pending_removal: 1,
+        ..applied(unit, 1, target)
+    };
+    world
+        .store
+        .ingest(&[report(cluster, epoch, vec![status])])
+        .await
+        .expect("ingested");
+    world
+        .execute("UPDATE leaving SET state = 'Cleared'; DELETE FROM unpublished")
+        .await;
+    let known =
+        || world.count("SELECT (SELECT count(*) FROM unit_accepted) + (SELECT count(*) FROM unit_status)");
+    for generation in [7, 8] {
+        assert!(
+            !open_as(&world, holding(generation)).await.was_put_back,
+            "{generation}"
+        );
+        assert_eq!(known().await, 2);
+    }
+    // Whoever has lost all has nothing that was let go of.
+    assert!(!open_as(&world, holding(0)).await.was_put_back);
+    let opened = open_as(&world, holding(5)).await;
+    assert!(opened.was_put_back && opened.report_everything);
+    assert_eq!(known().await, 0);
+    let decided = "SELECT (SELECT count(*) FROM leaving) * 10 + (SELECT count(*) FROM unpublished)";
+    assert_eq!(world.count(decided).await, 1, "what was cleared is not any more");
+    // It is still behind when it comes again before it has taken anything.
+    assert!(open_as(&world, holding(5)).await.was_put_back);
+    assert!(!open_as(&world, holding(8)).await.was_put_back);
 }
 
 #[tokio::test]

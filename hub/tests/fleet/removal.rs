@@ -197,7 +197,7 @@ async fn an_app_that_is_applied_again_is_not_deleted_any_more_at_once() {
     let entry = Entry::from_bytes(&desired.entries[0].bytes).expect("an entry");
     assert_eq!((entry.state, entry.prune_approved), (UnitState::Detached, None));
     // A plan that was made to go on with it comes too late.
-    let planned = plan_removal(&recorded.units, DeletionPolicy::Delete, false);
+    let planned = plan_removal(&recorded.units, DeletionPolicy::Delete, false, true);
     assert!(world.try_planned(app, &recorded, &planned).await.is_err());
 }
 

@@ -457,7 +457,11 @@ async fn what_left_a_hundred_clusters_is_decided_in_as_many_statements_as_of_one
         let units = world.store.leaving(app, Uuid::nil(), false).await.expect("read");
         assert_eq!(units.len(), reports.len());
         assert_eq!(
-            world.store.clear(app, &units).await.expect("decided"),
+            world
+                .store
+                .clear(app, &units, &flotilla_hub::store::leaving::TakenOver::new(), None)
+                .await
+                .expect("decided"),
             reports.len()
         );
         counted.push(statements.take().len());

@@ -445,6 +445,7 @@ impl World {
             chosen,
             unreadable: BTreeMap::new(),
             draining: BTreeSet::new(),
+            retiring: BTreeSet::new(),
             deletion_policy: DeletionPolicy::MirrorPrune,
             units: recorded.units.clone(),
             withheld,

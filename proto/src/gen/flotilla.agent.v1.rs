@@ -123,6 +123,10 @@ pub struct Desired {
     /// what of this an agent cannot use. Never of a Secret.
     #[prost(message, repeated, tag = "7")]
     pub contents: ::prost::alloc::vec::Vec<Chunk>,
+    /// The agent has accepted a later state than it holds: its cluster was put back. Units that it holds and that are not named,
+    /// or are let go of while they are enforced, stay as they are, unknown to the hub. Absent: an offer without them is refused.
+    #[prost(bool, tag = "8")]
+    pub was_put_back: bool,
 }
 /// One unit's entry. It travels in the very bytes its digest covers, so that an agent verifies what it received
 /// and not what it would encode: fields that it does not know stay covered.

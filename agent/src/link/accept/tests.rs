@@ -115,6 +115,7 @@ fn offer(generation: u64, base: Option<u64>, all: &[Entry], sent: &[Entry]) -> O
                 released: false,
             })
             .collect(),
+        was_put_back: false,
     }
 }
 

@@ -271,8 +271,9 @@ fn unknown_to_hub(apps: &[String]) -> Option<String> {
     };
     (!apps.is_empty()).then(|| {
         format!(
-            "UnknownToHub: the hub was restored from a backup and does not know {named}{more}, or has not looked at the source \
-             since; kept and enforced as before, and nothing of it is removed; apply what is still unknown again"
+            "UnknownToHub: the hub does not know {named}{more}: it was restored from a backup and has not looked at the source \
+             since, or this cluster was put back to before they were let go of; kept and enforced as before, and nothing of it \
+             is removed; apply what is still unknown again, and delete it then if it is not wanted"
         )
     })
 }
@@ -285,6 +286,7 @@ fn offer(desired: Desired) -> Result<Offer, &'static str> {
         root: Digest::try_from_slice(&desired.root).map_err(|_| "desired state without a root")?,
         base: desired.base_generation,
         entries: desired.units.into_iter().map(offered).collect::<Result<_, _>>()?,
+        was_put_back: desired.was_put_back,
     })
 }
 

@@ -296,6 +296,7 @@ impl World {
                 })
                 .collect(),
             contents: self.along.clone(),
+            was_put_back: false,
         };
         self.send(hub_message::Kind::Desired(desired)).await;
     }

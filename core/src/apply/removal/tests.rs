@@ -47,6 +47,8 @@ fn terms(cleared: &Clearing) -> Terms<'_> {
         prune: true,
         cleared: Some(cleared),
         others_known: true,
+        removing: false,
+        parting: false,
     }
 }
 
@@ -111,7 +113,11 @@ fn what_another_unit_wants_waits_and_what_it_has_is_handed_over_without_a_permis
         version: 0,
         except: Vec::new(),
     };
-    let claim = |has| Claim { by: by.clone(), has };
+    let claim = |has| Claim {
+        by: by.clone(),
+        has,
+        idle: false,
+    };
     for prune in [true, false] {
         let terms = Terms {
             prune,
@@ -124,6 +130,41 @@ fn what_another_unit_wants_waits_and_what_it_has_is_handed_over_without_a_permis
             Some(Verdict::Release(Release::HandedOver(by.clone())))
         );
     }
+}
+
+/// A drain, or a deletion, would wait for ever for who takes nothing over.
+#[test]
+fn a_unit_that_is_to_be_gone_leaves_to_a_suspended_one_what_that_wants_and_a_parting_one_to_any() {
+    let by: Arc<str> = "Kustomization/apps/other".into();
+    let clearing = cleared(7);
+    let judged = |idle, removing, parting| {
+        let claim = Claim {
+            by: by.clone(),
+            has: false,
+            idle,
+        };
+        let terms = Terms {
+            removing,
+            parting,
+            ..terms(&clearing)
+        };
+        foresee(&x(), &pending(None), Some(&claim), &terms)
+    };
+    let waits = Some(Verdict::Wait(Wait::Claimed(by.clone())));
+    let left = Some(Verdict::Release(Release::LeftTo(by.clone())));
+    assert_eq!(judged(true, false, false), waits);
+    assert_eq!(judged(false, true, false), waits, "it takes it over by itself");
+    assert_eq!(judged(true, true, false), left);
+    assert_eq!(judged(false, true, true), left);
+    // What nobody wants is looked at, without any permission: nothing of it is deleted.
+    let parting = Terms {
+        prune: false,
+        cleared: None,
+        removing: true,
+        parting: true,
+        ..terms(&clearing)
+    };
+    assert_eq!(foresee(&x(), &pending(None), None, &parting), None);
 }
 
 #[test]

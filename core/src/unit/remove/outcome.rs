@@ -50,7 +50,7 @@ impl State {
                     continue;
                 }
                 // Forgotten, it would go with what it is in.
-                Removed::Released(release) if is_in_leaving(&containers, &key) => {
+                Removed::Released(release) if !self.is_parting() && is_in_leaving(&containers, &key) => {
                     (Some(Leaving::Looked(format!("kept: {release}"))), None)
                 }
                 Removed::Released(release) => {

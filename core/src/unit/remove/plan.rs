@@ -12,7 +12,7 @@ use crate::{
         stage::removal_rank,
     },
     object::ObjectKey,
-    unit::{event::Action, now::Now, object::Leaving, state::State},
+    unit::{UnitState, event::Action, now::Now, object::Leaving, state::State},
 };
 
 /// Objects of one job: a newer entry waits for no more than what of these is under way.
@@ -100,7 +100,11 @@ impl State {
             self.let_go(&key, actions);
             self.removals.done.released.push((key, release));
         }
-        let contents = self.contents_of(&candidates);
+        // What is let go of takes nothing with it.
+        let contents = match self.is_parting() {
+            true => BTreeMap::new(),
+            false => self.contents_of(&candidates),
+        };
         let mut due: BTreeSet<_> = candidates.iter().cloned().collect();
         for (container, (goes, stays)) in contents {
             if let Some(stays) = stays {
@@ -154,6 +158,8 @@ impl State {
             prune: self.entry.settings.prune,
             cleared: self.entry.prune_cleared.as_ref(),
             others_known: self.removals.claims.is_some(),
+            removing: matches!(self.entry.state, UnitState::Removing(_)),
+            parting: self.is_parting(),
         }
     }
 
@@ -194,8 +200,8 @@ impl State {
             let seen = object.and_then(|object| object.observed.as_ref()?.observation.as_ref());
             !seen.is_some_and(|seen| seen.deleting)
         };
-        if !candidates.iter().any(|key| stands(&key)) || self.entry.prune_approved == Some(self.entry.target)
-        {
+        let is_allowed = self.is_parting() || self.entry.prune_approved == Some(self.entry.target);
+        if is_allowed || !candidates.iter().any(|key| stands(&key)) {
             return None;
         }
         let going: Vec<&Arc<ObjectKey>> = going.iter().filter(stands).collect();

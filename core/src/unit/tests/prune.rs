@@ -85,7 +85,7 @@ fn what_another_unit_wants_stays_and_is_let_go_of_once_that_has_it() {
     let (mut sim, keys) = shrunk(3, 2);
     let claims = |has| {
         let by = "Kustomization/apps/other".into();
-        Some(Claims::from([(keys[2].clone(), Claim { by, has })]))
+        Some(Claims::from([(keys[2].clone(), Claim { by, has, idle: false })]))
     };
     sim.others_want(claims(false));
     sim.clear();

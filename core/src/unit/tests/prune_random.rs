@@ -200,7 +200,14 @@ fn happen(sim: &mut Sim) {
             let claims: Claims = (0..sim.random(3))
                 .map(|n| {
                     let by = "Kustomization/apps/other".into();
-                    (pick(sim), Claim { by, has: n == 0 })
+                    (
+                        pick(sim),
+                        Claim {
+                            by,
+                            has: n == 0,
+                            idle: false,
+                        },
+                    )
                 })
                 .collect();
             sim.others_want(Some(claims));

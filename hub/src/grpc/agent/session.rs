@@ -89,6 +89,8 @@ pub(super) struct Session<'a> {
     pub(super) sent: Held,
     /// That was all of it, and not changes.
     pub(super) sent_whole: bool,
+    /// The agent has accepted a later state than it held at Hello.
+    pub(super) was_put_back: bool,
     /// What the agent has said of entries that it does not hold, by unit: an acknowledgement names what changed.
     pub(super) problems: BTreeMap<Uuid, String>,
     /// Why the agent takes nothing that it does not hold, and the generation that it refused: said until it takes one.
@@ -256,6 +258,7 @@ impl Session<'_> {
             base_generation: base,
             units,
             contents,
+            was_put_back: self.was_put_back,
         };
         let bytes = desired.encoded_len();
         if bytes > DESIRED_BYTES - WRAPPING {

@@ -51,9 +51,9 @@ impl Store {
         let units = sqlx::query!(
             r#"SELECT object_name(r.kind, r.namespace, r.name) AS "app!", u.state, u.removal,
                       coalesce(r.suspended, r.spec->'suspend' = 'true', false) AS "suspended!",
-                      r.spec->'deletionPolicy' AS policy, coalesce((t.settings->'prune')::boolean, false) AS "prune!",
+                      r.spec->'deletionPolicy' AS policy, coalesce(r.spec->'prune' = 'true', false) AS "prune!",
                       coalesce(s.objects + s.objects_pending_removal, 0) AS "objects!"
-               FROM unit u JOIN resource r ON r.uid = u.app_uid JOIN target t ON t.digest = u.target
+               FROM unit u JOIN resource r ON r.uid = u.app_uid
                  LEFT JOIN unit_status s ON s.unit_id = u.id
                WHERE u.cluster_id = $1 ORDER BY 1 LIMIT 20001"#,
             cluster.id

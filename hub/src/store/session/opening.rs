@@ -4,14 +4,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use flotilla_core::{
-    desired::Head,
+    desired::{Head, Held},
     doubt::{Sign, Verdict},
     takeover::{Duel, Openings},
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use self::stored::{Known, Recorded, lock, write};
+use self::{
+    put_back::forget_told,
+    stored::{Known, Recorded, lock, write},
+};
 use super::removals;
 use crate::{
     clock::timestamp,
@@ -22,6 +25,7 @@ use crate::{
     },
 };
 
+mod put_back;
 mod stored;
 
 /// What a Hello tells.
@@ -70,6 +74,8 @@ pub struct Opened {
     pub head: Option<Head>,
     /// With this opening the cluster came into quarantine: whoever has come gets nothing.
     pub is_quarantined: bool,
+    /// The agent holds an earlier state than it has accepted before.
+    pub was_put_back: bool,
 }
 
 /// What becomes of a cluster whose stream is opened. Where several open it at once (two agents with one identity, or one
@@ -82,6 +88,8 @@ struct Turn<'a> {
     duel: Option<Duel>,
     /// One of them holds nothing of what was held.
     lost: bool,
+    /// The last one holds an earlier state than was accepted before.
+    was_put_back: bool,
 }
 
 impl<'a> Turn<'a> {
@@ -96,6 +104,12 @@ impl<'a> Turn<'a> {
             lost |= held && one.generation == 0;
             held = one.generation > 0;
         }
+        let held = Held {
+            incarnation: last.incarnation,
+            generation: last.generation,
+            root: None,
+        };
+        let was_put_back = session.is_some_and(|known| held.was_put_back(known.furthest));
         Self {
             came,
             last,
@@ -103,6 +117,7 @@ impl<'a> Turn<'a> {
             openings,
             duel,
             lost,
+            was_put_back,
         }
     }
 
@@ -158,17 +173,19 @@ impl<'a> Turn<'a> {
         Opened {
             epoch: epoch.unsigned_abs() - behind,
             // Empty on both sides, but for a first stream: a full report was begun and did not end.
-            report_everything: match root {
-                None => !self.came[n].observed_root.is_empty(),
-                Some(root) => root.is_empty() || root != self.came[n].observed_root,
-            },
+            report_everything: self.was_put_back
+                || match root {
+                    None => !self.came[n].observed_root.is_empty(),
+                    Some(root) => root.is_empty() || root != self.came[n].observed_root,
+                },
             observed_root: root
-                .filter(|_| known.is_some_and(|known| !known.rows_left_out))
+                .filter(|_| known.is_some_and(|known| !known.rows_left_out) && !self.was_put_back)
                 .unwrap_or_default()
                 .to_vec(),
             wrong: known.map_or_else(Vec::new, |known| known.wrong.clone()),
             head: self.recorded.head,
             is_quarantined: false,
+            was_put_back: self.was_put_back,
         }
     }
 }
@@ -206,6 +223,9 @@ impl Store {
             })
             .collect();
         let written = write(&mut tx, &turns).await?;
+        let put_back = turns.iter().filter(|turn| turn.was_put_back);
+        let put_back: Vec<Uuid> = put_back.map(Turn::cluster).collect();
+        let unpublished = forget_told(&mut tx, &put_back).await?;
         let mut judged: Vec<(Uuid, ConditionRow)> = Vec::new();
         for turn in &turns {
             let rows = turn.judged(&mut tx).await?;
@@ -224,7 +244,15 @@ impl Store {
         tell_connected(&mut tx, &untold).await?;
         let taken = turns.iter().filter(|turn| turn.was_elsewhere());
         let taken: Vec<Uuid> = taken.map(Turn::cluster).collect();
-        nudge_all(&mut tx, &[(Topic::Takeover, &taken), (Topic::Session, &clusters)]).await?;
+        nudge_all(
+            &mut tx,
+            &[
+                (Topic::Takeover, &taken),
+                (Topic::Session, &clusters),
+                (Topic::Cluster, &unpublished),
+            ],
+        )
+        .await?;
         tx.commit().await?;
         // Apart: who decides about a cluster locks it before its session. What a crash leaves out here, the next opening does.
         let mut quarantined = BTreeSet::new();

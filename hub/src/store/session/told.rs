@@ -194,6 +194,9 @@ pub(in crate::store) async fn tell(tx: &mut Connection, told: &[&Told]) -> Resul
          UPDATE session s SET
            accepted_incarnation = coalesce(held.incarnation, s.accepted_incarnation),
            accepted_generation = coalesce(held.generation, s.accepted_generation), message = held.message,
+           (furthest_incarnation, furthest_generation) = (
+             SELECT f.* FROM (VALUES (s.furthest_incarnation, s.furthest_generation), (held.incarnation, held.generation)) AS f(i, g)
+             ORDER BY f.i DESC NULLS LAST, f.g DESC NULLS LAST LIMIT 1),
            last_seen = now()
          FROM held WHERE s.cluster_id = held.cluster_id RETURNING s.cluster_id",
         &clusters,

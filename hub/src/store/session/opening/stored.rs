@@ -28,6 +28,8 @@ pub(super) struct Known {
     /// The hub that has the stream.
     pub(super) held_by: Option<String>,
     pub(super) accepted_generation: i64,
+    /// Incarnation and generation of the latest state that the agent has said it accepted.
+    pub(super) furthest: (u64, u64),
     pub(super) wrong: Vec<(String, String)>,
     pub(super) removals_since: Option<OffsetDateTime>,
 }
@@ -37,11 +39,12 @@ pub(super) async fn lock(tx: &mut Connection, clusters: &[Uuid]) -> Result<HashM
     let rows = sqlx::query!(
         r#"WITH held AS MATERIALIZED (
              SELECT cluster_id, observed_root, rows_left_out, openings, told_connected, connected, replica,
-                    accepted_generation
+                    accepted_generation, furthest_incarnation, furthest_generation
              FROM session WHERE cluster_id = ANY($1) ORDER BY cluster_id FOR UPDATE)
            SELECT v.id AS "cluster!", s.observed_root AS "observed_root?", s.rows_left_out AS "rows_left_out?",
                   s.openings AS "openings?", s.told_connected AS "told_connected?",
                   CASE WHEN s.connected THEN s.replica END AS "held_by?", s.accepted_generation AS "accepted_generation?",
+                  s.furthest_incarnation AS "furthest_incarnation?", s.furthest_generation AS "furthest_generation?",
                   ARRAY(SELECT k.kind FROM cluster_condition k
                         WHERE k.cluster_id = v.id AND NOT k.ok AND NOT (k.kind = ANY($2)) ORDER BY k.kind) AS "wrong!",
                   ARRAY(SELECT k.message FROM cluster_condition k
@@ -80,6 +83,10 @@ pub(super) async fn lock(tx: &mut Connection, clusters: &[Uuid]) -> Result<HashM
             told_connected: row.told_connected.unwrap_or_default(),
             held_by: row.held_by,
             accepted_generation: row.accepted_generation.unwrap_or_default(),
+            furthest: (
+                row.furthest_incarnation.unwrap_or_default().unsigned_abs(),
+                row.furthest_generation.unwrap_or_default().unsigned_abs(),
+            ),
             wrong: row.wrong.into_iter().zip(row.messages).collect(),
             removals_since: row.removals_since,
         });
@@ -140,7 +147,11 @@ pub(super) async fn write(tx: &mut Connection, turns: &[Turn<'_>]) -> Result<Has
              replica = excluded.replica, connected = true, last_seen = now(), agent_version = excluded.agent_version,
              kube_version = excluded.kube_version, accepted_incarnation = excluded.accepted_incarnation,
              accepted_generation = excluded.accepted_generation, message = '', told_connected = true,
-             openings = excluded.openings
+             openings = excluded.openings,
+             (furthest_incarnation, furthest_generation) = (
+               SELECT f.* FROM (VALUES (session.furthest_incarnation, session.furthest_generation),
+                                       (excluded.accepted_incarnation, excluded.accepted_generation)) AS f(i, g)
+               ORDER BY f.i DESC, f.g DESC LIMIT 1)
            RETURNING cluster_id, epoch,
              -- With a limit it is looked up, and not read whole for all.
              (SELECT true FROM cluster_condition k
