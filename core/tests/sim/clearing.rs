@@ -2,16 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flotilla_core::removal::clearing::Standing;
+use flotilla_core::{object::ObjectKey, removal::clearing::Standing};
 use uuid::Uuid;
 
-use crate::hub::Hub;
+use crate::{hub::Hub, store::LeavingUnit};
 
 /// What of a source is not settled.
 #[derive(Debug, Default, Clone)]
 struct Unsettled {
     everywhere: Option<String>,
     clusters: BTreeMap<Uuid, String>,
+    /// What suspended apps take over when they are resumed, by cluster.
+    pending: BTreeMap<Uuid, BTreeMap<ObjectKey, String>>,
 }
 
 pub(crate) struct Clearing {
@@ -48,6 +50,7 @@ impl Hub<'_> {
         if !deleting.is_empty() {
             self.store.end_deletions(&deleting);
         }
+        self.store.end_drains();
         None
     }
 
@@ -75,6 +78,7 @@ impl Hub<'_> {
         let mut state = Unsettled::default();
         for one in self.store.unsettled_apps(source) {
             match one.sibling.standing() {
+                Standing::Settled if one.sibling.takes_over() => self.note_pending(one.app, &mut state),
                 Standing::Settled => {}
                 Standing::Soon(why) => drop(state.everywhere.get_or_insert(why)),
                 Standing::Held(why) => {
@@ -87,9 +91,26 @@ impl Hub<'_> {
         state
     }
 
+    /// Notes what a suspended app is rendered to, where it is placed.
+    fn note_pending(&self, app: Uuid, state: &mut Unsettled) {
+        let content = self.store.rendered(app).and_then(|(_, content)| content);
+        let keys = content.map(|content| &self.contents.get(&content).objects);
+        let resource = &self.store.resources[&app];
+        for cluster in &resource.placed {
+            let pending = state.pending.entry(*cluster).or_default();
+            for key in keys.into_iter().flat_map(|keys| keys.keys()) {
+                pending.insert(key.as_ref().clone(), resource.name.clone());
+            }
+        }
+    }
+
     /// `state`: what of the app's source is not settled; `None`: it needs none any more.
     fn decide_leaving(&mut self, app: Uuid, state: Option<&Unsettled>) {
         if let Some(why) = state.and_then(|state| state.everywhere.as_deref()) {
+            // Nothing comes any more where a cluster is drained.
+            let mut drained = self.store.leaving_units(app);
+            drained.retain(|unit| unit.is_drained);
+            self.clear_units(app, &drained, None);
             self.store.hold_app(app, why);
             return;
         }
@@ -100,7 +121,7 @@ impl Hub<'_> {
                 .map(|source| self.store.waiting_units(source))
                 .unwrap_or_default();
             let mut held = BTreeSet::new();
-            for unit in &free {
+            for unit in free.iter().filter(|unit| !unit.is_drained) {
                 let why = state.clusters.get(&unit.cluster).cloned();
                 let why = why.or_else(|| Some(format!("{} waits", waiting.get(&unit.cluster)?)));
                 if let Some(why) = why {
@@ -110,10 +131,23 @@ impl Hub<'_> {
             }
             free.retain(|unit| !held.contains(&unit.unit));
         }
+        self.clear_units(app, &free, state);
+    }
+
+    fn clear_units(&mut self, app: Uuid, free: &[LeavingUnit], state: Option<&Unsettled>) {
         if free.is_empty() {
             return;
         }
-        for unit in self.store.clear(app, &free) {
+        // What it was asked about may have moved since.
+        let source = self.store.inputs.get(&app).map(|input| input.source);
+        let is_of_source =
+            |app: &Uuid| self.store.inputs.get(app).map(|input| input.source) == source && source.is_some();
+        if state.is_some() && self.store.due.keys().any(is_of_source) {
+            return;
+        }
+        let none = BTreeMap::new();
+        let pending = state.map_or(&none, |state| &state.pending);
+        for unit in self.store.clear(app, free, pending) {
             self.trace.say(|| format!("hub: {unit} is cleared"));
             self.oracle
                 .cleared(unit, self.store, self.repositories, self.contents);

@@ -2,7 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flotilla_core::{apply::inventory::State, id::UnitId, unit::UnitState};
+use flotilla_core::{
+    apply::{inventory::State, removal::holds},
+    id::UnitId,
+    object::ObjectKey,
+    unit::UnitState,
+};
 use uuid::Uuid;
 
 use crate::{
@@ -14,8 +19,6 @@ use crate::{
 const BOUND: usize = 20_000;
 /// Ten minutes, in milliseconds.
 const QUIET: u64 = 600_000;
-/// A conflict that lasts longer is one for ever, in milliseconds.
-const LASTING: u64 = 6 * 3_600_000;
 /// Who changes what a unit wrote again and again is corrected once in an interval, which is as long: so long is waited.
 const CONTESTED: u64 = QUIET + 60_000;
 
@@ -24,6 +27,12 @@ impl World {
     pub(crate) fn heal(&mut self) {
         self.trace.say(|| "= all is well again".to_owned());
         self.stalled.clear();
+        // What a restored hub does not know any more is asked for again.
+        let asked = self.drains.clone();
+        let lost = asked.symmetric_difference(&self.store.draining).copied();
+        for cluster in lost.collect::<Vec<_>>() {
+            self.drain(cluster, asked.contains(&cluster));
+        }
         self.ask_again();
         for repository in self.repositories.values_mut() {
             repository.commit(|tree| {
@@ -34,6 +43,7 @@ impl World {
         }
         for app in self.store.resources.keys().copied().collect::<Vec<_>>() {
             self.suspend(app, false);
+            self.set_needs(app, BTreeSet::new());
         }
         for at in 0..self.sites.len() {
             let site = &mut self.sites[at];
@@ -46,11 +56,8 @@ impl World {
         }
     }
 
-    /// Goes on until nothing is left to do. `false`: units are in conflict with one another for ever.
-    pub(crate) fn settle(&mut self) -> bool {
-        let began = self.now;
-        // Within its age each stream ends, and the hub is told what it could not take before.
-        let mut is_aged = false;
+    /// Goes on until nothing is left to do.
+    pub(crate) fn settle(&mut self) {
         for _ in 0..BOUND {
             if self.step(false) {
                 continue;
@@ -64,29 +71,15 @@ impl World {
             if self.store != before {
                 continue;
             }
-            if self.now > began + LASTING && self.is_in_conflict() {
-                return false;
-            }
             match self.wake().filter(|at| *at <= self.now + CONTESTED) {
                 Some(at) => self.now = self.now.max(at),
-                None if is_aged => return true,
-                None => {
-                    is_aged = true;
-                    (0..self.sites.len()).for_each(|at| self.cut_streams(at, true, true));
-                }
+                None => return,
             }
         }
         let units = self.sites.iter().flat_map(|site| &site.agent.units);
         let said = units.map(|(id, unit)| format!("{id}: {:?}", unit.state.condition()));
         let said = said.collect::<Vec<_>>().join("\n");
         panic!("it does not come to rest at {} ms:\n{said}", self.now);
-    }
-
-    /// Known gap: a restored hub may give an object to another unit than the one that its agent has it for, and neither
-    /// lets go of it.
-    fn is_in_conflict(&self) -> bool {
-        let mut units = self.sites.iter().flat_map(|site| site.agent.units.values());
-        units.any(|unit| unit.state.condition().reason == "Conflict")
     }
 
     /// People delete by hand what an agent wrote before a crash and never learnt the UID of, as it tells them to. Returns
@@ -149,7 +142,8 @@ impl World {
             let mut wanted: BTreeMap<&Key, BTreeSet<u32>> = BTreeMap::new();
             for app in self.store.resources.values() {
                 let tree = self.repositories[&app.source].commits.last().expect("a commit");
-                let folder = tree.get(&app.folder).filter(|_| app.placed.contains(&site.id));
+                let is_here = app.placed.contains(&site.id) && !self.store.draining.contains(&site.id);
+                let folder = tree.get(&app.folder).filter(|_| is_here);
                 for (key, Body { value, .. }) in folder.into_iter().flat_map(|folder| &folder.objects) {
                     wanted.entry(key).or_default().insert(*value);
                 }
@@ -172,6 +166,7 @@ impl World {
                 assert!(
                     is_wanted
                         || self.is_withheld(site.id, key)
+                        || self.is_filled(site.id, key)
                         || self.oracle.may_stay(site.id, key, live, &self.store),
                     "{key} is still in {}, and nobody wants it: {live:?}\n{}",
                     site.id,
@@ -187,6 +182,20 @@ impl World {
                 "{} is not deleted:\n{}",
                 one.name,
                 units.collect::<Vec<_>>().join("\n")
+            );
+        }
+    }
+
+    /// Every cluster that is drained has nothing left of what was to go.
+    pub(crate) fn assert_drained(&self) {
+        let drained = &self.store.draining;
+        let units = self.store.units.iter();
+        for (id, unit) in units.filter(|(_, unit)| drained.contains(&unit.cluster)) {
+            assert!(
+                unit.state == UnitState::Detached || self.is_held_up(unit.app),
+                "{} is not drained:\n{}",
+                unit.cluster,
+                self.shown(*id)
             );
         }
     }
@@ -220,21 +229,35 @@ impl World {
         unit.map_or_else(String::new, |unit| self.shown(unit))
     }
 
-    /// Whether a unit that is not placed any more still claims an object: no other may have it until somebody decides.
+    /// Whether a unit that is not placed any more has an object: no other may have it until somebody decides.
     fn is_withheld(&self, cluster: Uuid, key: &Key) -> bool {
-        let mut detached = self
-            .store
-            .units
-            .values()
-            .filter(|unit| unit.cluster == cluster && unit.state == UnitState::Detached);
-        detached.any(|unit| {
-            let content = self.store.targets[&unit.target].content;
-            content.is_some_and(|content| self.contents.get(&content).objects.contains_key(key))
+        let mut detached = self.store.units.iter().filter(|(_, unit)| {
+            unit.cluster == cluster && unit.state == UnitState::Detached && !unit.released
+        });
+        detached.any(|(id, _)| {
+            let object = self.store.objects.get(&(*id, key.as_ref().clone()));
+            object.is_some_and(|object| !object.uid.is_empty())
         })
     }
 
-    /// Whether the deletion of an app waits for such a unit of another one.
+    /// Whether an object holds others that some unit has: it stays as long as these do.
+    fn is_filled(&self, cluster: Uuid, key: &ObjectKey) -> bool {
+        let site = self.sites.iter().find(|site| site.id == cluster).expect("a site");
+        let mut units = site.agent.ledger.live.units.values();
+        units.any(|unit| unit.items.keys().any(|inner| holds(key, inner)))
+    }
+
+    /// Whether the deletion of an app waits for what is in an object of it, or for such a unit of another one.
     fn is_held_up(&self, app: Uuid) -> bool {
+        let units: BTreeMap<Uuid, Uuid> = self
+            .store
+            .units_of(app)
+            .map(|(id, unit)| (id, unit.cluster))
+            .collect();
+        let mut rows = self.store.objects.keys();
+        if rows.any(|(id, key)| units.get(id).is_some_and(|cluster| self.is_filled(*cluster, key))) {
+            return true;
+        }
         let mut left = self.store.units_of(app).filter_map(|(id, unit)| {
             let row = self.store.leaving.get(&id)?;
             Some((unit.cluster, &row.except))

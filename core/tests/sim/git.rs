@@ -115,7 +115,20 @@ impl Contents {
     }
 }
 
-/// A ConfigMap.
+/// The object of this name: of several kinds, in two namespaces, one of which is an object itself, and so is a definition.
 pub(crate) fn key(name: &str) -> Key {
-    Arc::new(ObjectKey::new("", "ConfigMap", "a", name))
+    Arc::new(match name {
+        "c" => ObjectKey::new("apps", "Deployment", "a", name),
+        "d" => ObjectKey::new("", "Secret", "b", name),
+        "e" => ObjectKey::new("", "ConfigMap", "b", name),
+        "f" => ObjectKey::new("example.com", "Widget", "a", name),
+        "g" => ObjectKey::new("", "Namespace", "", "b"),
+        "h" => ObjectKey::new(
+            "apiextensions.k8s.io",
+            "CustomResourceDefinition",
+            "",
+            "widgets.example.com",
+        ),
+        name => ObjectKey::new("", "ConfigMap", "a", name),
+    })
 }

@@ -216,7 +216,7 @@ impl Hub<'_> {
     }
 
     fn plan_deletion(&mut self, recorded: AppPlan, resource: Resource, policy: DeletionPolicy) -> PlanStep {
-        let planned = plan_removal(&recorded.units, policy, resource.suspended);
+        let planned = plan_removal(&recorded.units, policy, resource.suspended, resource.prune);
         let removed = planned
             .units
             .iter()
@@ -232,13 +232,12 @@ impl Hub<'_> {
 
     /// What the current revision of its source gives.
     fn render(&mut self, app: Uuid, recorded: AppPlan, resource: Resource) -> PlanStep {
-        if resource.suspended {
-            return PlanStep::Decide(recorded, resource, Admission::Held(Vec::new()));
-        }
         let revision = self.store.sources[&resource.source].revision;
         let tree = self.repositories[&resource.source].tree(revision);
         let Some(tree) = tree else {
-            return PlanStep::Decide(recorded, resource, Admission::Held(vec![Waiting::NoArtifact]));
+            let why = Waiting::NoArtifact;
+            let why = Some(why).filter(|_| !resource.suspended);
+            return PlanStep::Decide(recorded, resource, Admission::Held(why.into_iter().collect()));
         };
         let input = Input {
             source: resource.source,
@@ -254,6 +253,8 @@ impl Hub<'_> {
             content
         });
         let admission = match content {
+            // What it is rendered to counts for what others may delete, and it follows nothing.
+            _ if resource.suspended => Admission::Held(Vec::new()),
             Some(content) => Admission::Admitted(Admitted { revision, content }),
             None => Admission::Held(vec![Waiting::BuildFailed {
                 message: "no such file".to_owned(),
@@ -263,7 +264,12 @@ impl Hub<'_> {
     }
 
     fn decide(&mut self, app: Uuid, recorded: AppPlan, resource: Resource, admitted: Admission) -> PlanStep {
-        let chosen = chosen(&resource.placed);
+        let staying: BTreeSet<Uuid> = resource
+            .placed
+            .difference(&self.store.draining)
+            .copied()
+            .collect();
+        let chosen = chosen(&staying);
         let admission = admission(admitted, []);
         let admitted = admission.admitted();
         let mut claims = Claims::default();
@@ -288,13 +294,21 @@ impl Hub<'_> {
             requested: String::new(),
             chosen,
             unreadable: BTreeMap::new(),
-            draining: BTreeSet::new(),
+            draining: self.store.draining.iter().copied().map(ClusterId).collect(),
+            retiring: BTreeSet::new(),
             deletion_policy: DeletionPolicy::MirrorPrune,
             units: recorded.units.clone(),
             withheld: left,
             dependencies: Default::default(),
         };
         let decision = decide(&input, true, &[]).expect("a plan that its checker lets pass");
+        let removed = decision.planned.units.iter();
+        let removed = removed.filter(|unit| matches!(unit.state, UnitState::Removing(_)));
+        let removed: Vec<ClusterId> = removed.map(|unit| unit.cluster).collect();
+        if !removed.is_empty() {
+            self.contents.put(nothing(), BTreeMap::new());
+            claims.add(Keyset::of(Vec::new()), removed);
+        }
         let mut end = decided(recorded, resource);
         end.planned = decision.planned;
         end.claims = claims;

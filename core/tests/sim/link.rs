@@ -50,6 +50,8 @@ pub(crate) struct Stream {
     held: Held,
     /// All was sent since the last refusal.
     whole: bool,
+    /// The agent had accepted more than it holds.
+    was_put_back: bool,
 }
 
 impl Stream {
@@ -62,6 +64,7 @@ impl Stream {
             down: VecDeque::new(),
             held: Held::NOTHING,
             whole: false,
+            was_put_back: false,
         }
     }
 
@@ -109,6 +112,7 @@ impl Stream {
             root: found.head.root,
             base,
             entries: entries.collect(),
+            was_put_back: self.was_put_back,
         }));
     }
 
@@ -121,11 +125,12 @@ impl Stream {
                 observed_root,
                 epoch_seen,
             } => {
-                let accepted = (held.incarnation, held.generation);
-                let (epoch, everything) =
-                    store.open_session(cluster, accepted, held.root, *observed_root, *epoch_seen);
+                let (epoch, everything, was_put_back) =
+                    store.open_session(cluster, *held, *observed_root, *epoch_seen);
                 self.epoch = Some(epoch);
-                self.held = *held;
+                self.was_put_back = was_put_back;
+                // What was forgotten since is in no change of what it holds.
+                self.held = if was_put_back { Held::NOTHING } else { *held };
                 self.down.push_back(Down::Welcome { epoch, everything });
             }
             Up::Told(told) => drop(store.told(told)),

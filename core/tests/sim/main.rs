@@ -47,10 +47,10 @@ fn run(seed: u64, trace: Trace) -> usize {
         }
     }
     world.heal();
-    if world.settle() {
-        world.assert_equal();
-        world.assert_quiet();
-    }
+    world.settle();
+    world.assert_equal();
+    world.assert_drained();
+    world.assert_quiet();
     world.oracle.deletions_seen
 }
 

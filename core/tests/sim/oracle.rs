@@ -7,7 +7,7 @@ use std::{
 };
 
 use flotilla_core::{
-    apply::policy::Policy,
+    apply::{policy::Policy, removal::holds},
     digest::Digest,
     id::UnitId,
     unit::{
@@ -44,6 +44,8 @@ pub(crate) struct Oracle {
     approvals: BTreeSet<(UnitId, Digest)>,
     /// Apps that a person has had deleted, by name: also where that was taken back, an agent may not have heard of it.
     deletions: BTreeSet<String>,
+    /// Clusters that a person has had drained: also where that was taken back.
+    drains: BTreeSet<Uuid>,
     /// How many objects of a unit went at a version.
     went: BTreeMap<(Uuid, UnitId, u64), usize>,
     /// The largest content of a unit that was seen.
@@ -66,6 +68,10 @@ impl Oracle {
 
     pub(crate) fn delete_app(&mut self, name: &str) {
         self.deletions.insert(name.to_owned());
+    }
+
+    pub(crate) fn drain(&mut self, cluster: Uuid) {
+        self.drains.insert(cluster);
     }
 
     /// Somebody has deleted an object.
@@ -124,7 +130,7 @@ impl Oracle {
         assert!(state.is_active(), "{} is not enforced", entry.unit);
         let is_newest = entry.version == state.entry().version && entry.target == state.entry().target;
         assert!(
-            is_newest || state.lacks_inputs(),
+            is_newest || state.lacks_inputs() || state.waits_for().is_some(),
             "{}: version {} is applied after {} was accepted",
             entry.unit,
             entry.version,
@@ -230,7 +236,7 @@ impl Oracle {
             let named = content.map(|content| &contents.get(&content).objects);
             for key in &keys {
                 assert!(
-                    !named.is_some_and(|named| named.contains_key(key)),
+                    !named.is_some_and(|named| named.contains_key(key)) || is_let_go(store, *id, key),
                     "{key} is cleared, and unit {id} claims it"
                 );
             }
@@ -275,8 +281,11 @@ impl Oracle {
             let others = store.units.iter();
             let others = others.filter(|(other, unit)| *other != id && unit.cluster == row.cluster);
             let claimed: Vec<&Key> = others
-                .filter_map(|(_, unit)| store.targets[&unit.target].content)
-                .flat_map(|content| contents.get(&content).objects.keys())
+                .filter_map(|(id, unit)| Some((*id, store.targets[&unit.target].content?)))
+                .flat_map(|(id, content)| {
+                    let keys = contents.get(&content).objects.keys();
+                    keys.filter(move |key| !is_let_go(store, id, key))
+                })
                 .collect();
             for ((_, key), _) in store
                 .objects
@@ -342,14 +351,22 @@ impl Oracle {
             let offered = stored.offered.as_ref();
             let content = offered.and_then(|offered| offered.entry.content);
             let named = content.map(|content| &contents.get(&content).objects);
+            let is_let_go = offered.is_some_and(|offered| {
+                offered.entry.state == UnitState::Detached && !stored.items.contains_key(key)
+            });
             assert!(
-                !named.is_some_and(|named| named.contains_key(key)),
+                !named.is_some_and(|named| named.contains_key(key)) || is_let_go,
                 "{what}, which {other} is to have"
             );
         }
+        assert!(!entry.is_parting(), "{what}, which its unit lets go of");
+        for (other, stored) in &memory.units {
+            let inner = stored.items.keys().find(|inner| holds(key, inner));
+            assert!(inner.is_none(), "{what}, and {other} has {inner:?} in it");
+        }
         if let UnitState::Removing(_) = entry.state {
             assert!(
-                self.deletions.contains(&entry.app.name),
+                self.deletions.contains(&entry.app.name) || self.drains.contains(&cluster),
                 "{what}, of which nobody has asked for the deletion"
             );
         } else if !self.approvals.contains(&(unit, entry.target)) {
@@ -362,6 +379,15 @@ impl Oracle {
                 "{what}, with {went} others at once"
             );
         }
+    }
+
+    /// An agent is about to take its mark off an object.
+    pub(crate) fn unmarks(&self, cluster: Uuid, unit: UnitId, key: &Key) {
+        let writer = self.writers.get(&(cluster, key.clone()));
+        assert!(
+            writer.is_none_or(|writer| writer.unit == unit),
+            "{unit} takes its mark off {key} in {cluster}, which another has written last"
+        );
     }
 
     pub(crate) fn deleted(&mut self, cluster: Uuid, unit: UnitId, memory: &Memory) {
@@ -395,4 +421,14 @@ impl Oracle {
             || self.loose.contains(&(cluster, writer.unit))
             || self.left_behind.contains(&place)
     }
+}
+
+/// Whether a unit was let go of and does not have an object that its content names: it will never write it.
+fn is_let_go(store: &Store, unit: Uuid, key: &Key) -> bool {
+    let object = store.objects.get(&(unit, key.as_ref().clone()));
+    let has = object.is_some_and(|object| !object.uid.is_empty());
+    store
+        .units
+        .get(&unit)
+        .is_some_and(|unit| unit.released || unit.state == UnitState::Detached && !has)
 }

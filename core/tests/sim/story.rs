@@ -94,6 +94,7 @@ impl World {
             prune,
             suspended: before.as_ref().is_some_and(|one| one.suspended),
             placed,
+            needs: before.as_ref().map(|one| one.needs.clone()).unwrap_or_default(),
             generation: before.as_ref().map_or(0, |one| one.generation) + 1,
             deletion: None,
             changed: true,
@@ -139,10 +140,15 @@ impl World {
         let one = self.store.resources[&app].clone();
         self.trace
             .say(|| format!("* delete {} with {policy:?}", one.name));
-        if !one.suspended && policy != DeletionPolicy::Orphan {
+        let deletes = match policy {
+            DeletionPolicy::Orphan => false,
+            DeletionPolicy::MirrorPrune => one.prune,
+            DeletionPolicy::Delete | DeletionPolicy::WaitForTermination => true,
+        };
+        if !one.suspended && deletes {
             self.oracle.delete_app(&one.name);
         }
-        let stays = one.suspended || policy == DeletionPolicy::Orphan || !one.prune;
+        let stays = one.suspended || !deletes;
         for site in self.sites.iter().filter(|_| stays) {
             let unit = UnitId::of(ClusterId(site.id), named(&one.name));
             self.oracle.let_go(site.id, unit);
@@ -155,22 +161,27 @@ impl World {
 
     /// A restored hub is told again what it was told since its backup.
     pub(crate) fn ask_again(&mut self) {
-        for (name, wish) in self.wishes.clone() {
+        for (name, mut wish) in self.wishes.clone() {
             let known = self.store.resources.iter().find(|(_, one)| one.name == name);
             let known = known.map(|(app, one)| (*app, one.clone()));
             let is_same = known.as_ref().is_some_and(|(_, one)| {
                 (one.source, one.folder, &one.placed, one.prune, one.deletion)
                     == (wish.source, wish.folder, &wish.placed, wish.prune, wish.deletion)
             });
-            // A unit that the hub does not know is nobody's to delete: its app is made again.
-            let is_unknown = self.sites.iter().any(|site| {
-                let unit = UnitId::of(ClusterId(site.id), named(&name));
-                let is_held = site.agent.ledger.durable.units.contains_key(&unit);
-                is_held && !self.store.units.contains_key(&unit.0)
-            });
-            if is_same && !(is_unknown && wish.deletion.is_some())
-                || known.is_none() && wish.deletion.is_some() && !is_unknown
-            {
+            // A unit that the hub does not know is nobody's to delete: its app is made again, and placed where it is.
+            let unknown: Vec<Uuid> = self
+                .sites
+                .iter()
+                .filter(|site| {
+                    let unit = UnitId::of(ClusterId(site.id), named(&name));
+                    let is_held = site.agent.ledger.durable.units.contains_key(&unit);
+                    is_held && !self.store.units.contains_key(&unit.0)
+                })
+                .map(|site| site.id)
+                .collect();
+            let is_unknown = !unknown.is_empty();
+            wish.placed.extend(unknown);
+            if is_same && !is_unknown || known.is_none() && wish.deletion.is_some() && !is_unknown {
                 continue;
             }
             let is_deleting = known.is_some_and(|(_, one)| one.deletion.is_some());
@@ -215,9 +226,15 @@ impl World {
         one.suspended = suspended;
         one.generation += 1;
         one.changed = true;
-        let (name, deletion) = (one.name.clone(), one.deletion);
+        let (name, deletion, prune) = (one.name.clone(), one.deletion, one.prune);
         self.trace.say(|| format!("* suspend {name}: {suspended}"));
-        if !suspended && deletion.is_some_and(|policy| policy != DeletionPolicy::Orphan) {
+        if !suspended
+            && deletion.is_some_and(|policy| match policy {
+                DeletionPolicy::Orphan => false,
+                DeletionPolicy::MirrorPrune => prune,
+                DeletionPolicy::Delete | DeletionPolicy::WaitForTermination => true,
+            })
+        {
             self.oracle.delete_app(&name);
         }
         if suspended && deletion.is_some() {
@@ -239,9 +256,71 @@ impl World {
         self.store.approve(&blocked);
     }
 
+    /// Has an app wait for another one, or for none.
+    fn need(&mut self) {
+        let (Some(app), Some(other)) = (self.app(), self.app()) else {
+            return;
+        };
+        let other = self.store.resources[&other].name.clone();
+        let one = &self.store.resources[&app];
+        let needs = match one.needs.is_empty() && one.name != other {
+            true => BTreeSet::from([other]),
+            false => BTreeSet::new(),
+        };
+        self.set_needs(app, needs);
+    }
+
+    pub(crate) fn set_needs(&mut self, app: Uuid, needs: BTreeSet<String>) {
+        let Some(one) = self
+            .store
+            .resources
+            .get_mut(&app)
+            .filter(|one| one.needs != needs)
+        else {
+            return;
+        };
+        self.trace.say(|| format!("* {} needs {needs:?}", one.name));
+        one.needs = needs;
+        let units: Vec<(Uuid, Uuid)> = self
+            .store
+            .units_of(app)
+            .map(|(id, unit)| (unit.cluster, id))
+            .collect();
+        self.store.unpublished.extend(units);
+    }
+
+    /// Has a cluster drained, or stay.
+    pub(crate) fn drain(&mut self, cluster: Uuid, drains: bool) {
+        self.trace.say(|| format!("* drain {cluster}: {drains}"));
+        match drains {
+            true => self.drains.insert(cluster),
+            false => self.drains.remove(&cluster),
+        };
+        if drains {
+            self.oracle.drain(cluster);
+        }
+        for one in self
+            .store
+            .resources
+            .values()
+            .filter(|one| one.suspended || !one.prune)
+        {
+            let unit = UnitId::of(ClusterId(cluster), named(&one.name));
+            self.oracle.let_go(cluster, unit);
+        }
+        self.store.drain(cluster, drains);
+    }
+
     /// Something that somebody wants.
     pub(crate) fn somebody(&mut self) {
-        match self.random.below(20) {
+        match self.random.below(22) {
+            21 => self.need(),
+            20 => {
+                let at = self.random.below(self.sites.len());
+                let cluster = self.sites[at].id;
+                let drains = !self.drains.contains(&cluster);
+                self.drain(cluster, drains);
+            }
             0..=6 => {
                 let source = self.source();
                 self.commit(source);
@@ -396,15 +475,6 @@ impl World {
         let Some((cluster, ledger)) = site.backup.clone() else {
             return;
         };
-        // Known gap: a unit that the hub has let go of since is missing from all that it offers, and refused for ever.
-        let is_known = |unit: &UnitId| {
-            let unit = self.store.units.get(&unit.0).filter(|unit| !unit.released);
-            let app = unit.and_then(|unit| self.store.resources.get(&unit.app));
-            app.is_some_and(|app| app.deletion.is_none())
-        };
-        if !ledger.durable.units.keys().all(is_known) {
-            return;
-        }
         self.trace.say(|| "! the cluster is restored".to_owned());
         site.cluster.restore(&cluster);
         site.agent.ledger = ledger;

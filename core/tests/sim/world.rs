@@ -47,6 +47,8 @@ pub(crate) struct World {
     pub(crate) trace: Trace,
     /// What people have asked for last, by name, deletions with it.
     pub(crate) wishes: BTreeMap<String, Resource>,
+    /// Clusters that people have had drained last.
+    pub(crate) drains: BTreeSet<Uuid>,
     /// Apps and sources that no hub gets to for now.
     pub(crate) stalled: BTreeSet<Uuid>,
     /// Numbers that are given once.
@@ -94,6 +96,7 @@ impl World {
             oracle: Oracle::default(),
             trace,
             wishes: BTreeMap::new(),
+            drains: BTreeSet::new(),
             stalled: BTreeSet::new(),
             numbers: 0,
         }
@@ -180,7 +183,8 @@ impl World {
             choices.push(Next::Publish(unpublished));
         }
         let clearing = self.to_clear();
-        if eager && !clearing.is_empty() && self.tasks.len() < 6 {
+        let is_clearing = !clearing.is_empty() || !self.store.draining.is_empty();
+        if eager && is_clearing && self.tasks.len() < 6 {
             choices.push(Next::Clear(clearing));
         }
         for at in 0..self.sites.len() {
@@ -321,8 +325,18 @@ impl World {
     fn deliver(&mut self, at: usize, index: usize) {
         let site = &mut self.sites[at];
         let message = site.streams[index].deliver(site.id, &mut self.store);
-        if let Some(Up::Report(..)) = message {
-            self.oracle.told(&self.store);
+        match message {
+            Some(Up::Report(..)) => self.oracle.told(&self.store),
+            // Whoever opens a stream closes the others, also one that the agent believes to be its last.
+            Some(Up::Hello { .. }) => {
+                let others = site
+                    .streams
+                    .iter_mut()
+                    .enumerate()
+                    .filter(|(other, _)| *other != index);
+                others.for_each(|(_, stream)| stream.is_the_hubs = false);
+            }
+            _ => {}
         }
         site.streams.retain(|stream| !stream.is_over());
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use flotilla_core::{
     apply::{
         inventory::{Record, State, Written},
-        ownership::{Contact, FluxState, first_contact},
+        ownership::{Contact, FluxState, first_contact, holds_on},
     },
     id::UnitId,
     unit::{
@@ -73,8 +73,14 @@ impl Agent {
     /// Tells whether another unit, by the text of its mark, has an object in its inventory.
     fn is_held_by(&self, mark: &str, key: &Key) -> bool {
         let Ok(id) = mark.parse() else { return false };
-        let record = self.ledger.live.item(UnitId(id), key);
-        record.is_some_and(|record| record.state != State::PendingRemoval)
+        let unit = self.ledger.live.units.get(&UnitId(id));
+        unit.is_some_and(|unit| {
+            let offered = unit.offered.as_ref();
+            let withheld = offered.map_or(&[][..], |offered| &offered.entry.withheld);
+            unit.items
+                .get(key)
+                .is_some_and(|record| holds_on(record, key, withheld))
+        })
     }
 
     pub(super) fn look(&self, unit: UnitId, key: &Key, body: &Body, live: Option<&Live>) -> Look {

@@ -8,7 +8,7 @@ use flotilla_core::{
     id::UnitId,
     object::ObjectKey,
     unit::{event::Event, state::State},
-    units::claims::{Neighbours, claims_on, freed},
+    units::claims::{Neighbours, claims_on, freed, is_unsettled},
 };
 
 use super::{Agent, Env};
@@ -113,7 +113,7 @@ impl Agent {
         let unsettled: Vec<UnitId> = self
             .units
             .iter()
-            .filter(|(_, unit)| is_known && !unit.state.is_evaluated_as_offered())
+            .filter(|(_, unit)| is_known && is_unsettled(&unit.state))
             .map(|(id, _)| *id)
             .collect();
         for id in self.claiming.wanting.clone() {

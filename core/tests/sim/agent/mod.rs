@@ -27,6 +27,7 @@ use flotilla_core::{
         now::{Mono, Now},
         state::State,
     },
+    units::{Edges, Wait},
 };
 use uuid::Uuid;
 
@@ -67,8 +68,13 @@ pub(crate) struct Agent {
     pub(crate) units: BTreeMap<UnitId, Unit>,
     pub(crate) jobs: Vec<Job>,
     claiming: Claiming,
+    /// Who waits for whom.
+    edges: Edges,
     /// The desired state that all units were told of.
     told: Held,
+    /// The hub's history, and the units that it does not name, when the ledger was looked at last.
+    history: u64,
+    unknown: BTreeSet<UnitId>,
     pub(crate) watch: Watch,
     pub(crate) reports: Reports,
     /// The first lists have shown what there is.
@@ -97,7 +103,10 @@ impl Agent {
             units: BTreeMap::new(),
             jobs: Vec::new(),
             claiming: Claiming::default(),
+            edges: Edges::default(),
             told: Held::NOTHING,
+            history: 0,
+            unknown: BTreeSet::new(),
             watch: Watch::default(),
             reports: Reports::default(),
             is_shown: false,
@@ -257,6 +266,8 @@ impl Agent {
             self.claiming.forget(id);
             self.reports.forget(id.0);
         }
+        self.tell_again(held.incarnation);
+        self.edges = Edges::new(offered.values().map(|accepted| &*accepted.entry));
         let asked = std::mem::take(&mut self.asked);
         for (id, accepted) in offered {
             match self.units.get(&id) {
@@ -266,7 +277,8 @@ impl Agent {
                     let (record, enforced) = (stored.record.clone(), stored.enforced.clone());
                     let state = State::new(accepted, record, enforced, items, self.time(env));
                     self.units.insert(id, Unit { state, job: None });
-                    self.feed(id, Event::Edge(None), env);
+                    let waits = self.waits_for(id);
+                    self.feed(id, Event::Edge(waits), env);
                     if self.is_shown {
                         self.feed(id, Event::Shown, env);
                     }
@@ -276,6 +288,11 @@ impl Agent {
                     let is_news =
                         unit.state.digest() != accepted.digest || unit.state.lacks_inputs() && has_inputs();
                     if is_news {
+                        // What it waits for holds for the new entry at once; that it waits no more, after that.
+                        let waits = self.waits_for(id);
+                        if waits.is_some() {
+                            self.feed(id, Event::Edge(waits), env);
+                        }
                         self.feed(id, Event::Accepted(accepted), env);
                     }
                 }
@@ -286,6 +303,19 @@ impl Agent {
         }
         self.claiming.synced(held);
         self.is_woken = true;
+    }
+
+    /// Has rows told again that a hub may have left out: of units that it names by now and has not known before.
+    fn tell_again(&mut self, history: u64) {
+        let units = self.ledger.live.units.iter();
+        let (unknown, named): (Vec<_>, Vec<_>) = units.partition(|(_, unit)| unit.is_unknown);
+        let is_new = std::mem::replace(&mut self.history, history) != history;
+        for (id, _) in named {
+            if is_new || self.unknown.contains(id) {
+                self.reports.again(id.0);
+            }
+        }
+        self.unknown = unknown.into_iter().map(|(id, _)| *id).collect();
     }
 
     /// Tells whether its loop has something to do by itself.
@@ -315,12 +345,47 @@ impl Agent {
                 self.feed(*id, Event::Tick, env);
             }
         }
+        self.judge_waiting(env);
         self.judge_claims(env);
+        // The hub lets go of what is gone: after a crash it must not be there again.
+        if self.units.values().any(|unit| unit.state.is_gone()) {
+            self.ledger.flush();
+        }
         let rows = self.units.iter_mut();
         for (id, unit) in rows {
             self.reports.note(id.0, &mut unit.state);
         }
         self.release_rows(env);
+    }
+
+    /// Tells units what they wait for, where that has changed, and those behind them what follows.
+    fn judge_waiting(&mut self, env: &mut Env<'_>) {
+        let mut unjudged: BTreeSet<UnitId> = self.units.keys().copied().collect();
+        while let Some(id) = unjudged.pop_first() {
+            let waits = self.waits_for(id);
+            if self.units[&id].state.waits_for() == waits.as_ref() {
+                continue;
+            }
+            let before = self.units[&id].state.standing();
+            self.feed(id, Event::Edge(waits), env);
+            if self
+                .units
+                .get(&id)
+                .is_some_and(|unit| unit.state.standing() != before)
+            {
+                unjudged.extend(
+                    self.edges
+                        .changed(id)
+                        .into_iter()
+                        .filter(|id| self.units.contains_key(id)),
+                );
+            }
+        }
+    }
+
+    fn waits_for(&self, id: UnitId) -> Option<Wait> {
+        self.edges
+            .waits_for(id, |id| Some(self.units.get(&id)?.state.standing()))
     }
 
     /// Lets rows be told after a start, once each was seen, or that takes long.

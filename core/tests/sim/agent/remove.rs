@@ -2,9 +2,9 @@
 
 use flotilla_core::{
     apply::{
-        inventory::State,
+        inventory::{Record, State},
         protected::Protected,
-        removal::{Blocker, Verdict, Wait, at_look},
+        removal::{Blocker, Parting, Release, Verdict, Wait, at_look, at_parting},
     },
     id::UnitId,
     unit::{event::Event, remove::Removed},
@@ -84,6 +84,9 @@ impl Agent {
         if env.silent {
             return Err(Removed::Unknown(format!("{key}: no answer")));
         }
+        if self.is_parting(unit) {
+            return Err(self.part(unit, key, &record, env));
+        }
         let protected = Protected::new("flotilla-system", "flotilla-agent");
         let live = env.cluster.get(key).map(Live::look);
         match at_look(key, &record, &unit.to_string(), &protected, live.as_ref()) {
@@ -100,6 +103,32 @@ impl Agent {
                 env.oracle
                     .proven(self.cluster, unit, key, live, &self.ledger.live, env.contents);
                 Ok((uid, resource_version))
+            }
+        }
+    }
+
+    fn is_parting(&self, unit: UnitId) -> bool {
+        let offered = self
+            .ledger
+            .live
+            .units
+            .get(&unit)
+            .and_then(|unit| unit.offered.as_ref());
+        offered.is_some_and(|offered| offered.entry.is_parting())
+    }
+
+    /// Takes off what says that an object is this unit's.
+    fn part(&self, unit: UnitId, key: &Key, record: &Record, env: &mut Env<'_>) -> Removed {
+        let metadata = env.cluster.get(key).map(Live::metadata);
+        match at_parting(record, &unit.to_string(), metadata.as_ref()) {
+            Parting::Gone => Removed::Gone,
+            Parting::Release(release) => Removed::Released(release),
+            Parting::Unmark(_) if !self.is_told_of_all() => Removed::Overtaken,
+            Parting::Unmark(_) => {
+                env.trace.say(|| format!("    {unit} lets go of {key}"));
+                env.oracle.unmarks(self.cluster, unit, key);
+                env.cluster.edit(key, |live| live.mark = None);
+                Removed::Released(Release::LetGo)
             }
         }
     }

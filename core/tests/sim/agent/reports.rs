@@ -33,6 +33,8 @@ pub(crate) struct Reports {
     /// What is on its way.
     sent: Option<(u64, Rows)>,
     seq: u64,
+    /// Units whose rows are told again, with the last report that was made before that was said.
+    again: BTreeMap<Uuid, u64>,
     /// Rows are told.
     is_released: bool,
 }
@@ -103,6 +105,19 @@ impl Reports {
         self.now.objects.retain(|(of, _), _| *of != unit);
     }
 
+    /// Has the rows of a unit told again: the hub may not have known it when it was told of them.
+    pub(super) fn again(&mut self, unit: Uuid) {
+        self.again.insert(unit, self.seq);
+        self.forget_known(unit);
+    }
+
+    fn forget_known(&mut self, unit: Uuid) {
+        if let Some(known) = &mut self.known {
+            known.units.remove(&unit);
+            known.objects.retain(|(of, _), _| *of != unit);
+        }
+    }
+
     pub(super) fn release(&mut self) {
         self.is_released = true;
     }
@@ -159,6 +174,10 @@ impl Reports {
             && let Some((_, rows)) = self.sent.take()
         {
             self.known = Some(rows);
+            self.again.retain(|_, said| *said >= seq);
+            for unit in self.again.keys().copied().collect::<Vec<_>>() {
+                self.forget_known(unit);
+            }
         }
     }
 }

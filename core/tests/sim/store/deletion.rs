@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use flotilla_core::{removal::DeletionPolicy, unit::UnitState};
 use uuid::Uuid;
 
-use super::Store;
+use super::{Store, Unit};
 
 impl Store {
     /// Records that an app is to be deleted.
@@ -68,6 +68,11 @@ impl Store {
             }
             self.unpublished.insert((*cluster, *id));
         }
+        for (cluster, id) in &released {
+            let app = self.units[id].app;
+            self.withdraw(app, &[*cluster], &[]);
+            self.wake_claims(app, &[*cluster]);
+        }
         released.len()
     }
 
@@ -124,12 +129,35 @@ impl Store {
         if held.len() < units.len() {
             moves |= self.forget_released() > 0;
         }
+        moves |= self.forget_units(|unit| is_named(&unit.app));
+        let ended: BTreeSet<Uuid> = self
+            .resources
+            .iter()
+            .filter(|(app, resource)| {
+                is_named(app)
+                    && resource.deletion.is_some()
+                    && !self.due.contains_key(app)
+                    && self.units.values().all(|unit| unit.app != **app)
+            })
+            .map(|(app, _)| *app)
+            .collect();
+        for app in &ended {
+            self.resources.remove(app);
+            self.plans.remove(app);
+            self.inputs.remove(app);
+            self.unconfirmed.remove(app);
+        }
+        moves && ended.len() < apps.len()
+    }
+
+    /// Takes away units that are let go of and that their agents have forgotten. Returns whether there were any.
+    fn forget_units(&mut self, is_meant: impl Fn(&Unit) -> bool) -> bool {
         let gone: Vec<Uuid> = self
             .units
             .iter()
             .filter(|(id, unit)| {
                 let place = (unit.cluster, **id);
-                is_named(&unit.app)
+                is_meant(unit)
                     && unit.released
                     && !self.unpublished.contains(&place)
                     && !self.entries.contains_key(&place)
@@ -151,24 +179,51 @@ impl Store {
             self.withdraw(*app, clusters, &[]);
             self.wake_claims(*app, clusters);
         }
-        let ended: BTreeSet<Uuid> = self
+        !gone.is_empty()
+    }
+
+    /// Has a cluster drained, or stay.
+    pub(crate) fn drain(&mut self, cluster: Uuid, drains: bool) {
+        match drains {
+            true => self.draining.insert(cluster),
+            false => self.draining.remove(&cluster),
+        };
+        let here = self.units.values().filter(|unit| unit.cluster == cluster);
+        let apps: BTreeSet<Uuid> = here.map(|unit| unit.app).collect();
+        if !drains {
+            for app in &apps {
+                if let Some(plan) = self.plans.get_mut(app) {
+                    plan.version += 1;
+                }
+            }
+            for (id, unit) in &mut self.units {
+                let resource = self.resources.get(&unit.app);
+                let is_kept = resource.is_none_or(|resource| resource.deletion.is_none());
+                if unit.cluster == cluster && is_kept && matches!(unit.state, UnitState::Removing(_)) {
+                    unit.state = UnitState::Detached;
+                    self.unpublished.insert((cluster, *id));
+                }
+            }
+        }
+        let placed = self
             .resources
             .iter()
-            .filter(|(app, resource)| {
-                is_named(app)
-                    && resource.deletion.is_some()
-                    && !self.due.contains_key(app)
-                    && self.units.values().all(|unit| unit.app != **app)
-            })
-            .map(|(app, _)| *app)
-            .collect();
-        for app in &ended {
-            self.resources.remove(app);
-            self.plans.remove(app);
-            self.inputs.remove(app);
-            self.unconfirmed.remove(app);
+            .filter(|(_, one)| one.placed.contains(&cluster));
+        let placed: Vec<Uuid> = placed.map(|(app, _)| *app).collect();
+        self.wake_apps(apps.into_iter().chain(placed));
+    }
+
+    /// Takes the last steps of units of clusters that are drained (`hub/src/task/departure.rs`).
+    pub(crate) fn end_drains(&mut self) {
+        let draining = self.draining.clone();
+        let removed = self.units.iter().filter(|(_, unit)| {
+            draining.contains(&unit.cluster) && matches!(unit.state, UnitState::Removing(_)) && !unit.released
+        });
+        let removed: Vec<Uuid> = removed.map(|(id, _)| *id).collect();
+        self.release(&removed);
+        if !draining.is_empty() {
+            self.forget_released();
+            self.forget_units(|unit| draining.contains(&unit.cluster));
         }
-        moves |= !gone.is_empty();
-        moves && ended.len() < apps.len()
     }
 }

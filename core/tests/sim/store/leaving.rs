@@ -6,7 +6,7 @@ use flotilla_core::{
     digest::Digest,
     id::ClusterId,
     object::ObjectKey,
-    removal::clearing::{Left, clear},
+    removal::clearing::{Left, Pending, clear},
     unit::UnitState,
 };
 use uuid::Uuid;
@@ -18,6 +18,8 @@ use super::{LeavingState, PENDING, Store};
 pub(crate) struct LeavingUnit {
     pub(crate) unit: Uuid,
     pub(crate) cluster: Uuid,
+    /// It is removed because its cluster is drained.
+    pub(crate) is_drained: bool,
     pub(crate) left: Left,
 }
 
@@ -61,6 +63,8 @@ impl Store {
             found.push(LeavingUnit {
                 unit: *id,
                 cluster: row.cluster,
+                is_drained: matches!(unit.state, UnitState::Removing(_))
+                    && self.draining.contains(&row.cluster),
                 left: Left {
                     version: row.version,
                     objects: row.objects,
@@ -89,7 +93,13 @@ impl Store {
     }
 
     /// Decides about units of one app, with what others claim now. Returns those that are cleared.
-    pub(crate) fn clear(&mut self, app: Uuid, units: &[LeavingUnit]) -> Vec<Uuid> {
+    /// `pending`: what suspended apps of the same source take over when they are resumed, by cluster.
+    pub(crate) fn clear(
+        &mut self,
+        app: Uuid,
+        units: &[LeavingUnit],
+        pending: &BTreeMap<Uuid, BTreeMap<ObjectKey, String>>,
+    ) -> Vec<Uuid> {
         let keys: BTreeSet<&ObjectKey> = units.iter().flat_map(|unit| &unit.left.keys).collect();
         let keys: Vec<&ObjectKey> = keys.into_iter().collect();
         let clusters: Vec<ClusterId> = units.iter().map(|unit| ClusterId(unit.cluster)).collect();
@@ -104,7 +114,9 @@ impl Store {
         let none = BTreeSet::new();
         let mut cleared = Vec::new();
         for unit in units {
-            match clear(&unit.left, claimed.get(&unit.cluster).unwrap_or(&none)) {
+            let pending = pending.get(&unit.cluster).into_iter().flatten();
+            let pending: Pending<'_> = pending.map(|(key, app)| (key, app.as_str())).collect();
+            match clear(&unit.left, claimed.get(&unit.cluster).unwrap_or(&none), &pending) {
                 Err(why) => self.hold_leaving(unit.unit, unit.left.version, &why),
                 Ok(clearing) => {
                     let row = self.leaving.get_mut(&unit.unit);

@@ -24,6 +24,7 @@ use flotilla_core::{
 use uuid::Uuid;
 
 pub(crate) use self::{
+    leaving::LeavingUnit,
     plan::{Commit, Unchanged},
     report::{Report, Told},
 };
@@ -34,6 +35,8 @@ pub(crate) struct Store {
     pub(crate) incarnation: u64,
     /// Apps; their placements with them.
     pub(crate) resources: BTreeMap<Uuid, Resource>,
+    /// Clusters that are being drained.
+    pub(crate) draining: BTreeSet<Uuid>,
     /// Apps to plan, and the number of the last change, which is never given twice.
     pub(crate) due: BTreeMap<Uuid, i64>,
     pub(crate) changes: i64,
@@ -72,6 +75,8 @@ pub(crate) struct Resource {
     pub(crate) prune: bool,
     pub(crate) suspended: bool,
     pub(crate) placed: BTreeSet<Uuid>,
+    /// Apps, by name, whose units have to be ready first.
+    pub(crate) needs: BTreeSet<String>,
     pub(crate) generation: i64,
     pub(crate) deletion: Option<DeletionPolicy>,
     /// The source's revision that its spec was changed after: what was rendered before is not as it says now.
@@ -143,6 +148,8 @@ pub(crate) struct EntryRow {
 pub(crate) struct Session {
     pub(crate) epoch: u64,
     pub(crate) accepted: (u64, u64),
+    /// The latest state that its agent has ever said it accepted.
+    pub(crate) furthest: (u64, u64),
     pub(crate) observed_root: Option<Digest>,
     /// Some of what was reported is not here.
     pub(crate) left_out: bool,
@@ -227,7 +234,7 @@ impl Store {
     }
 
     /// Has apps planned that leave something to others in these clusters, where one of these may have let go of it.
-    fn wake_claims(&mut self, app: Uuid, clusters: &[Uuid]) {
+    pub(super) fn wake_claims(&mut self, app: Uuid, clusters: &[Uuid]) {
         let left = self
             .units
             .values()

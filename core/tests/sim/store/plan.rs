@@ -45,6 +45,18 @@ impl Commit<'_> {
     }
 }
 
+impl Commit<'_> {
+    /// The units that it lets go of.
+    fn lets_go(&self) -> impl Iterator<Item = &Next> {
+        let was = |unit: &Next| {
+            let of = self.recorded.units.iter().find(|one| one.cluster == unit.cluster);
+            of.is_some_and(|one| one.state == UnitState::Detached)
+        };
+        let units = self.planned.units.iter();
+        units.filter(move |unit| unit.state == UnitState::Detached && !was(unit))
+    }
+}
+
 /// Whether a unit's entry may become another.
 fn is_published(unit: &Next) -> bool {
     unit.id.is_none() || unit.cause != Cause::Waiting
@@ -90,14 +102,23 @@ impl Store {
     pub(crate) fn other_claims(&self, app: Uuid, clusters: &[ClusterId], keys: &[&ObjectKey]) -> Vec<Other> {
         let mut others: BTreeMap<(Uuid, Uuid), Other> = BTreeMap::new();
         for (id, unit) in &self.units {
-            if unit.app == app || !clusters.contains(&ClusterId(unit.cluster)) {
+            if unit.app == app || !clusters.contains(&ClusterId(unit.cluster)) || unit.released {
                 continue;
             }
+            // What was let go of claims what its agent has of it.
+            let has = |key: &&ObjectKey| {
+                let object = self.objects.get(&(*id, (*key).clone()));
+                unit.state != UnitState::Detached || object.is_some_and(|object| !object.uid.is_empty())
+            };
             let keyset = self.targets[&unit.target].keyset;
             let Some(set) = keyset.and_then(|keyset| self.keysets.get(&keyset)) else {
                 continue;
             };
-            let keys: Arc<[ObjectKey]> = set.iter().filter(|key| keys.contains(key)).cloned().collect();
+            let keys: Arc<[ObjectKey]> = set
+                .iter()
+                .filter(|key| keys.contains(key) && has(key))
+                .cloned()
+                .collect();
             if !keys.is_empty() {
                 let other = Other {
                     cluster: ClusterId(unit.cluster),
@@ -143,10 +164,13 @@ impl Store {
         for (id, unit) in &units {
             self.put_unit(commit.app, *id, unit);
         }
-        let clusters: Vec<Uuid> = new.iter().map(|unit| unit.cluster.0).collect();
+        let mut clusters: Vec<Uuid> = new.iter().map(|unit| unit.cluster.0).collect();
         if !new.is_empty() {
             self.withdraw(commit.app, &clusters, &commit.claims.new_keys());
         }
+        let detached: Vec<Uuid> = commit.lets_go().map(|unit| unit.cluster.0).collect();
+        self.withdraw(commit.app, &detached, &[]);
+        clusters.extend(detached);
         if commit.confirms && self.unconfirmed.remove(&commit.app) {
             let all: Vec<(Uuid, Uuid)> = self
                 .units_of(commit.app)

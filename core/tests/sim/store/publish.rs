@@ -7,7 +7,7 @@ use flotilla_core::{
     digest::Digest,
     id::{ResourceUid, UnitId},
     removal::Clearing,
-    unit::{AppRef, Entry, UnitState, root},
+    unit::{AppRef, Dependency, Entry, UnitState, root},
 };
 use uuid::Uuid;
 
@@ -145,10 +145,26 @@ impl Store {
             prune_approved: is_approved.then_some(unit.target),
             settings: target.settings.clone(),
             variables: target.variables.clone(),
-            depends_on: Vec::new(),
+            depends_on: self.depends_on(unit),
             withheld: unit.withheld.clone(),
             requested: unit.requested.clone(),
         }
+    }
+
+    /// The units of the cluster that have to be ready first.
+    fn depends_on(&self, unit: &Unit) -> Vec<Dependency> {
+        let app = &self.resources[&unit.app];
+        let needed = self.units.iter().filter(|(_, other)| {
+            let name = self.resources.get(&other.app).map(|app| &app.name);
+            other.cluster == unit.cluster && name.is_some_and(|name| app.needs.contains(name))
+        });
+        let needed = needed.filter(|_| unit.state == UnitState::Active);
+        needed
+            .map(|(id, _)| Dependency {
+                unit: UnitId(*id),
+                required: None,
+            })
+            .collect()
     }
 
     /// What changed after a generation.

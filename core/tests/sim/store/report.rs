@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flotilla_core::{digest::Digest, object::ObjectKey};
+use flotilla_core::{desired::Held, digest::Digest, object::ObjectKey, unit::UnitState};
 use uuid::Uuid;
 
 use super::{Accepted, Leaving, LeavingState, ObjectRow, Session, Status, Store};
@@ -29,15 +29,15 @@ pub(crate) struct Told {
 }
 
 impl Store {
-    /// Opens a session. Returns its epoch, and whether the agent is to report everything.
+    /// Opens a session. Returns its epoch, whether the agent is to report everything, and whether it was put back.
     pub(crate) fn open_session(
         &mut self,
         cluster: Uuid,
-        accepted: (u64, u64),
-        root: Option<Digest>,
+        held: Held,
         observed_root: Option<Digest>,
         epoch_seen: u64,
-    ) -> (u64, bool) {
+    ) -> (u64, bool, bool) {
+        let (accepted, root) = ((held.incarnation, held.generation), held.root);
         // A state that was not published here is of another history, and answers for no entry.
         let is_other = self.desired.get(&cluster).is_some_and(|desired| {
             let is_same = desired.generation == accepted.1 && root.is_some_and(|root| root != desired.root);
@@ -50,15 +50,45 @@ impl Store {
                 known.left_out || known.observed_root.is_none() || known.observed_root != observed_root
             }
         };
+        let furthest = known.map_or((0, 0), |known| known.furthest);
+        let was_put_back = held.was_put_back(furthest);
         let session = Session {
             epoch: known.map_or(0, |known| known.epoch).max(epoch_seen) + 1,
             accepted: (if is_other { 0 } else { accepted.0 }, accepted.1),
+            furthest: if is_other {
+                furthest
+            } else {
+                furthest.max(accepted)
+            },
             observed_root: known.and_then(|known| known.observed_root),
             left_out: known.is_some_and(|known| known.left_out),
         };
         let epoch = session.epoch;
         self.sessions.insert(cluster, session);
-        (epoch, report_everything)
+        if was_put_back {
+            self.put_back(cluster);
+        }
+        (epoch, report_everything || was_put_back, was_put_back)
+    }
+
+    /// A cluster was put back: what was told of it is of a time that is no more, and its agent tells it anew.
+    fn put_back(&mut self, cluster: Uuid) {
+        self.accepted.retain(|(of, _), _| *of != cluster);
+        let units = &self.units;
+        self.statuses
+            .retain(|id, _| units.get(id).is_none_or(|unit| unit.cluster != cluster));
+        let leaving: Vec<Uuid> = self
+            .leaving
+            .iter()
+            .filter(|(_, row)| row.cluster == cluster)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in leaving {
+            let row = self.leaving.remove(&id);
+            if row.is_some_and(|row| row.state == LeavingState::Cleared) {
+                self.unpublished.insert((cluster, id));
+            }
+        }
     }
 
     fn holds(&self, cluster: Uuid, epoch: u64) -> bool {
@@ -83,6 +113,7 @@ impl Store {
         }
         if let Some(session) = self.sessions.get_mut(&told.cluster) {
             session.accepted = told.accepted.unwrap_or(session.accepted);
+            session.furthest = session.furthest.max(session.accepted);
         }
         true
     }
@@ -94,6 +125,7 @@ impl Store {
             return false;
         }
         let before = self.leaving.clone();
+        let held: BTreeSet<(Uuid, ObjectKey)> = self.objects.keys().cloned().collect();
         for (id, status) in &report.units {
             if !self.is_of(*id, cluster) || self.statuses.get(id) == Some(status) {
                 continue;
@@ -122,6 +154,16 @@ impl Store {
             self.objects.retain(|key, _| {
                 !mine.contains(&key.0) || report.objects.get(key).is_some_and(Option::is_some)
             });
+        }
+        let gone = held.iter().filter(|key| !self.objects.contains_key(key));
+        let let_go: BTreeSet<Uuid> = gone
+            .filter_map(|(id, _)| self.units.get(id))
+            .filter(|unit| unit.state == UnitState::Detached)
+            .map(|unit| unit.app)
+            .collect();
+        for app in let_go {
+            self.withdraw(app, &[cluster], &[]);
+            self.wake_claims(app, &[cluster]);
         }
         let named = report
             .units

@@ -39,6 +39,7 @@ impl Store {
             unit.released = false;
         }
         self.leaving.clear();
+        self.statuses.retain(|_, status| status.pending == 0);
         self.approvals.clear();
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flotilla_core::{digest::Digest, removal::clearing::Sibling, unit::UnitState};
+use flotilla_core::{digest::Digest, removal::clearing::Sibling};
 use uuid::Uuid;
 
 use super::{Input, Store};
@@ -37,10 +37,6 @@ impl Store {
             let rendering = input.and_then(|input| self.renderings.get(&(*app, *input)));
             let content = rendering.copied().flatten();
             let is_done = content.is_some();
-            let behind = resource.suspended
-                && self.units_of(*app).any(|(_, unit)| {
-                    unit.state != UnitState::Detached && self.targets[&unit.target].content != content
-                });
             found.push(Unsettled {
                 app: *app,
                 sibling: Sibling {
@@ -51,10 +47,9 @@ impl Store {
                         .get(app)
                         .map(|plan| plan.waiting.clone())
                         .unwrap_or_default(),
-                    rendered: is_done && (!resource.changed || !resource.suspended),
+                    rendered: is_done,
                     failed: rendering.is_some_and(Option::is_none),
                     suspended: resource.suspended,
-                    behind,
                 },
             });
         }
