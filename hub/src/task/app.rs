@@ -151,11 +151,11 @@ async fn reconcile_app(
     };
     // A suspended app follows nothing, and says nothing of what it would follow: what it has stays, at once.
     let is_rendered = rendered.admission.is_some();
-    let admission = match app.is_suspended() {
+    let admitted = match app.is_suspended() {
         true => Some(Admission::Held(Vec::new())),
         false => rendered.admission,
     };
-    let Some(admitted) = admission else {
+    let Some(admitted) = admitted else {
         // It is said of the app alone: nothing is written for each of its units because of what passes.
         if let Some(why) = rendered.waiting {
             // It stays marked: it is not planned yet.

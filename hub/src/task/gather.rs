@@ -774,7 +774,7 @@ pub async fn claims_to_come(
     if content.keys_digest().is_none() {
         let spec = serde_json::from_value::<KustomizationSpec>(app.spec.clone());
         let Ok(spec) = spec else { return Ok(None) };
-        let Ok(own) = self::layers(context, app, &spec).await? else {
+        let Ok(own) = self::layers(context, app, &spec, &placed.below).await? else {
             return Ok(None);
         };
         (layers, always) = (own, settings(&spec).substitution == Substitution::Always);

@@ -26,7 +26,7 @@ pub mod watchers;
 
 use std::{sync::Arc, time::Duration};
 
-use flotilla_core::{nest, removal::closure};
+use flotilla_core::{nest::Limits as NestLimits, removal::closure};
 use uuid::Uuid;
 
 use crate::{
@@ -54,7 +54,7 @@ pub struct Context {
     /// For how long history is kept; `None`: without limit.
     pub history: Option<Duration>,
     /// Bounds of what is kept for an app that renders it.
-    pub nested: nest::Limits,
+    pub nested: NestLimits,
     /// How much may be deleted by changes of one source without a person.
     pub removals: closure::Limits,
 }
