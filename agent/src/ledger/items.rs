@@ -174,15 +174,17 @@ fn rest(record: &Record) -> Option<String> {
         policy,
         finished,
         left,
+        replaced,
         contested,
     } = record;
-    if policy.is_default() && !finished && left.is_none() && contested.is_none() {
+    if policy.is_default() && !finished && left.is_none() && replaced.is_none() && contested.is_none() {
         return None;
     }
     let bare = Record {
         policy: *policy,
         finished: *finished,
         left: left.clone(),
+        replaced: replaced.clone(),
         contested: contested.clone(),
         ..Record::default()
     };

@@ -262,7 +262,7 @@ async fn what_the_agent_may_not_watch_is_watched_as_one_account_that_may() {
     create_account(&world);
     world
         .cluster
-        .set_rights(Some(Box::new(|account, verb, key| match account {
+        .set_rights(Some(Box::new(|account, verb, _| match account {
             Account::Agent => matches!(verb, "discover" | "uid" | "version" | "impersonate"),
             Account::ServiceAccount { name, .. } => name != "blind" || !matches!(verb, "watch" | "list"),
         })));
