@@ -10,7 +10,7 @@ use std::{
 };
 
 use flotilla_core::{
-    apply::{ignore::Rules, inventory::State, ownership::holds_on, protected::Protected},
+    apply::{ignore::Rules, ownership::holds_on, protected::Protected},
     clock::{Clock, Timestamp},
     digest::Digest,
     id::UnitId,

@@ -212,8 +212,7 @@ impl Removal<'_> {
             Err(Stopped::Cluster(ClusterError::Rejected { code: 409, .. })) => Removed::Overtaken,
             // What may not be written any more is let go of all the same: nobody would ever end that.
             Err(Stopped::Cluster(error @ ClusterError::Rejected { .. })) if !error.is_transient() => {
-                let context = &self.unit.context;
-                let said = shown(key, key.is_secret(), record.policy, &context.namespaces, &error);
+                let said = shown(key, key.is_secret(), record.policy, &self.unit.acting, &error);
                 Removed::Released(Release::StillMarked(said))
             }
             Err(Stopped::Terminating(_)) => Removed::Released(Release::LetGo),

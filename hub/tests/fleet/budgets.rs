@@ -10,6 +10,7 @@ use flotilla_hub::{
     renderer::{NativeRenderer, Renderer},
     source::{
         git::{FetchLimits, Fetcher, GitProgram, ProbeShare, Prober},
+        token::Tokens,
         transport::Clients,
     },
     store::{Topic, apply::NewResource},

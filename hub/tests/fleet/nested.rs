@@ -2,7 +2,7 @@
 //! with what renders them. Agents do what they are told.
 
 use flotilla_proto::fleet::v1::{
-    ApplyRequest, ApplyResponse, DeleteRequest, Document, Resource, ResourceRef,
+    ApplyRequest, ApplyResponse, DeleteRequest, Document, ListResourcesRequest, Resource, ResourceRef,
 };
 use flotilla_testkit::wait_until;
 use uuid::Uuid;

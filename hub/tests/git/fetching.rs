@@ -105,10 +105,7 @@ async fn a_look_at_history_fetches_commits_alone_and_keeps_none() {
     hub.fetch(&remote, &main).await.expect("fetched");
     let resolved = hub.prober.probe(&remote, &main, TIMEOUT).await.expect("probed");
     let former = CommitId::parse(&first).expect("an id");
-    let told = hub
-        .fetcher
-        .follows(&remote, &main, resolved, TIMEOUT, &former)
-        .await;
+    let told = hub.fetcher.follows(&remote, resolved, TIMEOUT, &former).await;
     assert_eq!(told.expect("looked"), Some(true));
     // Nothing of that is here: the next look asks again, and what is fetched is fetched as before.
     repo.commit("main", &[("a", "3")], "next")

@@ -111,7 +111,7 @@ impl Identity for Hybrid {
         }
         // A key that is another's gives another secret, which opens nothing.
         let secret = self.secret(&encapsulated?)?;
-        let opened = Zeroizing::new(open(&secret, &stanza.body)?);
+        let opened = Zeroizing::new(open(secret.as_slice(), &stanza.body)?);
         let key: [u8; FILE_KEY_BYTES] = opened.as_slice().try_into().ok()?;
         Some(Ok(FileKey::new(Box::new(key))))
     }
