@@ -174,7 +174,7 @@ mod tests {
             secret(&[("address", address), ("username", "u"), ("password", "canary")]).proxy()
         };
         assert!(proxy("socks5://proxy:1080").is_ok() && proxy("http://proxy:3128").is_ok());
-        let refused = proxy("http://u:canary@proxy").expect_err("refused");
+        let refused = proxy("http://u:canary@proxy").err().expect("refused");
         assert!(!refused.message.contains("canary"), "{}", refused.message);
         assert!(secret(&[]).proxy().is_err());
     }

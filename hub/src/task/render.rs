@@ -851,7 +851,7 @@ mod tests {
             objects: objects.collect(),
             reads: None,
         };
-        ended(&[7; 32], rendered)
+        ended(&[7; 32], rendered, false)
     }
 
     fn keys(manifest: &[u8]) -> Vec<String> {

@@ -384,8 +384,12 @@ impl Agent {
     }
 
     fn waits_for(&self, id: UnitId) -> Option<Wait> {
+        let status = |id| {
+            let unit = self.units.get(&id);
+            unit.map_or(serde_json::Value::Null, |unit| unit.state.flux_status())
+        };
         self.edges
-            .waits_for(id, |id| Some(self.units.get(&id)?.state.standing()))
+            .waits_for(id, |id| Some(self.units.get(&id)?.state.standing()), status)
     }
 
     /// Lets rows be told after a start, once each was seen, or that takes long.

@@ -160,9 +160,9 @@ impl Store {
         });
         let needed = needed.filter(|_| unit.state == UnitState::Active);
         needed
-            .map(|(id, _)| Dependency {
-                unit: UnitId(*id),
-                required: None,
+            .map(|(id, other)| {
+                let name = self.resources.get(&other.app).map_or("", |app| app.name.as_str());
+                Dependency::on(name, UnitId(*id))
             })
             .collect()
     }

@@ -257,7 +257,7 @@ mod tests {
             common_labels: BTreeMap::new(),
             common_annotations: BTreeMap::new(),
             substitution,
-            default_namespace: String::new(),
+            ..Settings::default()
         }
     }
 

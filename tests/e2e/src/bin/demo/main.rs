@@ -54,10 +54,11 @@ impl Demo {
         self.say("► starting three Kubernetes control planes, a Git server and a hub with its own Postgres");
         let hub_dir = dir.join("hub");
         let life = format!("{}s", recovery::LIFE.as_secs());
-        let (planes, git, hub) = tokio::try_join!(
+        let certificates = ["--agent-certificate-lifetime", life.as_str()];
+    let (planes, git, hub) = tokio::try_join!(
             async { anyhow::Ok(ControlPlane::start_many(CLUSTERS.len()).await?) },
             async { anyhow::Ok(GitServer::start(GitAccess::Public).await?) },
-            HubProcess::start_with(&hub_dir, &["--agent-certificate-lifetime", &life]),
+            HubProcess::start_with(&hub_dir, &certificates),
         )?;
         let mut hub = hub;
         let repo = git.create("fleet.git").await?;
