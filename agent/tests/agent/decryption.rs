@@ -2,6 +2,7 @@
 
 use std::{fs, path::Path};
 
+use ::base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use flotilla_core::unit::{Decryption, Entry, Settings, Substitution, VariableLayer};
 use flotilla_proto::agent::v1::Readiness;
 use serde_json::{Value, json};
@@ -65,9 +66,11 @@ fn keys_key() -> flotilla_core::object::ObjectKey {
     flotilla_core::object::ObjectKey::new("", "Secret", NAMESPACE, "sops-keys")
 }
 
-fn password(world: &World) -> Option<Value> {
+/// The password as the cluster has it: text of `stringData` is written as `data`.
+fn password(world: &World) -> Option<String> {
     let secret = world.cluster.object(&key("Secret", "credentials"))?;
-    Some(secret["stringData"]["password"].clone())
+    let bytes = BASE64.decode(secret["data"]["password"].as_str()?).ok()?;
+    String::from_utf8(bytes).ok()
 }
 
 async fn until_failed(world: &mut World, words: &str) {

@@ -106,7 +106,7 @@ async fn kind_whose_discovery_fails_is_neither_removed_nor_renamed() {
         let mut world = World::new().await;
         world.cluster.serve("example.com/v1", "Widget", "widgets", true);
         // Its key depends on the scope of its kind.
-        let widget = json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w"},
+        let widget = json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w", "namespace": "default"},
             "spec": {"size": 1}});
         let first = entry(1, world.contents.add(&[widget.clone(), config_map("x", "1")]));
         world.ready_as(first).await;
@@ -255,7 +255,7 @@ async fn namespace_of_another_unit_withholds_nothing_but_itself() {
 #[tokio::test(start_paused = true)]
 async fn nothing_leaves_while_it_is_not_known_where_a_kind_lives() {
     let widget = |namespace: &str| {
-        let mut widget = json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w"},
+        let mut widget = json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w", "namespace": "default"},
             "spec": {"size": 1}});
         if !namespace.is_empty() {
             widget["metadata"]["namespace"] = namespace.into();

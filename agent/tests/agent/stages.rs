@@ -23,7 +23,7 @@ async fn definitions_come_first_and_their_objects_wait_until_they_are_served() {
         "metadata": {"name": "widgets.example.com"},
         "spec": {"group": "example.com", "scope": "Namespaced", "names": {"kind": "Widget", "plural": "widgets"},
             "versions": [{"name": "v1"}]}});
-    let widget = json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w"}});
+    let widget = json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w", "namespace": "default"}});
     let wanted = entry(
         1,
         world.contents.add(&[widget, crd.clone(), config_map("x", "1")]),

@@ -793,8 +793,8 @@ fn expressions_that_nobody_can_evaluate_are_named_with_their_field() {
         "Kustomization",
         APP,
         &[
-            "dependsOn: [{name: x}, {name: y, readyExpr: \"deb.status.phase == 'x'\"}]",
-            "dependsOn: [{name: y, readyExpr: 'dep.status =='}]",
+            "dependsOn: [{name: x}, {name: z, readyExpr: \"deb.status.phase == 'x'\"}]",
+            "dependsOn: [{name: z, readyExpr: 'dep.status =='}]",
             "healthCheckExprs: [{apiVersion: v1, current: 'true', failed: \"sizes(status) > 1\"}]",
             "healthCheckExprs: [{apiVersion: v1, current: ''}]",
             "healthChecks: [{apiVersion: v1, kind: Pod, name: ''}]",

@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(sample(), sample());
         assert_eq!(
             ArtifactDigest::of(&sample()).to_string(),
-            "sha256:3b3a0cdc870decfaf3a5254e73dd936ac08345c8761080a9cc8e82571763678a"
+            "sha256:b55f2cd90770626fe92eda6178c62f1c0cf01f658a3051fe497ba29b67398416"
         );
     }
 

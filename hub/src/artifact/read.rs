@@ -300,7 +300,7 @@ mod tests {
     use super::*;
 
     fn gzip(tar: &[u8]) -> Vec<u8> {
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
         encoder.write_all(tar).expect("packed");
         encoder.finish().expect("packed")
     }

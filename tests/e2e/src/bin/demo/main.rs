@@ -55,7 +55,7 @@ impl Demo {
         let hub_dir = dir.join("hub");
         let life = format!("{}s", recovery::LIFE.as_secs());
         let certificates = ["--agent-certificate-lifetime", life.as_str()];
-    let (planes, git, hub) = tokio::try_join!(
+        let (planes, git, hub) = tokio::try_join!(
             async { anyhow::Ok(ControlPlane::start_many(CLUSTERS.len()).await?) },
             async { anyhow::Ok(GitServer::start(GitAccess::Public).await?) },
             HubProcess::start_with(&hub_dir, &certificates),
