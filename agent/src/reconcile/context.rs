@@ -544,10 +544,9 @@ impl UnitContext {
         self.context.ledger.read(|state| {
             let unit = state.units.get(&UnitId(id));
             unit.is_some_and(|unit| {
-                let entry = unit.offered.as_ref().and_then(|offered| offered.entry.as_ref());
-                let withheld = entry.map_or(&[][..], |entry| entry.withheld.as_slice());
+                let entry = unit.offered.as_ref().and_then(|offered| offered.entry.as_deref());
                 let record = unit.items.get(key);
-                record.is_some_and(|record| holds_on(record, key, withheld))
+                record.is_some_and(|record| holds_on(record, key, entry))
             })
         })
     }

@@ -9,7 +9,10 @@ use super::{
     UNIT_LABEL,
     inventory::{Record, State},
 };
-use crate::{object::ObjectKey, unit::Withheld};
+use crate::{
+    object::ObjectKey,
+    unit::{Entry, UnitState},
+};
 
 /// A Flux object named by the owner labels of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,9 +60,16 @@ pub fn owner<'a>(mark: Option<&'a str>, unit: &str, known: impl Fn(&str) -> bool
 }
 
 /// Tells whether a unit holds on to an object that it has in its inventory: it is to have it still, and the hub does not
-/// say that another is. `withheld`: what its entry leaves to others.
-pub fn holds_on(record: &Record, key: &ObjectKey, withheld: &[Withheld]) -> bool {
-    record.state != State::PendingRemoval && withheld.iter().all(|one| one.key != *key)
+/// say that another is. One that was let go of holds what it is known to have written. `entry`: what it was offered last.
+pub fn holds_on(record: &Record, key: &ObjectKey, entry: Option<&Entry>) -> bool {
+    let leaves = |entry: &Entry| entry.withheld.iter().any(|one| one.key == *key);
+    let is_let_go = entry.is_some_and(|entry| matches!(entry.state, UnitState::Detached));
+    let is_meant = match record.state {
+        State::Applied => true,
+        State::Intent => !is_let_go,
+        State::PendingRemoval => false,
+    };
+    is_meant && !entry.is_some_and(leaves)
 }
 
 /// What the first look at a live object says.
@@ -190,22 +200,67 @@ mod tests {
     /// from who is to write it, and not write it itself.
     #[test]
     fn who_has_an_object_lets_go_of_it_once_it_leaves_or_the_hub_says_that_it_is_anothers() {
-        use crate::apply::policy::Policy;
+        use std::{collections::BTreeMap, time::Duration};
+
+        use uuid::Uuid;
+
+        use crate::{
+            apply::policy::Policy,
+            digest::Digest,
+            id::{ResourceUid, UnitId},
+            unit::{AppRef, Settings, Substitution, Withheld},
+        };
+
         let key = ObjectKey::new("", "ConfigMap", "a", "x");
-        let other = Withheld {
-            key: ObjectKey::new("", "ConfigMap", "a", "y"),
+        let of = |name: &str| Withheld {
+            key: ObjectKey::new("", "ConfigMap", "a", name),
             owner: "Kustomization/apps/b".to_owned(),
         };
-        let this = Withheld {
-            key: key.clone(),
-            ..other.clone()
+        let entry = |state: UnitState, withheld: Vec<Withheld>| Entry {
+            unit: UnitId(Uuid::nil()),
+            version: 1,
+            app: AppRef {
+                uid: ResourceUid(Uuid::nil()),
+                kind: "Kustomization".into(),
+                namespace: "apps".into(),
+                name: "a".into(),
+            },
+            content: None,
+            target: Digest::of("target", b"a"),
+            revision: String::new(),
+            state,
+            prune_cleared: None,
+            prune_approved: None,
+            settings: Settings {
+                interval: Duration::from_secs(60),
+                retry_interval: Duration::from_secs(60),
+                timeout: Duration::from_secs(60),
+                wait: false,
+                prune: true,
+                common_labels: BTreeMap::new(),
+                common_annotations: BTreeMap::new(),
+                substitution: Substitution::Off,
+                default_namespace: String::new(),
+            },
+            variables: Vec::new(),
+            depends_on: Vec::new(),
+            withheld,
+            requested: String::new(),
         };
+        let enforced = |withheld| entry(UnitState::Active, withheld);
+        let let_go = entry(UnitState::Detached, Vec::new());
         let mut record = Record::intent("v1", false, Policy::default());
-        assert!(holds_on(&record, &key, &[]));
-        assert!(holds_on(&record, &key, std::slice::from_ref(&other)));
-        assert!(!holds_on(&record, &key, &[other, this]));
+        assert!(holds_on(&record, &key, None));
+        assert!(holds_on(&record, &key, Some(&enforced(vec![of("y")]))));
+        assert!(!holds_on(&record, &key, Some(&enforced(vec![of("y"), of("x")]))));
+        assert!(
+            !holds_on(&record, &key, Some(&let_go)),
+            "it writes nothing any more"
+        );
+        record.state = State::Applied;
+        assert!(holds_on(&record, &key, Some(&let_go)));
         record.state = State::PendingRemoval;
-        assert!(!holds_on(&record, &key, &[]));
+        assert!(!holds_on(&record, &key, None));
     }
 
     #[test]

@@ -83,7 +83,9 @@ impl Intake {
             let is_same = now.as_ref().is_none_or(|now| *now == object.desired);
             let desired = now.as_ref().unwrap_or(&object.desired).as_ref();
             let record = object.record.as_deref();
-            let noted = record.and_then(|record| noted(record, desired, self.left));
+            // What was about to be deleted when the process ended may be gone: it is written, until it was seen.
+            let is_seen = object.is_there();
+            let noted = record.and_then(|record| noted(record, desired, self.left, is_seen));
             let is_idle = object.record.is_none() && desired.is_none();
             if is_same && noted.is_none() && !is_idle {
                 continue;
@@ -136,8 +138,8 @@ impl Intake {
 }
 
 /// What an object's record becomes by what is desired of it; `None`: it stays as it is. `left`: it leaves when nothing
-/// is.
-fn noted(record: &Record, desired: Option<&Desired>, left: Option<Left>) -> Option<Record> {
+/// is. `is_seen`: it was there when it was seen last.
+fn noted(record: &Record, desired: Option<&Desired>, left: Option<Left>, is_seen: bool) -> Option<Record> {
     match desired {
         Some(desired) => {
             let is_back = record.state == RecordState::PendingRemoval;
@@ -147,7 +149,10 @@ fn noted(record: &Record, desired: Option<&Desired>, left: Option<Left>) -> Opti
             let is_switched = counts && record.policy != desired.policy;
             (is_back || is_switched).then(|| {
                 let mut record = record.clone();
-                record.keep();
+                match is_seen {
+                    true => drop(record.keep()),
+                    false => record.intend(),
+                }
                 if is_switched {
                     record.set_policy(desired.policy);
                 }

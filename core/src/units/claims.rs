@@ -147,15 +147,11 @@ fn is_claimed_by_row(object: &Object) -> Option<bool> {
     }
 }
 
-/// Whether a row of a unit that was let go of claims its object: it has it, or may have written it. `leaves`: the hub says
-/// that another has it.
+/// Whether a row of a unit that was let go of claims its object, and that is what it has: what it was about to write it does
+/// not. `leaves`: the hub says that another has it.
 fn is_kept_by_row(object: &Object, leaves: bool) -> Option<bool> {
     let record = object.record.as_ref().filter(|_| !leaves)?;
-    match record.state {
-        RecordState::Applied => Some(record.uid.is_some()),
-        RecordState::Intent => Some(false),
-        RecordState::PendingRemoval => None,
-    }
+    (record.state == RecordState::Applied && record.uid.is_some()).then_some(true)
 }
 
 /// Whether a unit's entry leaves an object to another.

@@ -33,6 +33,18 @@ impl World {
         for cluster in lost.collect::<Vec<_>>() {
             self.drain(cluster, asked.contains(&cluster));
         }
+        // What no hub knows is enforced in a cluster that is drained as well: it is placed there again, and that stays.
+        let is_unknown = |site: &crate::world::Site| {
+            let mut units = site.agent.ledger.durable.units.keys();
+            units.any(|unit| !self.store.units.contains_key(&unit.0))
+        };
+        let stays = self
+            .sites
+            .iter()
+            .filter(|site| is_unknown(site) && self.store.draining.contains(&site.id));
+        for cluster in stays.map(|site| site.id).collect::<Vec<_>>() {
+            self.drain(cluster, false);
+        }
         self.ask_again();
         for repository in self.repositories.values_mut() {
             repository.commit(|tree| {

@@ -243,7 +243,9 @@ impl Oracle {
         }
         let source = store.inputs.get(&app).map(|input| input.source);
         let siblings = store.resources.iter().filter(|(_, one)| {
-            Some(one.source) == source && one.deletion.is_none() && one.placed.contains(&cluster)
+            // Nothing comes any more where a cluster is drained.
+            let is_here = one.placed.contains(&cluster) && !store.draining.contains(&cluster);
+            Some(one.source) == source && one.deletion.is_none() && is_here
         });
         for (other, resource) in siblings {
             let revision = store.sources[&resource.source].revision;

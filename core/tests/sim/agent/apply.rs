@@ -75,11 +75,9 @@ impl Agent {
         let Ok(id) = mark.parse() else { return false };
         let unit = self.ledger.live.units.get(&UnitId(id));
         unit.is_some_and(|unit| {
-            let offered = unit.offered.as_ref();
-            let withheld = offered.map_or(&[][..], |offered| &offered.entry.withheld);
-            unit.items
-                .get(key)
-                .is_some_and(|record| holds_on(record, key, withheld))
+            let entry = unit.offered.as_ref().map(|offered| &*offered.entry);
+            let record = unit.items.get(key);
+            record.is_some_and(|record| holds_on(record, key, entry))
         })
     }
 
