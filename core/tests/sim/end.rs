@@ -165,7 +165,15 @@ impl World {
                     continue;
                 }
                 let live = site.cluster.get(key);
-                let live = live.unwrap_or_else(|| panic!("{key} is not in {}", site.id));
+                let live = live.unwrap_or_else(|| {
+                    let units = self
+                        .store
+                        .units
+                        .iter()
+                        .filter(|(_, unit)| unit.cluster == site.id);
+                    let units: Vec<String> = units.map(|(id, _)| self.shown(*id)).collect();
+                    panic!("{key} is not in {}:\n{}", site.id, units.join("\n"))
+                });
                 assert!(
                     values.contains(&live.value),
                     "{key} is {} in {} instead of {values:?}",

@@ -354,7 +354,8 @@ impl Oracle {
             let content = offered.and_then(|offered| offered.entry.content);
             let named = content.map(|content| &contents.get(&content).objects);
             let is_let_go = offered.is_some_and(|offered| {
-                offered.entry.state == UnitState::Detached && !stored.items.contains_key(key)
+                offered.entry.state == UnitState::Detached
+                    && !stored.items.get(key).is_some_and(|record| record.uid.is_some())
             });
             assert!(
                 !named.is_some_and(|named| named.contains_key(key)) || is_let_go,

@@ -33,8 +33,8 @@ pub(crate) struct Reports {
     /// What is on its way.
     sent: Option<(u64, Rows)>,
     seq: u64,
-    /// Units whose rows are told again, with the last report that was made before that was said.
-    again: BTreeMap<Uuid, u64>,
+    /// Units whose rows are told again, whatever the hub has acknowledged, with the report that does so.
+    again: BTreeMap<Uuid, Option<u64>>,
     /// Rows are told.
     is_released: bool,
 }
@@ -107,15 +107,7 @@ impl Reports {
 
     /// Has the rows of a unit told again: the hub may not have known it when it was told of them.
     pub(super) fn again(&mut self, unit: Uuid) {
-        self.again.insert(unit, self.seq);
-        self.forget_known(unit);
-    }
-
-    fn forget_known(&mut self, unit: Uuid) {
-        if let Some(known) = &mut self.known {
-            known.units.remove(&unit);
-            known.objects.retain(|(of, _), _| *of != unit);
-        }
+        self.again.insert(unit, None);
     }
 
     pub(super) fn release(&mut self) {
@@ -130,13 +122,16 @@ impl Reports {
     /// A stream has opened.
     pub(crate) fn opened(&mut self, everything: bool) {
         self.sent = None;
+        self.again.values_mut().for_each(|report| *report = None);
         if everything {
             self.known = None;
         }
     }
 
     pub(crate) fn has_news(&self) -> bool {
-        self.is_released && self.sent.is_none() && self.known.as_ref() != Some(&self.now)
+        self.is_released
+            && self.sent.is_none()
+            && (self.known.as_ref() != Some(&self.now) || !self.again.is_empty())
     }
 
     /// The next report.
@@ -154,17 +149,20 @@ impl Reports {
             epoch,
             full: self.known.is_none(),
             units: units
-                .filter(|(id, row)| known.units.get(*id) != Some(*row))
+                .filter(|(id, row)| known.units.get(*id) != Some(*row) || self.again.contains_key(*id))
                 .map(|(id, row)| (*id, row.clone()))
                 .collect(),
             objects: objects
-                .filter(|(key, row)| known.objects.get(*key) != Some(*row))
+                .filter(|(key, row)| known.objects.get(*key) != Some(*row) || self.again.contains_key(&key.0))
                 .map(|(key, row)| (key.clone(), Some(row.clone())))
                 .chain(gone.map(|key| (key.clone(), None)))
                 .collect(),
             observed_root: self.now.root(),
         };
         self.seq += 1;
+        self.again
+            .values_mut()
+            .for_each(|report| *report = Some(self.seq));
         self.sent = Some((self.seq, self.now.clone()));
         (self.seq, report)
     }
@@ -174,10 +172,7 @@ impl Reports {
             && let Some((_, rows)) = self.sent.take()
         {
             self.known = Some(rows);
-            self.again.retain(|_, said| *said >= seq);
-            for unit in self.again.keys().copied().collect::<Vec<_>>() {
-                self.forget_known(unit);
-            }
+            self.again.retain(|_, report| *report != Some(seq));
         }
     }
 }
