@@ -152,7 +152,9 @@ impl World {
     pub(crate) fn assert_equal(&self) {
         for site in &self.sites {
             let mut wanted: BTreeMap<&Key, BTreeSet<u32>> = BTreeMap::new();
-            for app in self.store.resources.values() {
+            // What is to be deleted wants nothing any more, also where it waits.
+            let apps = self.store.resources.values();
+            for app in apps.filter(|app| app.deletion.is_none()) {
                 let tree = self.repositories[&app.source].commits.last().expect("a commit");
                 let is_here = app.placed.contains(&site.id) && !self.store.draining.contains(&site.id);
                 let folder = tree.get(&app.folder).filter(|_| is_here);

@@ -275,6 +275,9 @@ impl World {
         let Some(next) = self.random.pick(&choices).cloned() else {
             return false;
         };
+        if !eager && std::env::var("FLOTILLA_SIM_STEPS").is_ok() {
+            self.trace.say(|| format!("? {next:?}"));
+        }
         self.happen(next);
         true
     }
