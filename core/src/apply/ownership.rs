@@ -60,16 +60,12 @@ pub fn owner<'a>(mark: Option<&'a str>, unit: &str, known: impl Fn(&str) -> bool
 }
 
 /// Tells whether a unit holds on to an object that it has in its inventory: it is to have it still, and the hub does not
-/// say that another is. One that was let go of holds what it is known to have written. `entry`: what it was offered last.
+/// say that another is. One that was let go of gives up whatever the hub has another for: it would leave that alone if it knew
+/// of who has it. `entry`: what it was offered last.
 pub fn holds_on(record: &Record, key: &ObjectKey, entry: Option<&Entry>) -> bool {
     let leaves = |entry: &Entry| entry.withheld.iter().any(|one| one.key == *key);
     let is_let_go = entry.is_some_and(|entry| matches!(entry.state, UnitState::Detached));
-    let is_meant = match record.state {
-        State::Applied => true,
-        State::Intent => !is_let_go,
-        State::PendingRemoval => false,
-    };
-    is_meant && !entry.is_some_and(leaves)
+    record.state != State::PendingRemoval && !is_let_go && !entry.is_some_and(leaves)
 }
 
 /// What the first look at a live object says.
@@ -257,8 +253,6 @@ mod tests {
             !holds_on(&record, &key, Some(&let_go)),
             "it writes nothing any more"
         );
-        record.state = State::Applied;
-        assert!(holds_on(&record, &key, Some(&let_go)));
         record.state = State::PendingRemoval;
         assert!(!holds_on(&record, &key, None));
     }
