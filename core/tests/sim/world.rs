@@ -479,7 +479,10 @@ impl World {
 
     /// When the next agent wants to be woken.
     pub(crate) fn wake(&self) -> Option<u64> {
-        self.sites.iter().filter_map(|site| site.agent.wake()).min()
+        self.sites
+            .iter()
+            .filter_map(|site| site.agent.wake(self.now))
+            .min()
     }
 
     /// Asks units for a full look.

@@ -320,13 +320,14 @@ impl Agent {
 
     /// Tells whether its loop has something to do by itself.
     pub(crate) fn is_due(&self, now: u64) -> bool {
-        self.is_woken || self.wake().is_some_and(|at| at <= now)
+        self.is_woken || self.wake(now).is_some_and(|at| at <= now)
     }
 
     /// When it wants to be woken, by the story's clock.
-    pub(crate) fn wake(&self) -> Option<u64> {
+    pub(crate) fn wake(&self, now: u64) -> Option<u64> {
+        let mono = Mono(Duration::from_millis(now - self.began));
         let units = self.units.values().filter_map(|unit| {
-            let wake = unit.state.wake_at(Mono(Duration::ZERO))?;
+            let wake = unit.state.wake_at(mono)?;
             Some(self.began + u64::try_from(wake.0.as_millis()).expect("not for ever") + 1)
         });
         let held = (!self.is_shown && !self.units.is_empty()).then_some(self.began + RESTORED);
