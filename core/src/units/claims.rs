@@ -105,7 +105,9 @@ fn claim_on(
     // What is in it would go with it.
     let mut rest = units.all().filter(|(other, _)| *other != id);
     let in_it = rest.find_map(|(other, state)| {
-        let inner = state.objects().keys().find(|inner| holds(key, inner))?;
+        let is_here = |object: &Object| !state.is_let_go() || is_kept_by_row(object, false).is_some();
+        let mut inner = state.objects().iter();
+        let (inner, _) = inner.find(|(inner, object)| holds(key, inner) && is_here(object))?;
         Some(format!("{}, which has {inner} in it", units.app(other)))
     });
     let in_it = in_it.or_else(|| {

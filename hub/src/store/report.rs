@@ -529,9 +529,12 @@ async fn write_status(
                INSERT INTO leaving AS l (unit_id, cluster_id, app_uid, version, objects, state)
                SELECT w.unit_id, w.cluster, w.app_uid, w.version, w.pending,
                    CASE WHEN t.settings->'prune' = 'true' THEN 'Open' ELSE 'Off' END
-               FROM written w
+               FROM v w
                  JOIN LATERAL (SELECT settings FROM target WHERE digest = w.target OFFSET 0) AS t ON true
                WHERE w.pending > 0 AND w.version = w.of_unit
+                 -- A status of a history that was lost may be told again as it stands here.
+                 AND CASE WHEN (w.unit_id IN (SELECT unit_id FROM wrote)) IS TRUE THEN true
+                     ELSE (SELECT true FROM leaving WHERE unit_id = w.unit_id LIMIT 1) IS NULL END
                -- What was decided stands for less of the same. Of more it is decided anew.
                ON CONFLICT (unit_id) DO UPDATE SET version = excluded.version, objects = excluded.objects,
                  state = CASE WHEN l.version = excluded.version AND l.state = 'Cleared' AND excluded.objects <= l.objects

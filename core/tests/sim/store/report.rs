@@ -127,7 +127,10 @@ impl Store {
         let before = self.leaving.clone();
         let held: BTreeSet<(Uuid, ObjectKey)> = self.objects.keys().cloned().collect();
         for (id, status) in &report.units {
-            if !self.is_of(*id, cluster) || self.statuses.get(id) == Some(status) {
+            // A status of a history that was lost may be told again as it stands here.
+            let is_undecided = status.pending > 0 && !self.leaving.contains_key(id);
+            let is_news = self.statuses.get(id) != Some(status) || is_undecided;
+            if !self.is_of(*id, cluster) || !is_news {
                 continue;
             }
             self.statuses.insert(*id, status.clone());
