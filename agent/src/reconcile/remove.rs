@@ -93,7 +93,12 @@ impl Removal<'_> {
         }
         // A hub that does not know the unit clears nothing of it, whatever the one before it has cleared.
         if self.unit.context.is_unknown(self.unit.unit) {
-            return Some((key.clone(), Removed::Kept(Wait::NotCleared)));
+            // What is let go of needs no clearing, and is looked at again once the hub names it.
+            let removed = match self.unit.entry.is_parting() {
+                true => Removed::Overtaken,
+                false => Removed::Kept(Wait::NotCleared),
+            };
+            return Some((key.clone(), removed));
         }
         let Some(record) =
             stored_record(self.unit, key).filter(|record| record.state == State::PendingRemoval)

@@ -40,7 +40,7 @@ impl Reconciler {
     /// Takes in what the ledger says about units.
     pub(super) async fn sync(&mut self) {
         let mut pace = Pace::default();
-        let mut asked = self.nudge.take_asked();
+        let asked = self.nudge.take_asked();
         let (accepted, unread, mut offered, named) = self.context.ledger.read(|state| {
             let named = self.naming.named(state);
             let is_read = |unit: &ledger::state::Unit| {
@@ -70,11 +70,6 @@ impl Reconciler {
                 .collect();
             (desired_state(&state.accepted), unread, offered, named)
         });
-        // What was left alone because the hub did not know of it is looked at again.
-        asked.extend(named.iter().filter(|id| {
-            let unit = self.units.get(id);
-            unit.is_some_and(|unit| unit.state.is_parting())
-        }));
         for unit in named {
             self.context.reports.again(unit);
         }

@@ -189,6 +189,7 @@ impl World {
                     is_wanted
                         || self.is_withheld(site.id, key)
                         || self.is_filled(site.id, key)
+                        || self.is_let_go(site.id, key)
                         || self.oracle.may_stay(site.id, key, live, &self.store),
                     "{key} is still in {}, and nobody wants it: {live:?}\n{}",
                     site.id,
@@ -267,6 +268,17 @@ impl World {
         let site = self.sites.iter().find(|site| site.id == cluster).expect("a site");
         let mut units = site.agent.ledger.live.units.values();
         units.any(|unit| unit.items.keys().any(|inner| holds(key, inner)))
+    }
+
+    /// Whether a unit that is not placed any more has an object, or was about to write it when its agent ended.
+    fn is_let_go(&self, cluster: Uuid, key: &Key) -> bool {
+        let site = self.sites.iter().find(|site| site.id == cluster).expect("a site");
+        let mut units = site.agent.ledger.live.units.values();
+        units.any(|unit| {
+            let offered = unit.offered.as_ref();
+            let is_detached = offered.is_some_and(|offered| offered.entry.state == UnitState::Detached);
+            is_detached && unit.items.contains_key(key)
+        })
     }
 
     /// Whether the deletion of an app waits for what is in an object of it, or for such a unit of another one.

@@ -313,10 +313,6 @@ impl Agent {
         for (id, _) in named {
             if is_new || self.unknown.contains(id) {
                 self.reports.again(id.0);
-                let unit = self.units.get(id);
-                if unit.is_some_and(|unit| unit.state.is_parting()) {
-                    self.asked.insert(*id);
-                }
             }
         }
         self.unknown = unknown.into_iter().map(|(id, _)| *id).collect();

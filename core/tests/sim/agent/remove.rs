@@ -75,7 +75,10 @@ impl Agent {
     fn prove(&self, unit: UnitId, key: &Key, env: &mut Env<'_>) -> Result<(String, String), Removed> {
         let stored = self.ledger.live.units.get(&unit);
         if stored.is_some_and(|stored| stored.is_unknown) {
-            return Err(Removed::Kept(Wait::NotCleared));
+            return Err(match self.is_parting(unit) {
+                true => Removed::Overtaken,
+                false => Removed::Kept(Wait::NotCleared),
+            });
         }
         let record = self.ledger.live.item(unit, key);
         let Some(record) = record.filter(|record| record.state == State::PendingRemoval) else {
