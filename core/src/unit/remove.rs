@@ -58,6 +58,13 @@ pub enum Removed {
     },
 }
 
+impl Removed {
+    /// It is not to be removed, as far as was known when it was looked at.
+    pub(super) fn is_kept(&self) -> bool {
+        matches!(self, Self::Kept(_))
+    }
+}
+
 /// What is known of removals, and none of it durable.
 #[derive(Debug, Default)]
 pub(super) struct Removals {

@@ -104,6 +104,14 @@ impl State {
                 if let Some(running) = self.end_job(job) {
                     let idle = !running.cancelled && outcomes.is_empty();
                     let failure = failure.or_else(|| idle.then(reached_nothing));
+                    // What was kept for what held then is judged by what holds now.
+                    let outcomes = match running.cancelled {
+                        true => outcomes
+                            .into_iter()
+                            .filter(|(_, removed)| !removed.is_kept())
+                            .collect(),
+                        false => outcomes,
+                    };
                     self.removed(outcomes, now, &mut actions);
                     match failure {
                         Some(failure) => self.job_failed(failure, now),
