@@ -328,6 +328,9 @@ impl Evaluation {
         })?;
         let mut bytes = String::new();
         write_canonical(&value, &mut bytes);
+        // What is sent depends on them: a rule that comes or goes counts from then on.
+        let left = self.left.of(&value);
+        left.iter().for_each(|pointer| bytes.push_str(&pointer.text()));
         let discovery = self.kinds.discovery();
         let resource = match discovery.find(&api_version, &kind) {
             Served::Yes(resource) => Some(resource.clone()),
@@ -338,7 +341,7 @@ impl Evaluation {
             group_failed: resource.is_none() && discovery.failed(&key.group),
             secret: parsed.secret || key.is_secret(),
             withheld: self.withheld(&key).or_else(|| self.without_namespace(&key)),
-            left: self.left.of(&value),
+            left,
             desired: Desired {
                 digest: Digest::keyed(&self.key, "sent", bytes.as_bytes()),
                 policy: Policy::of(&value["metadata"]),

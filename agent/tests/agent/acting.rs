@@ -74,6 +74,7 @@ async fn whatever_is_done_for_an_app_is_asked_as_its_account() {
     let of_deployer = |verbs: &[&'static str]| -> BTreeSet<(Account, &'static str)> {
         verbs.iter().map(|verb| (deployer(), *verb)).collect()
     };
+    settle().await;
     let mut asked = who_asked(&world);
     assert!(
         asked.remove(&(Account::Agent, "watch")) | asked.remove(&(Account::Agent, "list")),
@@ -87,7 +88,12 @@ async fn whatever_is_done_for_an_app_is_asked_as_its_account() {
             world.value("x").as_deref() == Some("1")
         })
         .await;
-    assert!(who_asked(&world).is_subset(&of_deployer(&["apply", "get", "dry-run"])));
+    settle().await;
+    let asked = who_asked(&world);
+    assert!(
+        asked.is_subset(&of_deployer(&["apply", "get", "dry-run"])),
+        "{asked:?}"
+    );
 
     let second = version(2, acting(&mut world, &[config_map("x", "1")]));
     world.offer(&[cleared(&second)]).await;

@@ -107,14 +107,18 @@ async fn the_annotation_forces_one_object_also_where_only_the_live_one_has_it() 
     world.ready_as(second).await;
     let between = uid(&world, &web());
     assert_ne!(between, before);
+    // It is in the manifest no more, and the live object has it still.
     let third = at_version(&mut world, 3, settings(), service("10.0.0.3"));
-    world.offer(&[third]).await;
+    world.ready_as(third).await;
+    let between = uid(&world, &web());
+    let fourth = at_version(&mut world, 4, settings(), service("10.0.0.4"));
+    world.offer(&[fourth]).await;
     until_refused(&mut world).await;
     let annotation = crate::scenes::switch("force");
     world.cluster.annotate("somebody", &web(), &annotation, "enabled");
     world
         .until("it is made anew", |world| {
-            address(world).as_deref() == Some("10.0.0.3")
+            address(world).as_deref() == Some("10.0.0.4")
         })
         .await;
     assert_ne!(uid(&world, &web()), between);

@@ -140,7 +140,6 @@ async fn a_rule_that_comes_or_goes_counts_from_then_on() {
     world.rests().await;
     let bare = version(3, entry_with(1, content, settings(), Vec::new()));
     world.offer(std::slice::from_ref(&bare)).await;
-    scale(&world, 6);
     world
         .until("it is as Git says", |world| replicas(world) == json!(1))
         .await;

@@ -206,6 +206,14 @@ impl Pointer {
         ))
     }
 
+    /// Writes the pointer as it is read.
+    pub fn text(&self) -> String {
+        let parts = self.0.iter();
+        parts
+            .map(|part| format!("/{}", part.replace('~', "~0").replace('/', "~1")))
+            .collect()
+    }
+
     fn find<'a>(&self, object: &'a Value) -> Option<&'a Value> {
         self.0.iter().try_fold(object, |value, part| step(value, part))
     }
@@ -484,6 +492,11 @@ mod tests {
             &["/metadata/annotations/example.com~1a~0b"],
         );
         assert_eq!(sent, annotated("live"));
+        let text = "/metadata/annotations/example.com~1a~0b";
+        assert_eq!(
+            Pointer::parse(text).map(|pointer| pointer.text()).as_deref(),
+            Some(text)
+        );
     }
 
     #[test]
