@@ -91,7 +91,7 @@ async fn whatever_is_done_for_an_app_is_asked_as_its_account() {
     settle().await;
     let asked = who_asked(&world);
     assert!(
-        asked.is_subset(&of_deployer(&["apply", "get", "dry-run"])),
+        asked.is_subset(&of_deployer(&["apply", "dry-run", "get", "patch"])),
         "{asked:?}"
     );
 

@@ -16,7 +16,7 @@ use flotilla_proto::agent::v1::{ObjectState, Readiness};
 use serde_json::json;
 
 use crate::{
-    scenes::{version, x},
+    scenes::{in_default, version, x},
     world::{World, config_map, deployment, entry, key, settle},
 };
 
@@ -108,7 +108,7 @@ async fn kind_whose_discovery_fails_is_neither_removed_nor_renamed() {
         // Its key depends on the scope of its kind.
         let widget = json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w", "namespace": "default"},
             "spec": {"size": 1}});
-        let first = entry(1, world.contents.add(&[widget.clone(), config_map("x", "1")]));
+        let first = in_default(world.contents.add(&[widget.clone(), config_map("x", "1")]));
         world.ready_as(first).await;
         world.cluster.fail_discovery("example.com", true);
         if restarts {
@@ -117,7 +117,7 @@ async fn kind_whose_discovery_fails_is_neither_removed_nor_renamed() {
         } else {
             tokio::time::sleep(Duration::from_secs(700)).await;
         }
-        let second = version(2, entry(1, world.contents.add(&[widget, config_map("x", "2")])));
+        let second = version(2, in_default(world.contents.add(&[widget, config_map("x", "2")])));
         world.offer(std::slice::from_ref(&second)).await;
         world
             .until("the rest is applied", |world| {
@@ -265,7 +265,8 @@ async fn nothing_leaves_while_it_is_not_known_where_a_kind_lives() {
     let mut world = World::new().await;
     world.cluster.serve("example.com/v1", "Widget", "widgets", true);
     let objects = [widget("kube-system"), widget(""), config_map("x", "1")];
-    world.ready(1, &objects).await;
+    let first = in_default(world.contents.add(&objects));
+    world.ready_as(first).await;
     let keys = |world: &World| -> Vec<(ObjectKey, RecordState)> {
         world.agent().ledger.read(|state| {
             let items = state.units.values().flat_map(|unit| &unit.items);
@@ -283,7 +284,7 @@ async fn nothing_leaves_while_it_is_not_known_where_a_kind_lives() {
     let [first, second, x] = objects;
     let second_version = version(
         2,
-        entry(1, world.contents.add(&[first, second, x, config_map("y", "1")])),
+        in_default(world.contents.add(&[first, second, x, config_map("y", "1")])),
     );
     world.offer(&[second_version]).await;
     settle().await;

@@ -2,15 +2,29 @@
 
 use std::time::Duration;
 
-use flotilla_core::{object::ObjectKey, removal::Clearing, unit::Entry};
+use flotilla_core::{
+    digest::Digest,
+    object::ObjectKey,
+    removal::Clearing,
+    unit::{Entry, Settings},
+};
 use flotilla_proto::agent::v1::ObjectState;
 use serde_json::{Value, json};
 
-use crate::world::{World, config_map, entry, key, settle};
+use crate::world::{World, config_map, entry, entry_with, key, settings, settle};
 
 /// An entry under a version.
 pub(crate) fn version(version: u64, entry: Entry) -> Entry {
     Entry { version, ..entry }
+}
+
+/// Objects without a namespace are in `default`.
+pub(crate) fn in_default(content: Digest) -> Entry {
+    let settings = Settings {
+        default_namespace: "default".to_owned(),
+        ..settings()
+    };
+    entry_with(1, content, settings, Vec::new())
 }
 
 /// The switch of an object, as an annotation.

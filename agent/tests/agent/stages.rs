@@ -13,7 +13,10 @@ use flotilla_core::{object::ObjectKey, unit::Settings};
 use flotilla_proto::agent::v1::ObjectState;
 use serde_json::json;
 
-use crate::world::{World, config_map, deployment, entry, entry_with, key, settings};
+use crate::{
+    scenes::in_default,
+    world::{World, config_map, deployment, entry, entry_with, key, settings},
+};
 
 #[tokio::test(start_paused = true)]
 async fn definitions_come_first_and_their_objects_wait_until_they_are_served() {
@@ -23,11 +26,8 @@ async fn definitions_come_first_and_their_objects_wait_until_they_are_served() {
         "metadata": {"name": "widgets.example.com"},
         "spec": {"group": "example.com", "scope": "Namespaced", "names": {"kind": "Widget", "plural": "widgets"},
             "versions": [{"name": "v1"}]}});
-    let widget = json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w", "namespace": "default"}});
-    let wanted = entry(
-        1,
-        world.contents.add(&[widget, crd.clone(), config_map("x", "1")]),
-    );
+    let widget = json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w"}});
+    let wanted = in_default(world.contents.add(&[widget, crd.clone(), config_map("x", "1")]));
     world.offer(std::slice::from_ref(&wanted)).await;
     let widget = ObjectKey::new("example.com", "Widget", "default", "w");
     tokio::time::sleep(Duration::from_secs(5)).await;
