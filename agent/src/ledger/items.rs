@@ -177,14 +177,14 @@ fn rest(record: &Record) -> Option<String> {
         replaced,
         contested,
     } = record;
-    if policy.is_default() && !finished && left.is_none() && replaced.is_none() && contested.is_none() {
+    if policy.is_default() && !finished && left.is_none() && !replaced && contested.is_none() {
         return None;
     }
     let bare = Record {
         policy: *policy,
         finished: *finished,
         left: left.clone(),
-        replaced: replaced.clone(),
+        replaced: *replaced,
         contested: contested.clone(),
         ..Record::default()
     };

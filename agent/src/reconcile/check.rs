@@ -276,7 +276,8 @@ impl<'a> Check<'a> {
         // Nothing would change, and nobody else's entry is to be folded: this is what it looks like now.
         if is_none(&suspicion, drift.as_ref()) && fold.is_empty() {
             let mut record = accepted(record, &observed);
-            Arc::make_mut(&mut record).uid = observed.observation.as_ref().and_then(|seen| seen.uid.clone());
+            let uid = observed.observation.as_ref().and_then(|seen| seen.uid.clone());
+            Arc::make_mut(&mut record).found(uid);
             return Ok(over(key.clone(), Some(record), Some(observed), Checked::InSync));
         }
         let counted = counted(drift.as_ref());

@@ -94,7 +94,7 @@ pub(super) async fn replace(
             "{key} is made anew once the newest desired state is taken in"
         ));
     };
-    if Arc::make_mut(&mut record).replace(&uid) {
+    if Arc::make_mut(&mut record).replace() {
         match unit.context.persist(vec![item(unit, key, record)]).await {
             Ok(()) => {}
             Err(error @ LedgerError::Lost) => return Replaced::Lost(error),

@@ -168,7 +168,7 @@ pub fn is_untouched(record: &Record, live: &Observation, desired: Policy, unit: 
 }
 
 fn suspicion(record: &Record, live: &Observation, fold: bool) -> Option<Suspicion> {
-    if let (Some(expected), Some(found)) = (&record.uid, &live.uid)
+    if let (Some(expected), Some(found)) = (record.standing_uid(), &live.uid)
         && expected != found
     {
         return Some(Suspicion::Replaced {

@@ -43,10 +43,10 @@ pub struct Record {
     /// When it left the desired state; only of an object pending removal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left: Option<Box<Left>>,
-    /// The UID of the object that is deleted so that it can be made anew: a field of it cannot be changed. Durable before the
-    /// deletion, so that whoever begins again after a crash knows which object it was.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub replaced: Option<Box<Uid>>,
+    /// The object with this UID is deleted so that it can be made anew, since a field of it cannot be changed. Durable before
+    /// the deletion: whoever begins again after a crash knows which object it was, and that another one may be in its place.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub replaced: bool,
     /// Paths that others change back each time: a restart must not begin to fight for them anew.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contested: Option<Box<Contests>>,
@@ -125,22 +125,33 @@ impl Record {
             policy: written.policy,
             finished: written.response.finished,
             left: None,
-            replaced: None,
+            replaced: false,
             contested: known.and_then(|record| record.contested.clone()),
         }
     }
 
     /// Notes that this object is about to be deleted and made anew; must be durable before the deletion. Returns whether
     /// anything changed.
-    pub fn replace(&mut self, uid: &Uid) -> bool {
-        let is_news = self.recreate() || self.replaced.as_deref() != Some(uid);
-        self.replaced = Some(Box::new(uid.clone()));
+    pub fn replace(&mut self) -> bool {
+        let is_news = !self.replaced || self.projection.is_some() || self.accepted.is_some();
+        self.projection = None;
+        self.accepted = None;
+        // Its work is to be done anew.
+        self.finished = false;
+        self.replaced = true;
         is_news
     }
 
-    /// The UID of the object that this record is of: also of one that was to be made anew, and may not have been.
-    pub fn known_uid(&self) -> Option<&Uid> {
-        self.uid.as_ref().or(self.replaced.as_deref())
+    /// Notes which object is there.
+    pub fn found(&mut self, uid: Option<Uid>) {
+        self.uid = uid;
+        self.replaced = false;
+    }
+
+    /// The UID that the live object has to have, unless somebody has put another one in its place; `None`: not known, as
+    /// where it was about to be made anew.
+    pub fn standing_uid(&self) -> Option<&Uid> {
+        self.uid.as_ref().filter(|_| !self.replaced)
     }
 
     /// Notes that an object that is gone is about to be created again; must be durable before the write. Its UID
@@ -149,6 +160,7 @@ impl Record {
     pub fn recreate(&mut self) -> bool {
         let is_news = self.uid.is_some() || self.projection.is_some() || self.accepted.is_some();
         self.uid = None;
+        self.replaced = false;
         self.projection = None;
         self.accepted = None;
         is_news
@@ -273,18 +285,19 @@ mod tests {
     #[test]
     fn an_object_that_is_made_anew_is_known_by_its_uid_until_it_is() {
         let mut record = Record::written(None, written("1"));
-        let uid = Uid::from("u-1");
-        assert!(record.replace(&uid) && !record.replace(&uid));
-        assert_eq!((record.uid.as_ref(), record.known_uid()), (None, Some(&uid)));
+        assert!(record.replace() && !record.replace());
+        assert_eq!(
+            (record.uid.clone(), record.standing_uid()),
+            (Some(Uid::from("u-1")), None)
+        );
         let text = serde_json::to_string(&record).expect("JSON");
         assert_eq!(serde_json::from_str::<Record>(&text).expect("readable"), record);
         let mut anew = written("2");
         anew.response.uid = Some("u-2".into());
         let anew = Record::written(Some(&record), anew);
-        assert_eq!(
-            (anew.known_uid(), anew.replaced.as_deref()),
-            (Some(&Uid::from("u-2")), None)
-        );
+        assert_eq!(anew.standing_uid(), Some(&Uid::from("u-2")));
+        record.found(Some("u-3".into()));
+        assert_eq!(record.standing_uid(), Some(&Uid::from("u-3")));
     }
 
     #[test]

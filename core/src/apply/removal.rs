@@ -234,7 +234,7 @@ pub fn at_look(
     if protected.covers_removal(key) {
         return Verdict::Wait(Wait::Protected);
     }
-    if record.uid.as_ref().is_some_and(|uid| !uid.is(&live.uid)) {
+    if record.standing_uid().is_some_and(|uid| !uid.is(&live.uid)) {
         return Verdict::Release(Release::Replaced);
     }
     match &live.mark {
@@ -243,7 +243,7 @@ pub fn at_look(
         Some(_) => {}
     }
     // It bears the mark, and whether it is what this unit wrote before it ended is not known.
-    if record.known_uid().is_none_or(|uid| !uid.is(&live.uid)) {
+    if record.uid.as_ref().is_none_or(|uid| !uid.is(&live.uid)) {
         return Verdict::Wait(Wait::Unproven);
     }
     if live.deleting {

@@ -85,7 +85,7 @@ pub fn replacement(
         return Replacement::Refused(Refusal::Container);
     }
     let uid = record
-        .and_then(Record::known_uid)
+        .and_then(|record| record.uid.as_ref())
         .filter(|uid| uid.is(&live.uid) && live.mark.as_deref() == Some(unit));
     match uid {
         Some(uid) if !live.resource_version.is_empty() => Replacement::Delete {
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn a_replacement_that_was_broken_off_goes_on_by_the_uid_that_was_noted() {
         let mut record = record();
-        record.replace(&"u-1".into());
+        record.replace();
         assert_eq!(decide(&job(), &record, true, FORCED, Some(&live())), deletes());
         assert_eq!(decide(&job(), &record, true, FORCED, None), Replacement::Create);
         let deleting = Live {
