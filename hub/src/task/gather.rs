@@ -489,9 +489,9 @@ pub fn settings(spec: &KustomizationSpec) -> Settings {
 }
 
 fn ignore_rule(rule: &flotilla_api::meta::IgnoreRule) -> IgnoreRule {
-    let text = |pattern: &Option<flotilla_api::text::Pattern>| {
-        let pattern = pattern.as_ref();
-        pattern.map(|one| one.as_str().to_owned()).unwrap_or_default()
+    let text = |pattern: &'_ Option<flotilla_api::text::Pattern>| match pattern {
+        Some(pattern) => pattern.as_str().to_owned(),
+        None => String::new(),
     };
     IgnoreRule {
         paths: rule.paths.iter().map(|path| path.as_str().to_owned()).collect(),
