@@ -183,9 +183,11 @@ fn the_agent_may_act_as_the_accounts_that_the_values_name_and_as_no_other() {
             let rule = &role["rules"][0];
             assert_eq!(words(rule, "resources"), ["serviceaccounts"]);
             assert_eq!(words(rule, "verbs"), ["get", "impersonate"]);
-            let bindings = rendered
-                .iter()
-                .filter(|one| one["roleRef"]["name"] == role["metadata"]["name"]);
+            let bindings = rendered.iter().filter(|one| {
+                // A Role is bound in its own namespace alone.
+                let is_there = kind == "ClusterRole" || one["metadata"]["namespace"] == *namespace;
+                one["roleRef"]["name"] == role["metadata"]["name"] && is_there
+            });
             let places = bindings.map(|one| one["metadata"]["namespace"].as_str().unwrap_or("everywhere"));
             let places: Vec<&str> = places.collect();
             format!(
