@@ -111,7 +111,8 @@ pub fn account_advice(message: &str, account: &str) -> Option<String> {
 
 /// Tells whether the agent may not act as the ServiceAccount at all.
 pub fn may_not_impersonate(message: &str) -> bool {
-    message.contains(" cannot impersonate resource \"")
+    // Newer servers know rights to do single things as somebody (`impersonate-on:…`), and name what is lacking of these.
+    message.contains(" cannot impersonate")
 }
 
 /// What gives the agent the right to act as a ServiceAccount, `namespace/name`.
