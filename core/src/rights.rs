@@ -403,6 +403,11 @@ mod tests {
             not_the_agent.contains("add {namespace: shop, names: [deployer]} to `rbac.impersonate`"),
             "{not_the_agent}"
         );
+        let newer = of(
+            "configmaps \"x\" is forbidden: User \"system:serviceaccount:flotilla-system:flotilla-agent\" cannot \
+             impersonate-on:serviceaccount:get resource \"configmaps\" in API group \"\" in the namespace \"shop\"",
+        );
+        assert_eq!(newer, not_the_agent);
         assert_eq!(
             account_advice("pods \"x\" is forbidden: violates PodSecurity", "shop/deployer"),
             None
