@@ -72,6 +72,16 @@ impl Memory {
         (inner.unanswered, inner.lost) = (1, calls);
     }
 
+    /// Loses the next `calls` calls, which do nothing and are not answered.
+    pub fn lose(&self, calls: u64) {
+        self.lock().lost = calls;
+    }
+
+    /// Returns how many calls are still to be lost.
+    pub fn to_lose(&self) -> u64 {
+        self.lock().lost
+    }
+
     /// Takes other sizes.
     #[must_use]
     pub fn with_limits(self, limits: Limits) -> Self {

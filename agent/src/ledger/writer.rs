@@ -28,7 +28,8 @@ mod repair;
 /// Bytes of records that stay in the head itself, so that a small append is one write. Each append writes all of them
 /// again.
 pub(super) const TAIL_MAX: usize = 16 << 10;
-/// Attempts at a write whose outcome is unknown, and at one that finds another version of our own.
+/// Attempts at a write whose outcome is unknown, and at one that finds another version of our own. Of the first kind there
+/// is one only after a write that came to nothing: storage that takes nothing is asked as seldom as its callers come back.
 const ATTEMPTS: u32 = 5;
 
 /// Waits between such attempts.
@@ -53,6 +54,8 @@ pub(super) struct Writer {
     /// of ours is stored again.
     avoided: BTreeSet<u32>,
     damage: Option<String>,
+    /// The last write came to nothing, with all attempts: storage does not answer.
+    is_away: bool,
     /// The records that storage was put back to, until they are taken.
     earlier: Vec<u8>,
 }
@@ -284,7 +287,7 @@ impl Writer {
                     // tell who is alone.
                     self.avoided.insert(slot);
                 }
-                KeyValueError::Unavailable { .. } if failures < ATTEMPTS => {
+                KeyValueError::Unavailable { .. } if failures < self.attempts() => {
                     tokio::time::sleep(RETRY.delay(failures, random())).await;
                 }
                 error => match self.key_value.get(&name).await {
@@ -292,10 +295,18 @@ impl Writer {
                         self.slots.insert(slot, value.version);
                         return Ok(slot);
                     }
-                    _ => return Err(LedgerError::Storage(error)),
+                    _ => {
+                        self.is_away = matches!(error, KeyValueError::Unavailable { .. });
+                        return Err(LedgerError::Storage(error));
+                    }
                 },
             }
         }
+    }
+
+    /// How often a write is tried that storage does not answer.
+    fn attempts(&self) -> u32 {
+        if self.is_away { 1 } else { ATTEMPTS }
     }
 
     async fn put_head(&mut self, head: Head, tail: Vec<u8>) -> Result<(), LedgerError> {
@@ -314,6 +325,7 @@ impl Writer {
                 });
                 (self.head, self.tail) = (head, tail);
                 self.avoided = BTreeSet::new();
+                self.is_away = false;
                 Ok(())
             }
             Err(e) => {
@@ -346,10 +358,11 @@ impl Writer {
                         Found::Damaged(why) => return Err(self.damaged(why)),
                     }
                 }
-                KeyValueError::Unavailable { .. } if failures < ATTEMPTS => {
+                KeyValueError::Unavailable { .. } if failures < self.attempts() => {
                     tokio::time::sleep(RETRY.delay(failures, random())).await;
                 }
                 KeyValueError::Unavailable { .. } => {
+                    self.is_away = true;
                     return match self.find(Some(bytes)).await {
                         Ok(Found::Written(version)) => Ok(version),
                         _ => Err(LedgerError::Storage(error)),

@@ -116,3 +116,24 @@ async fn what_waits_for_a_storage_that_takes_nothing_is_bounded_and_not_lost() {
     assert_eq!(items(&ledger), 40_000);
     assert_eq!(items(&open(&cells).await), 40_000);
 }
+
+#[tokio::test(start_paused = true)]
+async fn storage_that_does_not_answer_is_asked_no_more_often_than_its_callers_come() {
+    let cells = Memory::default();
+    let ledger = begun(&cells).await;
+    cells.lose(1_000);
+    let mut calls = Vec::new();
+    for round in 0..4 {
+        let before = cells.to_lose();
+        let name = format!("away-{round}");
+        ledger.append(vec![item(&name)]).await.expect_err("not stored");
+        calls.push(before - cells.to_lose());
+    }
+    assert_eq!(calls, [6, 2, 2, 2], "attempts, and a look at what became of the last");
+    // A short break after that is bridged as ever.
+    cells.heal();
+    ledger.append(vec![item("back")]).await.expect("stored");
+    cells.lose(4);
+    ledger.append(vec![item("bridged")]).await.expect("stored");
+    same_after_restart(&cells, &ledger).await;
+}

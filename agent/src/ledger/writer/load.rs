@@ -51,6 +51,7 @@ impl Writer {
             slots: BTreeMap::new(),
             avoided: BTreeSet::new(),
             damage: None,
+            is_away: false,
             earlier: Vec::new(),
         };
         let Some(value) = key_value.get(name).await.map_err(LedgerError::Storage)? else {
