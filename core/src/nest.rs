@@ -128,7 +128,7 @@ impl Problem {
         match self {
             Self::Conflict { key, owner } => Waiting::KeptElsewhere {
                 cluster,
-                object: key,
+                object: Box::new(key),
                 owner,
             },
             Self::Cycle(object) => Waiting::KeptCycle { cluster, object },

@@ -204,7 +204,7 @@ mod tests {
             apply::policy::Policy,
             digest::Digest,
             id::{ResourceUid, UnitId},
-            unit::{AppRef, Settings, Substitution, Withheld},
+            unit::{AppRef, Settings, Substitution, Withheld, health::HealthChecks},
         };
 
         let key = ObjectKey::new("", "ConfigMap", "a", "x");
@@ -237,6 +237,11 @@ mod tests {
                 common_annotations: BTreeMap::new(),
                 substitution: Substitution::Off,
                 default_namespace: String::new(),
+                service_account: String::new(),
+                force: false,
+                ignore: Vec::new(),
+                health: HealthChecks::default(),
+                decryption: None,
             },
             variables: Vec::new(),
             depends_on: Vec::new(),

@@ -144,7 +144,7 @@ pub enum Waiting {
         /// Name of the cluster in whose scope it would be; '' for the fleet.
         cluster: String,
         /// The object.
-        object: ObjectKey,
+        object: Box<ObjectKey>,
         /// What is wrong with it.
         message: String,
     },
@@ -153,7 +153,7 @@ pub enum Waiting {
         /// Name of the cluster in whose scope it is.
         cluster: String,
         /// The object.
-        object: ObjectKey,
+        object: Box<ObjectKey>,
         /// `Kind/namespace/name` of the app.
         owner: String,
     },

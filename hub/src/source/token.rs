@@ -16,6 +16,7 @@ use flotilla_core::digest::Digest;
 use futures::future::BoxFuture;
 use reqwest::{RequestBuilder, StatusCode, Url};
 use serde_json::Value;
+use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
 use super::{
@@ -116,6 +117,8 @@ impl Identity {
 struct Ask<'a> {
     clients: &'a Clients,
     provider: &'static str,
+    /// When it is asked.
+    now: SystemTime,
 }
 
 impl Ask<'_> {
@@ -202,13 +205,14 @@ impl Tokens {
             Arc::clone(all.entry(of).or_default())
         };
         let mut kept = kept.lock().await;
-        let now = SystemTime::now();
+        let now = SystemTime::from(OffsetDateTime::now_utc());
         let token = match kept.as_ref().filter(|token| token.ends > now + RENEWED) {
             Some(token) => token.clone(),
             None => {
                 let ask = Ask {
                     clients: &self.clients,
                     provider: "the provider",
+                    now,
                 };
                 let token = source.token(&ask).await?;
                 *kept = Some(token.clone());

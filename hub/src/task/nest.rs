@@ -308,7 +308,7 @@ impl One<'_> {
         let invalid = set.into_iter().filter_map(|one| {
             Some(Waiting::KeptInvalid {
                 cluster: self.chosen.name.clone(),
-                object: one.named,
+                object: Box::new(one.named),
                 message: one.outcome.err()?,
             })
         });

@@ -34,7 +34,7 @@ spec:
 
 pub(crate) fn config_map(name: &str, value: &str) -> String {
     format!(
-        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, namespace: apps}}\ndata: {{k: \"{value}\"}}\n"
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: \"{name}\", namespace: apps}}\ndata: {{k: \"{value}\"}}\n"
     )
 }
 

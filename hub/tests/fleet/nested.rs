@@ -348,7 +348,7 @@ async fn a_placed_root_has_children_of_their_own_in_each_cluster_that_go_with_th
             "apiVersion: fleet.flotilla.dev/v1alpha1\nkind: Cluster\nmetadata: {name: c2}\nspec: {variables: {TIER: base}}\n",
         ])
         .await;
-    let root = kustomization("root", "./root", "  postBuild: {substitute: {X: y}}\n");
+    let root = kustomization("root", "./root", "  postBuild: {substitute: {X: z}}\n");
     let placement = "apiVersion: fleet.flotilla.dev/v1alpha1\nkind: Placement\nmetadata: {name: everywhere}\nspec:\n  \
                      apps: [{kind: Kustomization, name: root, namespace: flux-system}]\n  clusters: {names: [c1, c2]}\n";
     let repository = fleet
@@ -540,7 +540,7 @@ async fn a_hub_cluster_has_the_apps_of_its_spokes_by_kubeconfig_and_one_that_nob
     fleet.apply(&[&cluster("staging")]).await;
     let spoke = |name: &str| {
         let more = format!(
-            "  kubeConfig: {{secretRef: {{name: {name}-kubeconfig}}}}\n  postBuild: {{substitute: {{X: y}}}}\n"
+            "  kubeConfig: {{secretRef: {{name: {name}-kubeconfig}}}}\n  postBuild: {{substitute: {{X: z}}}}\n"
         );
         kustomization(name, "./deploy", &more)
     };

@@ -53,7 +53,7 @@ impl Hybrid {
         )
         .ok()?;
         let seed: Zeroizing<[u8; 32]> = Zeroizing::new(seed.as_slice().try_into().ok()?);
-        let mut expanded = Shake256::default().chain(&*seed).finalize_xof();
+        let mut expanded = Shake256::default().chain(*seed).finalize_xof();
         let (mut d, mut z, mut curve) = (
             Zeroizing::new([0; 32]),
             Zeroizing::new([0; 32]),

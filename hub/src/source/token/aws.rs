@@ -42,6 +42,7 @@ impl Role {
     fn configuration(detail: &str) -> TokenError {
         TokenError::Configuration {
             provider: PROVIDER,
+            now: ask.now,
             detail: detail.to_owned(),
         }
     }
@@ -50,10 +51,11 @@ impl Role {
         let ask = Ask {
             clients: ask.clients,
             provider: PROVIDER,
+            now: ask.now,
         };
         let (Some(role), Some(file)) = (self.get("AWS_ROLE_ARN"), self.get("AWS_WEB_IDENTITY_TOKEN_FILE"))
         else {
-            return self.own_keys();
+            return self.own_keys(ask.now);
         };
         let url = match (self.get("AWS_ENDPOINT_URL_STS"), self.get("AWS_REGION")) {
             (Some(url), _) => url,
@@ -92,13 +94,13 @@ impl Role {
         }
         let lasts = match found["Expiration"].as_f64() {
             Some(at) if at > 0.0 => SystemTime::UNIX_EPOCH + Duration::from_secs_f64(at.min(1e11)),
-            _ => SystemTime::now() + Duration::from_secs(900),
+            _ => ask.now + Duration::from_secs(900),
         };
         Ok(Token { parts, ends: lasts })
     }
 
     /// The keys of the environment, which nobody renews.
-    fn own_keys(&self) -> Result<Token, TokenError> {
+    fn own_keys(&self, now: SystemTime) -> Result<Token, TokenError> {
         let (Some(access), Some(secret)) = (self.get("AWS_ACCESS_KEY_ID"), self.get("AWS_SECRET_ACCESS_KEY"))
         else {
             return Err(Self::configuration(
@@ -116,7 +118,7 @@ impl Role {
         );
         Ok(Token {
             parts,
-            ends: SystemTime::now() + Duration::from_secs(3600),
+            ends: now + Duration::from_secs(3600),
         })
     }
 }
@@ -195,7 +197,7 @@ mod tests {
                 ("secret", Zeroizing::new("canary".to_owned())),
                 ("session", Zeroizing::new("session".to_owned())),
             ]),
-            ends: SystemTime::now(),
+            ends: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_003_600),
         };
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
         let shown = |url: &str| role.credential(&token, &Url::parse(url).expect("a URL"), now);

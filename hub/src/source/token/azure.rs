@@ -37,6 +37,7 @@ impl Workload {
     fn get(&self, name: &str) -> Result<String, TokenError> {
         (self.environment)(name).ok_or_else(|| TokenError::Configuration {
             provider: PROVIDER,
+            now: ask.now,
             detail: format!("the hub has no workload identity: {name} is not set in its environment"),
         })
     }
@@ -45,6 +46,7 @@ impl Workload {
         let ask = Ask {
             clients: ask.clients,
             provider: PROVIDER,
+            now: ask.now,
         };
         let (tenant, client) = (self.get("AZURE_TENANT_ID")?, self.get("AZURE_CLIENT_ID")?);
         let file = self.get("AZURE_FEDERATED_TOKEN_FILE")?;
@@ -53,6 +55,7 @@ impl Workload {
             .unwrap_or_else(|_| AUTHORITY.to_owned());
         let invalid = |detail: &str| TokenError::Configuration {
             provider: PROVIDER,
+            now: ask.now,
             detail: detail.to_owned(),
         };
         let mut url = Url::parse(&authority).map_err(|_| invalid("AZURE_AUTHORITY_HOST is no URL"))?;
@@ -88,7 +91,7 @@ impl Workload {
         let lasts = answer["expires_in"].as_u64().unwrap_or(600);
         Ok(Token {
             parts: BTreeMap::from([("token", Zeroizing::new(token.to_owned()))]),
-            ends: SystemTime::now() + Duration::from_secs(lasts.min(24 * 3600)),
+            ends: ask.now + Duration::from_secs(lasts.min(24 * 3600)),
         })
     }
 }

@@ -115,6 +115,7 @@ impl App {
         );
         signed.map_err(|_| TokenError::Configuration {
             provider: PROVIDER,
+            now: ask.now,
             detail: "the app's key cannot sign".into(),
         })?;
         Ok(Zeroizing::new(format!(
@@ -127,8 +128,9 @@ impl App {
         let ask = Ask {
             clients: ask.clients,
             provider: PROVIDER,
+            now: ask.now,
         };
-        let statement = self.statement(SystemTime::now())?;
+        let statement = self.statement(ask.now)?;
         let id = match &self.installation {
             Installation::Id(id) => id.clone(),
             Installation::Owner(owner) => self.installed_by(&ask, &statement, owner).await?,
@@ -146,7 +148,7 @@ impl App {
         Ok(Token {
             parts: BTreeMap::from([("token", Zeroizing::new(token.to_owned()))]),
             // GitHub's are good for an hour.
-            ends: ends.map_or_else(|| SystemTime::now() + Duration::from_secs(3600), SystemTime::from),
+            ends: ends.map_or_else(|| ask.now + Duration::from_secs(3600), SystemTime::from),
         })
     }
 

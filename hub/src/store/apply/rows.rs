@@ -43,7 +43,7 @@ pub(super) enum Row {
     /// It was not there.
     Added(Uuid),
     /// It was, and is locked.
-    Locked(Stored),
+    Locked(Box<Stored>),
 }
 
 /// Adds the objects that are not there and locks those that are; an answer for each. In the order in which they are to be
@@ -78,7 +78,7 @@ pub(super) async fn taken(
         let left: Vec<usize> = left.into_iter().collect();
         for places in left.chunks(OBJECTS) {
             let locked = lock(tx, objects, places).await?;
-            rows.extend(locked.into_iter().map(|(place, old)| (place, Row::Locked(old))));
+            rows.extend(locked.into_iter().map(|(place, old)| (place, Row::Locked(Box::new(old)))));
         }
     }
     match rows.len() == objects.len() {

@@ -19,7 +19,9 @@ use super::removals;
 use crate::{
     clock::timestamp,
     store::{
-        Connection, Result, Store, Topic, nudge_all,
+        Connection, Result, Store, Topic,
+        doubt::IDENTITY,
+        nudge_all,
         presence::tell_connected,
         report::{ConditionRow, nothing_left_out, root_of_this_format, write_conditions},
     },
@@ -142,11 +144,10 @@ impl<'a> Turn<'a> {
     async fn judged(&self, tx: &mut Connection) -> Result<Vec<ConditionRow>> {
         let now = self.last.now;
         let mut judged = self.last.judged.clone();
-        let identity = identity(&self.last.cluster_name, self.duel.as_ref(), now);
-        if !identity.ok {
-            tracing::warn!("{}", identity.message);
+        // One that opens a stream is in the right cluster; a duel is told of with what becomes of it.
+        if self.duel.is_none() {
+            judged.push(ConditionRow::new(IDENTITY, String::new(), now));
         }
-        judged.push(identity);
         let Some(known) = self.session() else {
             return Ok(judged);
         };
@@ -188,12 +189,6 @@ impl<'a> Turn<'a> {
             was_put_back: self.was_put_back,
         }
     }
-}
-
-/// Whether the identity of a cluster is shown by one agent alone. One that opens a stream is in the right cluster.
-fn identity(cluster: &str, duel: Option<&Duel>, now: OffsetDateTime) -> ConditionRow {
-    let message = duel.map_or_else(String::new, |duel| seen(cluster, duel));
-    ConditionRow::new("Identity", message, now)
 }
 
 fn seen(cluster: &str, duel: &Duel) -> String {

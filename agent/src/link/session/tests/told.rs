@@ -116,7 +116,7 @@ async fn while_something_becomes_of_many_units_it_is_told_a_few_times_a_second_a
     let reports = world.reports.clone();
     let becomes = tokio::spawn(async move {
         for n in 0..200 {
-            reports.unit(unit(n), applied());
+            reports.unit(unit(n + 1), applied());
             tokio::time::sleep(Duration::from_millis(15)).await;
         }
     });
