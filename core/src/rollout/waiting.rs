@@ -487,12 +487,12 @@ mod tests {
             },
             Waiting::KeptInvalid {
                 cluster: text(),
-                object: key(),
+                object: Box::new(key()),
                 message: text(),
             },
             Waiting::KeptElsewhere {
                 cluster: text(),
-                object: key(),
+                object: Box::new(key()),
                 owner: text(),
             },
             Waiting::KeptCycle {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use sqlx::{Executor, Postgres};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -336,22 +337,32 @@ impl Store {
     /// Records that it is known whether the present revision of a source follows a former one, or that this cannot be known, and
     /// the event that tells of it: once, whoever else has looked.
     pub async fn judged(&self, source: Uuid, former: &Former, event: Option<&NewEvent<'_>>) -> Result<()> {
+        let Some(event) = event else {
+            // The rule: one statement, and no transaction around it.
+            close(self.pool(), source, former).await?;
+            return Ok(());
+        };
         let mut tx = self.pool().begin().await?;
-        let was_open = sqlx::query!(
-            "UPDATE source_state SET former_revision = '', former_commit = '' WHERE uid = $1 AND former_commit = $2",
-            source,
-            former.commit_id
-        )
-        .execute(&mut *tx)
-        .await?
-        .rows_affected()
-            > 0;
-        if let Some(event) = event.filter(|_| was_open) {
+        if close(&mut *tx, source, former).await? {
             record_event(&mut *tx, event).await?;
         }
         tx.commit().await?;
         Ok(())
     }
+}
+
+/// Takes the question off; whether it stood there still.
+async fn close<'e>(
+    executor: impl Executor<'e, Database = Postgres>,
+    source: Uuid,
+    former: &Former,
+) -> Result<bool> {
+    let closed = sqlx::query!(
+        "UPDATE source_state SET former_revision = '', former_commit = '' WHERE uid = $1 AND former_commit = $2",
+        source,
+        former.commit_id
+    );
+    Ok(closed.execute(executor).await?.rows_affected() > 0)
 }
 
 /// Writes conditions where they differ from those shown, the request that was handled, and the event. Tells whether

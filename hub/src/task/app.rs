@@ -259,6 +259,15 @@ async fn reconcile_app(
         },
     };
     commit(context, planner, plan).await?;
+    // What it waits for may have been planned after it was read and before this was recorded, and had nobody to tell then.
+    if is_waiting
+        && gather::dependencies(context, app, &spec, &input.chosen)
+            .await?
+            .unready
+            != input.dependencies.unready
+    {
+        return Ok(Outcome::Again);
+    }
     if is_waiting || !is_rendered && (rendered.is_left || rendered.waiting.is_some()) {
         context.store.give_back_plan(app.uid, &context.replica).await?;
     }

@@ -26,7 +26,7 @@ fn needing(more: &str) -> String {
 }
 
 fn base(source: &str, more: &str) -> String {
-    app(source, "./base", more).replace("name: app,", "name: base,")
+    app(source, "./base", more).replacen("name: app,", "name: base,", 1)
 }
 
 async fn fleet() -> (Fleet, flotilla_testkit::GitRepo) {

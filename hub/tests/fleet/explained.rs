@@ -194,9 +194,21 @@ async fn a_suspended_app_that_was_changed_is_not_said_to_have_what_it_was_never_
     fleet.apply(&[&suspended("a", "./app")]).await;
     let same = left(&fleet, "NotReady").await;
     assert_eq!(same.source_revision, before.source_revision);
-    // Another path: what the new one renders to is not known.
+    // Another path, which is not there: that is said first, since to resume it would not help.
     fleet.apply(&[&suspended("a", "./other")]).await;
-    left(&fleet, "Unknown").await;
+    let look = async || {
+        let first = fleet.hub.explain("Kustomization", "app", "c1").await.remove(0);
+        let blamed = first.cause.clone().unwrap_or_default();
+        let is_so = (first.verdict.as_str(), blamed.name.as_str()) == ("NotApplied", "rendering")
+            && step(&first, "plan").reason == "Suspended";
+        match is_so {
+            true => Ok(Some(())),
+            false => Err(format!("{first:?}")),
+        }
+    };
+    wait_until("what does not render", PATIENCE, look)
+        .await
+        .expect("said");
     fleet.apply(&[&suspended("b", "./app")]).await;
     // Nor is that only so until it is planned.
     fleet.hub.world.is_quiet().await;

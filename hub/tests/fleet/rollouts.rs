@@ -395,14 +395,19 @@ async fn a_report_of_what_is_applied_is_two_statements_more_and_the_last_one_thr
     let rolling = Rolling::out(2).await;
     let first = rolling.reports(rolling.clusters[0]).await;
     let last = rolling.reports(rolling.clusters[1]).await;
+    // What they have applied is known from their reports.
+    let (first, last) = (
+        rolling.world.reached(&[first]).await,
+        rolling.world.reached(&[last]).await,
+    );
     let statements = Statements::listen();
-    assert_eq!(rolling.world.ended(first).await, []);
+    assert_eq!(rolling.world.ended_of(&first).await, []);
     // The turn, the counts.
     assert_eq!(statements.take().len(), 2);
-    assert_eq!(rolling.world.ended(last).await, [End::Complete]);
+    assert_eq!(rolling.world.ended_of(&last).await, [End::Complete]);
     assert_eq!(statements.take().len(), 3);
     // What turns nothing counts nothing.
-    assert_eq!(rolling.world.ended(last).await, []);
+    assert_eq!(rolling.world.ended_of(&last).await, []);
     assert_eq!(statements.take().len(), 1);
 }
 

@@ -531,8 +531,12 @@ impl World {
 
     /// How the rollouts end that this unit's last report ends.
     pub(crate) async fn ended(&self, unit: Uuid) -> Vec<End> {
-        let reached = self.reached(&[unit]).await;
-        let turned = self.store.turn_applied(&reached).await.expect("turned");
+        self.ended_of(&self.reached(&[unit]).await).await
+    }
+
+    /// The same of units that have applied these versions.
+    pub(crate) async fn ended_of(&self, reached: &[(Uuid, i64)]) -> Vec<End> {
+        let turned = self.store.turn_applied(reached).await.expect("turned");
         let ended = self.store.end_rollouts(&turned).await.expect("ended");
         ended.into_iter().map(|one| one.end).collect()
     }

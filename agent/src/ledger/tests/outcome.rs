@@ -129,7 +129,11 @@ async fn storage_that_does_not_answer_is_asked_no_more_often_than_its_callers_co
         ledger.append(vec![item(&name)]).await.expect_err("not stored");
         calls.push(before - cells.to_lose());
     }
-    assert_eq!(calls, [6, 2, 2, 2], "attempts, and a look at what became of the last");
+    assert_eq!(
+        calls,
+        [6, 2, 2, 2],
+        "attempts, and a look at what became of the last"
+    );
     // A short break after that is bridged as ever.
     cells.heal();
     ledger.append(vec![item("back")]).await.expect("stored");

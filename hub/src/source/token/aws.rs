@@ -42,7 +42,6 @@ impl Role {
     fn configuration(detail: &str) -> TokenError {
         TokenError::Configuration {
             provider: PROVIDER,
-            now: ask.now,
             detail: detail.to_owned(),
         }
     }

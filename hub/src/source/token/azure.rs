@@ -37,7 +37,6 @@ impl Workload {
     fn get(&self, name: &str) -> Result<String, TokenError> {
         (self.environment)(name).ok_or_else(|| TokenError::Configuration {
             provider: PROVIDER,
-            now: ask.now,
             detail: format!("the hub has no workload identity: {name} is not set in its environment"),
         })
     }
@@ -55,7 +54,6 @@ impl Workload {
             .unwrap_or_else(|_| AUTHORITY.to_owned());
         let invalid = |detail: &str| TokenError::Configuration {
             provider: PROVIDER,
-            now: ask.now,
             detail: detail.to_owned(),
         };
         let mut url = Url::parse(&authority).map_err(|_| invalid("AZURE_AUTHORITY_HOST is no URL"))?;

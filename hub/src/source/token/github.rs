@@ -115,7 +115,6 @@ impl App {
         );
         signed.map_err(|_| TokenError::Configuration {
             provider: PROVIDER,
-            now: ask.now,
             detail: "the app's key cannot sign".into(),
         })?;
         Ok(Zeroizing::new(format!(

@@ -78,7 +78,11 @@ pub(super) async fn taken(
         let left: Vec<usize> = left.into_iter().collect();
         for places in left.chunks(OBJECTS) {
             let locked = lock(tx, objects, places).await?;
-            rows.extend(locked.into_iter().map(|(place, old)| (place, Row::Locked(Box::new(old)))));
+            rows.extend(
+                locked
+                    .into_iter()
+                    .map(|(place, old)| (place, Row::Locked(Box::new(old)))),
+            );
         }
     }
     match rows.len() == objects.len() {
