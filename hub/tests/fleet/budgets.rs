@@ -281,9 +281,10 @@ async fn r30_the_cost_of_a_commit_follows_what_it_changes_and_not_the_fleet() {
     assert_eq!(fleet.world.count(&claims).await, sets * 10000 + sets * 5);
     let more = manifests("everywhere", "third") + "---\n" + &manifests("more", "third");
     let keys = fleet.commit(&[("everywhere/all.yaml".to_owned(), more)]).await;
-    // Locks, sets, the proof of who claims them and the marks of who is woken by that are within it.
+    // Locks, sets, the proof of who claims them, the marks of who is woken by that and that the history follows are within
+    // it.
     assert!(
-        keys.len() <= 40 + 19,
+        keys.len() <= 40 + 20,
         "five more objects of one app on {CLUSTERS} clusters: {keys:#?}"
     );
     assert_eq!(

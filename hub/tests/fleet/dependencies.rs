@@ -180,14 +180,20 @@ async fn app_of_the_same_source_moves_once_its_dependency_is_at_that_revision() 
     fleet.end("GitRepository", "a", false).await;
     let moved = until(&fleet, "app", "it moves", |planned| planned.unit > first.unit).await;
     assert!(moved.waiting.is_empty(), "{:?}", messages(&moved));
-    let entry = entry(&fleet, "app").await;
-    let versions: Vec<u64> = entry.depends_on[0]
-        .units
-        .iter()
-        .map(|needed| needed.version)
-        .collect();
     let of_base = planned(&fleet, "base").await.and_then(|base| base.unit);
-    assert_eq!(versions.iter().max().copied(), of_base.map(i64::unsigned_abs));
+    // It is published a moment after it is planned.
+    let look = async || {
+        let entry = entry(&fleet, "app").await;
+        let needed = entry.depends_on[0].units.iter().map(|needed| needed.version);
+        let newest = needed.max();
+        match newest == of_base.map(i64::unsigned_abs) {
+            true => Ok(Some(())),
+            false => Err(format!("{newest:?} of {of_base:?}")),
+        }
+    };
+    wait_until("it needs what is new", PATIENCE, look)
+        .await
+        .expect("so");
     fleet.hub.world.is_quiet().await;
 }
 

@@ -472,10 +472,10 @@ async fn what_another_app_keeps_what_closes_a_cycle_and_what_is_invalid_is_said_
                 ("one/shared.yaml", &*kustomization("shared", "./shared", "")),
                 ("one/child.yaml", &kustomization("child", "./child", "")),
                 ("one/wrong.yaml", &invalid),
-                ("one/zz-set.yaml", set),
                 ("child/root.yaml", &kustomization("one", "./one", "")),
                 ("two/fine.yaml", &kustomization("fine", "./shared", "")),
                 ("shared/x.yaml", &config_map("x", "1")),
+                ("shared/set.yaml", set),
             ],
         )
         .await;
@@ -488,6 +488,13 @@ async fn what_another_app_keeps_what_closes_a_cycle_and_what_is_invalid_is_said_
         )
         .await;
     fleet.until_said("c1", "one", "ReconciliationFailed").await;
+    fleet
+        .until_said(
+            "c1",
+            "shared",
+            "kinds of fluxcd.controlplane.io are not reconciled",
+        )
+        .await;
     fleet
         .until_said(
             "c1",
