@@ -1,6 +1,8 @@
 //! What becomes of the objects that an app renders and the hub keeps, in the scope of one cluster: which are applied, which
 //! their owner lets go of, which are deleted, and why others are left as they are. Pure.
 
+pub mod account;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
@@ -43,6 +45,8 @@ pub struct Parent<'a> {
     pub is_in_scope: bool,
     /// The apps by which it is kept: its owner, that one's owner, and so on.
     pub ancestors: &'a [Uuid],
+    /// It acts as a ServiceAccount: what a person has applied is not its to change.
+    pub has_account: bool,
     /// What leaves its rendering is deleted.
     pub prune: bool,
     /// All that it renders could be read: what is not among it has left.
@@ -58,6 +62,8 @@ pub struct Rendered {
     pub policy: Policy,
     /// It is valid.
     pub is_valid: bool,
+    /// Its parent may not have it kept: it is as if it were not rendered, and does not leave.
+    pub is_denied: bool,
 }
 
 /// An object that is kept already: of one of the names that are rendered, or the parent's own.
@@ -71,6 +77,8 @@ pub struct Found {
     pub owner: Option<Uuid>,
     /// `Kind/namespace/name` of that.
     pub owner_name: String,
+    /// Nobody keeps it, and the parent was the last to change it.
+    pub was_parents: bool,
     /// Its switches, those that a person has set among them.
     pub policy: Policy,
     /// It is being deleted.
@@ -104,6 +112,8 @@ pub enum Problem {
         /// The app.
         owner: String,
     },
+    /// A person has applied it, and its parent acts as a ServiceAccount.
+    Denied(ObjectKey),
     /// It is one of the apps by which its parent is kept.
     Cycle(ObjectKey),
     /// Too many apps render one another.
@@ -131,6 +141,12 @@ impl Problem {
                 object: Box::new(key),
                 owner,
             },
+            Self::Denied(object) => Waiting::KeptDenied {
+                cluster,
+                object,
+                message: "it was applied by a person, and is not taken over by what acts as a ServiceAccount"
+                    .to_owned(),
+            },
             Self::Cycle(object) => Waiting::KeptCycle { cluster, object },
             Self::TooDeep(limit) => Waiting::KeptTooDeep { cluster, limit },
             Self::TooMany(limit) => Waiting::KeptTooMany { cluster, limit },
@@ -155,6 +171,9 @@ pub fn nest(parent: &Parent<'_>, rendered: &[Rendered], found: &[Found], limits:
     let by_key: BTreeMap<&ObjectKey, &Found> = found.iter().map(|one| (&one.key, one)).collect();
     let mut is_new_too_deep = false;
     for (place, one) in rendered.iter().enumerate() {
+        if one.is_denied {
+            continue;
+        }
         let live = by_key.get(&one.key).copied();
         let is_itself = one.key == *parent.key;
         // One that is placed on clusters is the fleet's: what a cluster's scope has of its name would be another app. One that
@@ -176,6 +195,10 @@ pub fn nest(parent: &Parent<'_>, rendered: &[Rendered], found: &[Found], limits:
                 key: one.key.clone(),
                 owner: live.owner_name.clone(),
             });
+            continue;
+        }
+        if parent.has_account && live.is_some_and(|live| live.owner.is_none() && !live.was_parents) {
+            nested.problems.push(Problem::Denied(one.key.clone()));
             continue;
         }
         if is_too_deep {
@@ -251,6 +274,7 @@ mod tests {
             key: key(name),
             policy: Policy::default(),
             is_valid: true,
+            is_denied: false,
         });
         each.collect()
     }
@@ -261,6 +285,7 @@ mod tests {
             key: key(name),
             owner,
             owner_name: "Kustomization/flux-system/other".into(),
+            was_parents: false,
             policy: Policy::default(),
             is_deleting: false,
             objects: 0,
@@ -273,6 +298,7 @@ mod tests {
             key,
             is_in_scope: true,
             ancestors,
+            has_account: false,
             prune: true,
             is_complete: true,
         }
@@ -298,6 +324,35 @@ mod tests {
         };
         assert_eq!(nested.problems, [conflict]);
         assert!(nested.delete.is_empty() && nested.release.is_empty());
+    }
+
+    #[test]
+    fn a_parent_with_an_account_takes_over_nothing_of_a_person_and_what_it_may_not_keep_stays() {
+        let was_own = Found {
+            was_parents: true,
+            ..found(11, "was-own", None)
+        };
+        let known = [
+            found(10, "by-hand", None),
+            was_own,
+            found(12, "denied", Some(PARENT)),
+        ];
+        let mut all = rendered(&["new", "by-hand", "was-own", "denied"]);
+        all[3].is_denied = true;
+        let root = key("root");
+        let tenant = Parent {
+            has_account: true,
+            ..parent(&root, &[])
+        };
+        let nested = nest(&tenant, &all, &known, Limits::default());
+        assert_eq!(nested.apply, [0, 2]);
+        assert_eq!(nested.own, [key("new"), key("was-own")]);
+        assert_eq!(nested.problems, [Problem::Denied(key("by-hand"))]);
+        assert!(nested.delete.is_empty() && nested.release.is_empty());
+        // One that it may not change is not itself either.
+        let mut itself = rendered(&["root"]);
+        itself[0].is_denied = true;
+        assert_eq!(nest(&tenant, &itself, &[], Limits::default()), Nested::default());
     }
 
     #[test]

@@ -211,6 +211,9 @@ fn remedy(facts: &Facts, why: &Waiting) -> String {
         }
         Waiting::ClustersFor { first, second, .. } => format!("correct {first} or {second}"),
         Waiting::KeptInvalid { object, .. } => format!("correct {object} in the source"),
+        Waiting::KeptDenied { object, .. } => {
+            format!("correct {object} in the source, or render it by an app without serviceAccountName")
+        }
         Waiting::KeptElsewhere { object, owner, .. } => {
             format!("take {object} out of {owner} or out of {}", facts.app)
         }

@@ -157,6 +157,15 @@ pub enum Waiting {
         /// `Kind/namespace/name` of the app.
         owner: String,
     },
+    /// An app that acts as a ServiceAccount may not have an object kept.
+    KeptDenied {
+        /// Name of the cluster in whose scope it would be.
+        cluster: String,
+        /// The object.
+        object: Box<ObjectKey>,
+        /// Why.
+        message: String,
+    },
     /// An app renders one of those that render it.
     KeptCycle {
         /// Name of the cluster in whose scope that is.
@@ -279,6 +288,7 @@ impl Waiting {
             Self::ClustersFor { .. } => "Conflict",
             Self::KeptInvalid { .. } => "ReconciliationFailed",
             Self::KeptElsewhere { .. } => "Conflict",
+            Self::KeptDenied { .. } => "AccessDenied",
             Self::KeptCycle { .. } => "DependencyCycle",
             Self::KeptTooDeep { .. } | Self::KeptTooMany { .. } | Self::KeptMore { .. } => "TooLarge",
             Self::KeptBlocked { .. } => "PruneBlocked",
@@ -358,6 +368,11 @@ impl Waiting {
                 second,
             } => format!("clusters {first} and {second} both have {reference} in their spec.kubeConfigRefs"),
             Self::KeptInvalid {
+                cluster,
+                object,
+                message,
+            }
+            | Self::KeptDenied {
                 cluster,
                 object,
                 message,
@@ -490,6 +505,11 @@ mod tests {
                 object: Box::new(key()),
                 message: text(),
             },
+            Waiting::KeptDenied {
+                cluster: text(),
+                object: key(),
+                message: text(),
+            },
             Waiting::KeptElsewhere {
                 cluster: text(),
                 object: Box::new(key()),
@@ -533,7 +553,7 @@ mod tests {
     }
 
     /// Names of the variants in the order of `reasons`: a renamed one would be unknown to what is stored.
-    const STORED: [&str; 31] = [
+    const STORED: [&str; 32] = [
         "SourceNotFound",
         "NoArtifact",
         "ArtifactFailed",
@@ -556,6 +576,7 @@ mod tests {
         "NoClusterFor",
         "ClustersFor",
         "KeptInvalid",
+        "KeptDenied",
         "KeptElsewhere",
         "KeptCycle",
         "KeptTooDeep",

@@ -118,7 +118,7 @@ impl Store {
     }
 
     /// What there is in a scope of these names, and all that an app keeps there. What it has in the cluster is not counted.
-    pub async fn kept(&self, app: Uuid, scope: Uuid, keys: &[ObjectKey]) -> Result<Vec<Found>> {
+    pub async fn kept(&self, app: &ResourceRow, scope: Uuid, keys: &[ObjectKey]) -> Result<Vec<Found>> {
         let column =
             |of: fn(&ObjectKey) -> &String| keys.iter().map(|key| of(key).clone()).collect::<Vec<_>>();
         let rows = sqlx::query!(
@@ -129,16 +129,18 @@ impl Store {
                  UNION
                  SELECT uid FROM resource WHERE owner = $1 AND scope = $2)
                SELECT r.uid, r.api_group, r.kind, r.namespace, r.name, r.owner, r.labels, r.annotations, r.overlay,
+                      r.owner IS NULL AND r.origin = $7 AS "was_parents!",
                       r.deleting_at IS NOT NULL AS "is_deleting!",
                       coalesce(object_name(o.kind, o.namespace, o.name), '') AS "owner_name!"
                FROM named JOIN resource r ON r.uid = named.uid LEFT JOIN resource o ON o.uid = r.owner
                ORDER BY r.kind, r.namespace, r.name"#,
-            app,
+            app.uid,
             scope,
             &column(|key| &key.group),
             &column(|key| &key.kind),
             &column(|key| &key.namespace),
-            &column(|key| &key.name)
+            &column(|key| &key.name),
+            origin(app)
         )
         .fetch_all(self.pool())
         .await?;
@@ -156,6 +158,7 @@ impl Store {
                 },
                 owner: row.owner,
                 owner_name: row.owner_name,
+                was_parents: row.was_parents,
                 policy: Policy {
                     keep: rendered.keep || person.keep,
                     ..person
@@ -218,7 +221,7 @@ impl Store {
         }
         let by = By {
             name: &name,
-            origin: format!("kept/{name}"),
+            origin: origin(keep.app),
             keeper: Some(keep.app.uid),
         };
         put_all(&mut tx, keep.resources, seal, &by).await?;
@@ -279,6 +282,11 @@ impl Store {
             .await?;
         Ok(())
     }
+}
+
+/// What is written of what an app has changed last.
+fn origin(app: &ResourceRow) -> String {
+    format!("kept/{}", app.display())
 }
 
 /// Writes whose what is.

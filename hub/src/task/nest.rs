@@ -15,7 +15,7 @@ use flotilla_core::{
     digest::{Digest, canonical_json},
     fleet::placement::Chosen,
     id::ClusterId,
-    nest::{Parent, Rendered, nest},
+    nest::{Parent, Rendered, account::Account, nest},
     object::ObjectKey,
     rollout::{
         plan::{Input, Planned},
@@ -26,7 +26,7 @@ use serde_json::json;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use self::evaluate::{Decoration, Evaluated, Values, evaluate};
+use self::evaluate::{Decoration, Evaluated, Fault, Values, evaluate};
 use super::{Context, gather::Layers};
 use crate::store::{
     StoreError,
@@ -269,7 +269,7 @@ impl One<'_> {
         let scope = self.chosen.id.0;
         let set = self.evaluated(context, objects).await?;
         let keys: Vec<ObjectKey> = set.iter().filter_map(|one| one.key.clone()).collect();
-        let mut found = context.store.kept(app.uid, scope, &keys).await?;
+        let mut found = context.store.kept(app, scope, &keys).await?;
         let names: BTreeSet<&ObjectKey> = keys.iter().collect();
         let leaves =
             |one: &flotilla_core::nest::Found| one.owner == Some(app.uid) && !names.contains(&one.key);
@@ -285,6 +285,7 @@ impl One<'_> {
             key: &key,
             is_in_scope: app.scope == scope,
             ancestors,
+            has_account: self.account().is_some(),
             prune: self.rendering.spec.prune,
             is_complete: set.iter().all(|one| one.key.is_some()),
         };
@@ -295,6 +296,7 @@ impl One<'_> {
                     key: one.key.clone()?,
                     policy: one.policy,
                     is_valid: one.outcome.is_ok(),
+                    is_denied: matches!(one.outcome, Err(Fault::Denied(_))),
                 };
                 Some((rendered, one.outcome.as_ref().ok().cloned()))
             })
@@ -306,10 +308,18 @@ impl One<'_> {
             .filter_map(|place| resources.get_mut(*place)?.take())
             .collect();
         let invalid = set.into_iter().filter_map(|one| {
-            Some(Waiting::KeptInvalid {
-                cluster: self.chosen.name.clone(),
-                object: Box::new(one.named),
-                message: one.outcome.err()?,
+            let (cluster, object) = (self.chosen.name.clone(), Box::new(one.named));
+            Some(match one.outcome.err()? {
+                Fault::Invalid(message) => Waiting::KeptInvalid {
+                    cluster,
+                    object,
+                    message,
+                },
+                Fault::Denied(message) => Waiting::KeptDenied {
+                    cluster,
+                    object,
+                    message,
+                },
             })
         });
         let mut problems: Vec<Waiting> = invalid.collect();
@@ -335,6 +345,15 @@ impl One<'_> {
         Ok(problems)
     }
 
+    /// The ServiceAccount that the app acts as, and what it has kept no more than that one's.
+    fn account(&self) -> Option<Account> {
+        let name = self.rendering.input.settings.service_account.as_str();
+        (!name.is_empty()).then(|| Account {
+            name: name.to_owned(),
+            namespace: self.rendering.app.namespace.clone(),
+        })
+    }
+
     /// Puts variables into what is rendered and reads it, beside the runtime: there may be thousands.
     async fn evaluated(&self, context: &Context, objects: Objects) -> anyhow::Result<Vec<Evaluated>> {
         let settings = &self.rendering.input.settings;
@@ -342,6 +361,7 @@ impl One<'_> {
         let decoration = Decoration {
             labels: settings.common_labels.clone(),
             annotations: settings.common_annotations.clone(),
+            account: self.account(),
         };
         let (scope, shown) = (self.chosen.id.0, Scope::Cluster(self.chosen.name.clone()));
         let key = context.digest_key;

@@ -529,6 +529,78 @@ async fn what_another_app_keeps_what_closes_a_cycle_and_what_is_invalid_is_said_
     fleet.hub.world.is_quiet().await;
 }
 
+/// Of a Kustomization: the objects that it may not have kept, by name.
+async fn denied(fleet: &Fleet, app: &str) -> Vec<String> {
+    let query = "SELECT w->'params'->'object'->>'name' FROM app_plan p JOIN resource r ON r.uid = p.app_uid
+                 CROSS JOIN LATERAL jsonb_array_elements(p.waiting) AS w
+                 WHERE r.name = $1 AND w->>'reason' = 'KeptDenied' ORDER BY 1";
+    sqlx::query_scalar(query)
+        .bind(app)
+        .fetch_all(&fleet.hub.world.pool)
+        .await
+        .expect("read")
+}
+
+#[tokio::test]
+async fn a_tenants_root_keeps_nothing_outside_its_namespace_and_its_children_act_as_the_tenant() {
+    let fleet = Fleet::empty().await;
+    let _agent = Puppet::join(&fleet.hub, "c1").await;
+    let app = |name: &str, more: &str| {
+        kustomization(name, &format!("./{name}"), more)
+            .replace("namespace: flux-system}\nspec", "namespace: tenant-a}\nspec")
+    };
+    let account = "  serviceAccountName: tenant\n";
+    let borrowed = app("borrowed", "").replace(
+        "{kind: GitRepository, name: flux-system}",
+        "{kind: GitRepository, name: flux-system, namespace: flux-system}",
+    );
+    let _repository = fleet
+        .repository(
+            "a",
+            &[
+                ("root/inside.yaml", &*app("inside", "")),
+                (
+                    "root/outside.yaml",
+                    &kustomization("outside", "./outside", account),
+                ),
+                ("root/admin.yaml", &app("admin", "  serviceAccountName: admin\n")),
+                ("root/borrowed.yaml", &borrowed),
+                ("root/by-hand.yaml", &app("by-hand", "  wait: true\n")),
+                ("inside/x.yaml", &config_map("x", "1")),
+                ("inside/deeper.yaml", &kustomization("deeper", "./outside", "")),
+                ("outside/x.yaml", &config_map("outside", "1")),
+                ("by-hand/x.yaml", &config_map("by-hand", "1")),
+            ],
+        )
+        .await;
+    let source = fleet
+        .root_source()
+        .replace("namespace: flux-system", "namespace: tenant-a");
+    fleet.apply_in("c1", &[&source, &app("by-hand", "")]).await;
+    fleet.apply_in("c1", &[&app("root", account)]).await;
+    fleet.until_said("c1", "root", "False AccessDenied: ").await;
+    fleet.until_said("c1", "inside", "False AccessDenied: ").await;
+    fleet
+        .until_configured(&[
+            "c1 GitRepository/flux-system",
+            "c1 Kustomization/by-hand",
+            "c1 Kustomization/inside <- root",
+            "c1 Kustomization/root",
+        ])
+        .await;
+    fleet
+        .until_deployed("c1", &["by-hand ConfigMap/by-hand", "inside ConfigMap/x"])
+        .await;
+    assert_eq!(
+        denied(&fleet, "root").await,
+        ["admin", "borrowed", "by-hand", "outside"]
+    );
+    assert_eq!(denied(&fleet, "inside").await, ["deeper"]);
+    assert_eq!(spec_of(&fleet, "inside").await["serviceAccountName"], "tenant");
+    assert_eq!(spec_of(&fleet, "by-hand").await["wait"], false);
+    fleet.hub.world.is_quiet().await;
+}
+
 /// The second layout that Flux documents: one cluster whose repository has the apps of others, by kubeconfig.
 #[tokio::test]
 async fn a_hub_cluster_has_the_apps_of_its_spokes_by_kubeconfig_and_one_that_nobody_has_waits_by_name() {

@@ -8,6 +8,7 @@ use flotilla_core::{
     apply::policy::Policy,
     content::{Form, ObjectEntry},
     fleet::placement::Chosen,
+    nest::account::Account,
     object::ObjectKey,
     substitute::{self, Variables},
     unit::{Settings, Substitution, VariableLayer},
@@ -73,10 +74,27 @@ impl Values {
     }
 }
 
-/// What is put on every object.
+/// What is put on every object, and what each may be.
 pub(super) struct Decoration {
     pub(super) labels: BTreeMap<String, String>,
     pub(super) annotations: BTreeMap<String, String>,
+    /// The ServiceAccount that its app acts as.
+    pub(super) account: Option<Account>,
+}
+
+/// Why an object is not kept.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// It is wrong in itself.
+    Invalid(String),
+    /// Its app may not have it kept.
+    Denied(String),
+}
+
+impl From<String> for Fault {
+    fn from(why: String) -> Self {
+        Self::Invalid(why)
+    }
 }
 
 /// An object as it was read.
@@ -84,7 +102,7 @@ pub(super) struct Read {
     named: ObjectKey,
     key: Option<ObjectKey>,
     policy: Policy,
-    outcome: Result<Resource, String>,
+    outcome: Result<Resource, Fault>,
 }
 
 /// An object as it is stored.
@@ -96,7 +114,7 @@ pub(super) struct Evaluated {
     /// Its switches.
     pub(super) policy: Policy,
     /// What is stored, or what is wrong with it.
-    pub(super) outcome: Result<NewResource, String>,
+    pub(super) outcome: Result<NewResource, Fault>,
 }
 
 impl Read {
@@ -119,7 +137,7 @@ pub(super) fn once(mut set: Vec<Evaluated>) -> Vec<Evaluated> {
         let is_first = one.key.as_ref().is_none_or(|key| seen.insert(key.clone()));
         if !is_first {
             one.key = None;
-            one.outcome = Err("another object of the rendering has this name".to_owned());
+            one.outcome = Err("another object of the rendering has this name".to_owned().into());
         }
     }
     set
@@ -141,10 +159,10 @@ pub(super) fn evaluate(
     };
     let mut value = match value(entry, bytes, values) {
         Ok(value) => value,
-        Err(why) => return read(None, Policy::default(), Err(why)),
+        Err(why) => return read(None, Policy::default(), Err(why.into())),
     };
     if !value.is_object() {
-        return read(None, Policy::default(), Err("it is no object".to_owned()));
+        return read(None, Policy::default(), Err("it is no object".to_owned().into()));
     }
     for (field, entries) in [
         ("labels", &decoration.labels),
@@ -153,12 +171,18 @@ pub(super) fn evaluate(
         add(&mut value["metadata"], field, entries);
     }
     let Some(mut key) = ObjectKey::of(&value) else {
-        return read(None, Policy::default(), Err("it has no name any more".to_owned()));
+        let why = "it has no name any more".to_owned();
+        return read(None, Policy::default(), Err(why.into()));
     };
     let policy = Policy::of(&value["metadata"]);
     if key.group == FLEET {
         let why = "an app that has a cluster cannot configure the fleet: `flotilla apply` it";
-        return read(Some(key), policy, Err(why.to_owned()));
+        return read(Some(key), policy, Err(why.to_owned().into()));
+    }
+    if let Some(account) = &decoration.account
+        && let Err(why) = account.admit(&key, &mut value)
+    {
+        return read(Some(key), policy, Err(Fault::Denied(why)));
     }
     let options = Options {
         file: "",
@@ -175,7 +199,7 @@ pub(super) fn evaluate(
             false => format!("{}: {}", one.path, one.message),
         });
         let faults: Vec<String> = faults.collect();
-        faults.join("; ")
+        Fault::Invalid(faults.join("; "))
     });
     if let Ok(resource) = &outcome {
         resource.id.namespace.clone_into(&mut key.namespace);
@@ -277,6 +301,7 @@ mod tests {
     const NOTHING: Decoration = Decoration {
         labels: BTreeMap::new(),
         annotations: BTreeMap::new(),
+        account: None,
     };
 
     fn read(text: &str, values: &Values, decoration: &Decoration) -> Read {
@@ -303,6 +328,13 @@ mod tests {
         )
     }
 
+    /// Why an object is refused.
+    fn refused(read: Read) -> String {
+        match read.outcome.expect_err("refused") {
+            Fault::Invalid(why) | Fault::Denied(why) => why,
+        }
+    }
+
     #[test]
     fn variables_are_put_in_where_they_are_asked_for_and_in_the_order_of_a_unit() {
         let text = app("a-${REGION}", "./${REGION}");
@@ -320,12 +352,7 @@ mod tests {
         // One that is not there: what the object is called is not known, and nothing is guessed.
         let missing = read(&app("a-${ZONE}", "./x"), &cluster, &NOTHING);
         assert!(missing.key.is_none());
-        assert!(
-            missing
-                .outcome
-                .expect_err("refused")
-                .contains("variable not set (strict mode): \"ZONE\"")
-        );
+        assert!(refused(missing).contains("variable not set (strict mode): \"ZONE\""));
     }
 
     #[test]
@@ -342,12 +369,10 @@ mod tests {
             &settings(Substitution::WithVariables),
             &chosen(BTreeMap::new()),
         );
-        let refused = read(&app("a", "./${TOKEN}"), &values, &NOTHING)
-            .outcome
-            .expect_err("refused");
+        let said = refused(read(&app("a", "./${TOKEN}"), &values, &NOTHING));
         assert!(
-            refused.contains("a value of a Secret") && !refused.contains("s3cret"),
-            "{refused}"
+            said.contains("a value of a Secret") && !said.contains("s3cret"),
+            "{said}"
         );
         assert!(read(&app("a", "./${REGION}"), &values, &NOTHING).outcome.is_ok());
         let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: s, namespace: a}\nstringData: {k: \"${TOKEN}\"}\n";
@@ -359,16 +384,29 @@ mod tests {
     fn what_is_wrong_with_an_object_is_said_by_field_and_its_name_is_known_all_the_same() {
         let none = Values(None);
         let wrong = read(&app("a", "./x").replace("10m", "soon"), &none, &NOTHING);
-        assert_eq!(wrong.key.expect("known").name, "a");
-        assert!(wrong.outcome.expect_err("refused").starts_with("spec.interval: "));
+        assert_eq!(wrong.key.as_ref().expect("known").name, "a");
+        assert!(refused(wrong).starts_with("spec.interval: "));
         let fleet =
             "apiVersion: fleet.flotilla.dev/v1alpha1\nkind: Placement\nmetadata: {name: a}\nspec: {}\n";
-        assert!(
-            read(fleet, &none, &NOTHING)
-                .outcome
-                .expect_err("refused")
-                .contains("configure the fleet")
-        );
+        assert!(refused(read(fleet, &none, &NOTHING)).contains("configure the fleet"));
+    }
+
+    #[test]
+    fn what_an_app_with_an_account_renders_acts_as_it_or_is_not_kept_and_its_name_is_known() {
+        let decoration = Decoration {
+            account: Some(Account {
+                name: "tenant".into(),
+                namespace: "flux-system".into(),
+            }),
+            ..NOTHING
+        };
+        let none = Values(None);
+        let kept = read(&app("a", "./x"), &none, &decoration).outcome.expect("kept");
+        assert_eq!(kept.value().expect("open")["serviceAccountName"], "tenant");
+        let elsewhere = app("a", "./x").replace("flux-system", "kube-system");
+        let denied = read(&elsewhere, &none, &decoration);
+        assert_eq!(denied.key.expect("known").namespace, "kube-system");
+        assert!(matches!(denied.outcome, Err(Fault::Denied(_))));
     }
 
     #[test]
@@ -376,6 +414,7 @@ mod tests {
         let decoration = Decoration {
             labels: map("team", "a"),
             annotations: map("note", "b"),
+            account: None,
         };
         let one = || read(&app("a", "./x"), &Values(None), &decoration);
         let resource = one().outcome.expect("valid");
