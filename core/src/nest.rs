@@ -83,6 +83,10 @@ pub struct Found {
     pub policy: Policy,
     /// It is being deleted.
     pub is_deleting: bool,
+    /// It is, because the app that keeps it renders it no more.
+    pub is_given_up: bool,
+    /// Another app renders it, and may have it.
+    pub is_wanted: bool,
     /// What its units have in the cluster, and those of all that it keeps.
     pub objects: u64,
 }
@@ -94,6 +98,10 @@ pub struct Nested {
     pub apply: Vec<usize>,
     /// Those of them that are the parent's from now on.
     pub own: Vec<ObjectKey>,
+    /// Those of these that another app has given up: they are on their way to the parent, and not deleted.
+    pub take: Vec<Uuid>,
+    /// What the parent renders no more and another app does: it is that one's.
+    pub hand_over: Vec<Uuid>,
     /// What the parent lets go of: it stays as it is, and nobody's.
     pub release: Vec<Uuid>,
     /// What is deleted, as each says.
@@ -190,6 +198,7 @@ pub fn nest(parent: &Parent<'_>, rendered: &[Rendered], found: &[Found], limits:
         }
         if let Some(live) = live
             && live.owner.is_some_and(|owner| owner != parent.uid)
+            && !live.is_given_up
         {
             nested.problems.push(Problem::Conflict {
                 key: one.key.clone(),
@@ -209,6 +218,8 @@ pub fn nest(parent: &Parent<'_>, rendered: &[Rendered], found: &[Found], limits:
         if one.is_valid && matches!(decision, Decision::Apply { .. }) {
             nested.apply.push(place);
             nested.own.push(one.key.clone());
+            let given_up = live.filter(|live| live.owner != Some(parent.uid) && live.is_given_up);
+            nested.take.extend(given_up.map(|live| live.uid));
         }
     }
     if is_new_too_deep {
@@ -230,8 +241,10 @@ fn leave(parent: &Parent<'_>, rendered: &[Rendered], found: &[Found], nested: &m
     let keys: BTreeSet<&ObjectKey> = rendered.iter().map(|one| &one.key).collect();
     // One that is left alone stays whose it is.
     let gone = own().filter(|one| !keys.contains(&one.key) && !one.policy.paused);
+    let (moved, gone): (Vec<&Found>, Vec<&Found>) = gone.partition(|one| one.is_wanted);
+    nested.hand_over = moved.iter().map(|one| one.uid).collect();
     let (released, going): (Vec<&Found>, Vec<&Found>) =
-        gone.partition(|one| !parent.prune || one.policy.keep);
+        gone.into_iter().partition(|one| !parent.prune || one.policy.keep);
     nested.release = released.iter().map(|one| one.uid).collect();
     let weight = |one: &Found| {
         usize::try_from(one.objects)
@@ -288,6 +301,8 @@ mod tests {
             was_parents: false,
             policy: Policy::default(),
             is_deleting: false,
+            is_given_up: false,
+            is_wanted: false,
             objects: 0,
         }
     }
@@ -425,6 +440,33 @@ mod tests {
         invalid[0].is_valid = false;
         let nested = decide(&invalid, &known);
         assert!(nested.apply.is_empty() && nested.delete.is_empty());
+    }
+
+    #[test]
+    fn what_moves_from_one_app_to_another_is_handed_over_whichever_is_looked_at_first() {
+        // The one that has it first: it is given up, and taken.
+        let given_up = Found {
+            is_deleting: true,
+            is_given_up: true,
+            ..found(12, "moved", Some(OTHER))
+        };
+        let by_person = Found {
+            is_deleting: true,
+            ..found(13, "deleted", Some(OTHER))
+        };
+        let nested = decide(&rendered(&["moved", "deleted"]), &[given_up, by_person]);
+        assert_eq!((nested.apply, nested.own), (vec![0], vec![key("moved")]));
+        assert_eq!(nested.take, [Uuid::from_u128(12)]);
+        assert_eq!(nested.problems.len(), 1);
+        // The one that wants it first: however much it has, it does not go.
+        let wanted = Found {
+            is_wanted: true,
+            objects: 1000,
+            ..found(12, "moved", Some(PARENT))
+        };
+        let nested = decide(&rendered(&["a"]), &[wanted, found(11, "a", Some(PARENT))]);
+        assert_eq!(nested.hand_over, [Uuid::from_u128(12)]);
+        assert!(nested.delete.is_empty() && nested.release.is_empty() && nested.problems.is_empty());
     }
 
     #[test]

@@ -308,22 +308,21 @@ async fn replace(
     let spec_changed = old.spec != new.spec || old.payload_digest != digest;
     let meta_changed = old.labels != new.labels || old.annotations != new.annotations;
     let other_changed = old.api_version != new.api_version || old.not_supported != new.not_supported;
+    // Another app has taken it over since it was looked at.
+    if let (Some(owner), Some(keeper)) = (&old.owner, by.keeper)
+        && owner.uid != keeper
+    {
+        return Err(StoreError::Conflict(OUTDATED));
+    }
     // Whoever applies it wants it: what was not deleted of it yet stays.
     if !spec_changed && !meta_changed && !other_changed && !old.deleting {
         return Ok(Action::Unchanged);
     }
-    match (&old.owner, by.keeper) {
-        (Some(owner), None) => {
-            return Err(StoreError::Kept {
-                object: object_name(new),
-                owner: owner.name.clone(),
-            });
-        }
-        // Another app has taken it over since it was looked at.
-        (Some(owner), Some(keeper)) if owner.uid != keeper => {
-            return Err(StoreError::Conflict(OUTDATED));
-        }
-        _ => {}
+    if let (Some(owner), None) = (&old.owner, by.keeper) {
+        return Err(StoreError::Kept {
+            object: object_name(new),
+            owner: owner.name.clone(),
+        });
     }
     // What a person set by a command stays until an apply changes that very field.
     let suspended = if old.spec.get("suspend") == new.spec.get("suspend") {

@@ -18,7 +18,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::{
-    Connection, Result, Store, StoreError, Topic, Wakes, claim,
+    Connection, Result, Store, StoreError, Topic, Wakes, beside, claim,
     closure::{self, Closure},
     nudge,
     session::signed,
@@ -154,21 +154,26 @@ impl Store {
 
     /// Decides about units of one app, in one transaction with what others claim: a plan that claims any of it comes before,
     /// and is seen, or after, and takes the clearing away. `pending`: what suspended apps take over when they are resumed, by
-    /// cluster, each with its app. `closure`: what all that goes together is judged by. Returns how many are cleared.
+    /// cluster, each with its app. `closure`: what all that goes together is judged by; `beside`: that of the app's parent, where
+    /// it goes with it or leaves it. Returns how many are cleared.
     pub async fn clear(
         &self,
         app: Uuid,
         units: &[LeavingUnit],
         pending: &TakenOver,
         closure: Option<&Closure>,
+        beside: Option<&Closure>,
     ) -> Result<usize> {
         let mut tx = self.pool().begin().await?;
         let keys: BTreeSet<&ObjectKey> = units.iter().flat_map(|unit| &unit.left.keys).collect();
         let keys: Vec<&ObjectKey> = keys.into_iter().collect();
         claim::lock(&mut tx, &[], &keys).await?;
-        if let Some(closure) = closure
-            && closure::is_moving(&mut tx, closure).await?
-        {
+        for closure in [closure, beside].into_iter().flatten() {
+            if closure::is_moving(&mut tx, closure).await? {
+                return Ok(0);
+            }
+        }
+        if beside::is_moving(&mut tx, app).await? {
             return Ok(0);
         }
         let asked = claim::Asked {

@@ -6,6 +6,7 @@
 pub mod apply;
 pub mod approval;
 pub mod authority;
+pub mod beside;
 pub mod claim;
 pub mod closure;
 pub mod cluster;

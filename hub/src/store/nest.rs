@@ -50,6 +50,12 @@ pub struct Keep<'a> {
     pub resources: &'a [NewResource],
     /// What of that is the app's from now on.
     pub own: &'a [ObjectKey],
+    /// What another app has given up, and is the app's from now on.
+    pub take: &'a [Uuid],
+    /// What goes to the app that renders it.
+    pub hand_over: &'a [Uuid],
+    /// What another app keeps, and would be the app's if that one gave it up.
+    pub wants: &'a [ObjectKey],
     /// What is nobody's from now on.
     pub release: &'a [Uuid],
     /// What is deleted.
@@ -131,6 +137,8 @@ impl Store {
                SELECT r.uid, r.api_group, r.kind, r.namespace, r.name, r.owner, r.labels, r.annotations, r.overlay,
                       r.owner IS NULL AND r.origin = $7 AS "was_parents!",
                       r.deleting_at IS NOT NULL AS "is_deleting!",
+                      (r.deleting_at IS NOT NULL AND r.deletion_by = object_name(o.kind, o.namespace, o.name)) IS TRUE
+                        AS "is_given_up!",
                       coalesce(object_name(o.kind, o.namespace, o.name), '') AS "owner_name!"
                FROM named JOIN resource r ON r.uid = named.uid LEFT JOIN resource o ON o.uid = r.owner
                ORDER BY r.kind, r.namespace, r.name"#,
@@ -164,10 +172,23 @@ impl Store {
                     ..person
                 },
                 is_deleting: row.is_deleting,
+                is_given_up: row.is_given_up,
+                is_wanted: false,
                 objects: 0,
             }
         });
         Ok(found.collect())
+    }
+
+    /// Those of these that another app renders, which may have them.
+    pub async fn wanted(&self, uids: &[Uuid]) -> Result<BTreeSet<Uuid>> {
+        let wanted = sqlx::query_scalar!(
+            r#"SELECT uid AS "uid!" FROM unnest($1::uuid[]) AS uid WHERE heir(uid) IS NOT NULL"#,
+            uids
+        )
+        .fetch_all(self.pool())
+        .await?;
+        Ok(wanted.into_iter().collect())
     }
 
     /// What the units of each object have that an app keeps in a scope, and those of all that it keeps in turn.
@@ -195,6 +216,14 @@ impl Store {
     pub async fn keep(&self, keep: &Keep<'_>, seal: &Seal) -> Result<()> {
         let name = keep.app.display();
         let mut tx = self.pool().begin().await?;
+        // One at a time in a cluster: what one gives up the other sees.
+        sqlx::query!(
+            "SELECT pg_advisory_xact_lock_shared(hashtext('nesting'), 0),
+                    pg_advisory_xact_lock(hashtext('nesting of'), hashtext($1))",
+            keep.cluster.to_string()
+        )
+        .fetch_one(&mut *tx)
+        .await?;
         let raised = sqlx::query_scalar!(
             r#"UPDATE app_plan p SET version = version + 1
                WHERE app_uid = $1 AND version = $2 AND NOT superseded($3)
@@ -224,18 +253,20 @@ impl Store {
             origin: origin(keep.app),
             keeper: Some(keep.app.uid),
         };
+        if !take(&mut tx, keep).await? {
+            return Err(StoreError::Conflict(OUTDATED));
+        }
         put_all(&mut tx, keep.resources, seal, &by).await?;
-        own(&mut tx, keep).await?;
+        if !own(&mut tx, keep).await? {
+            return Err(StoreError::Conflict(OUTDATED));
+        }
+        if hand_over(&mut tx, keep.app, keep.hand_over).await?.len() < keep.hand_over.len() {
+            return Err(StoreError::Conflict(OUTDATED));
+        }
         delete(&mut tx, keep.app, keep.delete).await?;
-        sqlx::query!(
-            "INSERT INTO nesting (app_uid, cluster_id, made_from, waits) VALUES ($1, $2, $3, false)
-             ON CONFLICT (app_uid, cluster_id) DO UPDATE SET made_from = excluded.made_from, waits = false",
-            keep.app.uid,
-            keep.cluster,
-            keep.made_from.map(|digest| digest.as_bytes().to_vec())
-        )
-        .execute(&mut *tx)
-        .await?;
+        if !note(&mut tx, keep).await? {
+            return Err(StoreError::Conflict(OUTDATED));
+        }
         let leaving = sqlx::query_scalar!(
             "SELECT DISTINCT app_uid FROM leaving WHERE cluster_id = $1 AND state = 'Open'",
             keep.cluster
@@ -251,6 +282,7 @@ impl Store {
     /// Returns what is left, by name.
     pub async fn delete_kept(&self, app: &ResourceRow) -> Result<Vec<String>> {
         let mut tx = self.pool().begin().await?;
+        alone(&mut tx).await?;
         let kept = sqlx::query!(
             r#"SELECT uid, is_app(kind) AS "is_app!", deleting_at IS NOT NULL AS "is_deleting!",
                       object_name(kind, namespace, name) AS "name!"
@@ -259,6 +291,10 @@ impl Store {
         )
         .fetch_all(&mut *tx)
         .await?;
+        // Also what is being deleted already: its app may have come since.
+        let all: Vec<Uuid> = kept.iter().map(|row| row.uid).collect();
+        let moved: BTreeSet<Uuid> = hand_over(&mut tx, app, &all).await?.into_iter().collect();
+        let kept: Vec<_> = kept.into_iter().filter(|row| !moved.contains(&row.uid)).collect();
         let left: Vec<String> = kept
             .iter()
             .filter(|row| row.is_app)
@@ -276,12 +312,125 @@ impl Store {
     }
 
     /// Lets go of all that is kept for an app: it stays as it is.
-    pub async fn release_kept(&self, app: Uuid) -> Result<()> {
-        sqlx::query!("UPDATE resource SET owner = NULL WHERE owner = $1", app)
-            .execute(self.pool())
+    pub async fn release_kept(&self, app: &ResourceRow) -> Result<()> {
+        let mut tx = self.pool().begin().await?;
+        alone(&mut tx).await?;
+        let kept = sqlx::query_scalar!("SELECT uid FROM resource WHERE owner = $1", app.uid)
+            .fetch_all(&mut *tx)
             .await?;
+        hand_over(&mut tx, app, &kept).await?;
+        sqlx::query!("UPDATE resource SET owner = NULL WHERE owner = $1", app.uid)
+            .execute(&mut *tx)
+            .await?;
+        stuck(&mut tx, app.uid, &kept).await?;
+        tx.commit().await?;
         Ok(())
     }
+}
+
+/// Waits until nothing is being kept anywhere, and has all that would be wait.
+async fn alone(tx: &mut Connection) -> Result<()> {
+    sqlx::query!("SELECT pg_advisory_xact_lock(hashtext('nesting'), 0)")
+        .fetch_one(tx)
+        .await?;
+    Ok(())
+}
+
+/// Has what other apps have given up be nobody's for a moment. `false`: something of it is not given up any more.
+async fn take(tx: &mut Connection, keep: &Keep<'_>) -> Result<bool> {
+    if keep.take.is_empty() {
+        return Ok(true);
+    }
+    let owners = sqlx::query_scalar!(
+        "UPDATE resource r SET owner = NULL FROM resource o
+         WHERE r.uid = ANY ($1) AND o.uid = r.owner AND o.uid <> $2 AND r.deleting_at IS NOT NULL
+           AND r.deletion_by = object_name(o.kind, o.namespace, o.name) RETURNING o.uid",
+        keep.take,
+        keep.app.uid
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    let is_all = owners.len() == keep.take.len();
+    // One that is to be deleted waits for nothing of this any more.
+    wake_apps(tx, &owners).await?;
+    Ok(is_all)
+}
+
+/// Hands over what is kept for an app to those that render it. Returns what has gone to one.
+async fn hand_over(tx: &mut Connection, owner: &ResourceRow, uids: &[Uuid]) -> Result<Vec<Uuid>> {
+    if uids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let moved = sqlx::query!(
+        r#"WITH moved AS MATERIALIZED (
+             SELECT uid, heir(uid) AS heir FROM resource WHERE uid = ANY ($1) AND owner = $2 ORDER BY uid FOR NO KEY UPDATE)
+           UPDATE resource r SET owner = m.heir FROM moved m WHERE r.uid = m.uid AND m.heir IS NOT NULL
+           RETURNING r.uid, r.scope, m.heir AS "heir!""#,
+        uids,
+        owner.uid
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    let heirs: BTreeSet<Uuid> = moved.iter().map(|row| row.heir).collect();
+    let heirs: Vec<Uuid> = heirs.into_iter().collect();
+    wake_apps(tx, &heirs).await?;
+    let moved: Vec<Uuid> = moved.into_iter().map(|row| row.uid).collect();
+    let said = format!(
+        "{} renders it no more, and hands it over to the app that does",
+        owner.display()
+    );
+    event::tell(tx, &moved, "Moved", &said).await?;
+    Ok(moved)
+}
+
+/// Records how far what is kept for a cluster is. `false`: what another app keeps it has let go of, or given up, meanwhile.
+async fn note(tx: &mut Connection, keep: &Keep<'_>) -> Result<bool> {
+    let wants = keep.wants.iter().map(|key| {
+        let parts = [&*key.group, &*key.kind, &*key.namespace, &*key.name];
+        parts.join("/")
+    });
+    let wants: Vec<String> = wants.collect();
+    let fresh = sqlx::query_scalar!(
+        r#"WITH old AS (SELECT wants FROM nesting WHERE app_uid = $1 AND cluster_id = $2),
+           put AS (
+             INSERT INTO nesting (app_uid, cluster_id, made_from, waits, wants) VALUES ($1, $2, $3, false, $4)
+             ON CONFLICT (app_uid, cluster_id)
+               DO UPDATE SET made_from = excluded.made_from, waits = false, wants = excluded.wants)
+           SELECT v.key AS "key!" FROM unnest($4::text[]) AS v(key)
+           WHERE v.key <> ALL (coalesce((SELECT wants FROM old), '{}'))"#,
+        keep.app.uid,
+        keep.cluster,
+        keep.made_from.map(|digest| digest.as_bytes().to_vec()),
+        &wants
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    if wants.is_empty() {
+        return Ok(true);
+    }
+    let others = sqlx::query!(
+        r#"SELECT r.owner AS "owner!", concat_ws('/', r.api_group, r.kind, r.namespace, r.name) AS "key!",
+                  (n.made_from IS NULL AND NOT n.waits) IS TRUE AS "is_stuck!"
+           FROM resource r JOIN resource o ON o.uid = r.owner
+           LEFT JOIN nesting n ON n.app_uid = r.owner AND n.cluster_id = r.scope
+           WHERE r.scope = $1 AND concat_ws('/', r.api_group, r.kind, r.namespace, r.name) = ANY ($2) AND r.owner <> $3
+             AND (r.deleting_at IS NOT NULL AND r.deletion_by = object_name(o.kind, o.namespace, o.name)) IS NOT TRUE"#,
+        keep.cluster,
+        &wants,
+        keep.app.uid
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    if others.len() < wants.len() {
+        return Ok(false);
+    }
+    // Too much of theirs may have left at once, and be on its way here.
+    let stuck = others
+        .iter()
+        .filter(|row| row.is_stuck && fresh.contains(&row.key));
+    let stuck: BTreeSet<Uuid> = stuck.map(|row| row.owner).collect();
+    wake_apps(tx, &stuck.into_iter().collect::<Vec<_>>()).await?;
+    Ok(true)
 }
 
 /// What is written of what an app has changed last.
@@ -289,8 +438,8 @@ fn origin(app: &ResourceRow) -> String {
     format!("kept/{}", app.display())
 }
 
-/// Writes whose what is.
-async fn own(tx: &mut Connection, keep: &Keep<'_>) -> Result<()> {
+/// Writes whose what is. `false`: something of it is another app's by now, or one of those that keep this app.
+async fn own(tx: &mut Connection, keep: &Keep<'_>) -> Result<bool> {
     let column =
         |of: fn(&ObjectKey) -> &String| keep.own.iter().map(|key| of(key).clone()).collect::<Vec<_>>();
     sqlx::query!(
@@ -299,7 +448,7 @@ async fn own(tx: &mut Connection, keep: &Keep<'_>) -> Result<()> {
          UPDATE resource r SET owner = $1
          FROM unnest($3::text[], $4::text[], $5::text[], $6::text[]) AS v(api_group, kind, namespace, name)
          WHERE (r.scope, r.api_group, r.kind, r.namespace, r.name) = ($2, v.api_group, v.kind, v.namespace, v.name)
-           AND r.owner IS NULL",
+           AND r.owner IS NULL AND NOT keeps(r.uid, $1)",
         keep.app.uid,
         keep.cluster,
         &column(|key| &key.group),
@@ -308,9 +457,25 @@ async fn own(tx: &mut Connection, keep: &Keep<'_>) -> Result<()> {
         &column(|key| &key.name),
         keep.release
     )
-    .execute(tx)
+    .execute(&mut *tx)
     .await?;
-    Ok(())
+    let owned = sqlx::query_scalar!(
+        r#"SELECT count(*) AS "owned!"
+           FROM unnest($3::text[], $4::text[], $5::text[], $6::text[]) AS v(api_group, kind, namespace, name)
+           JOIN resource r ON (r.scope, r.api_group, r.kind, r.namespace, r.name)
+             = ($2, v.api_group, v.kind, v.namespace, v.name)
+           WHERE r.owner = $1"#,
+        keep.app.uid,
+        keep.cluster,
+        &column(|key| &key.group),
+        &column(|key| &key.kind),
+        &column(|key| &key.namespace),
+        &column(|key| &key.name)
+    )
+    .fetch_one(&mut *tx)
+    .await?;
+    stuck(tx, keep.app.uid, keep.release).await?;
+    Ok(usize::try_from(owned).is_ok_and(|owned| owned == keep.own.len()))
 }
 
 /// Has objects deleted that are kept for an app: apps as each says, all others at once.
@@ -355,7 +520,24 @@ async fn delete(tx: &mut Connection, owner: &ResourceRow, uids: &[Uuid]) -> Resu
         audit(tx, &name, "delete", &format!("resource/{uid}")).await?;
     }
     wake_apps(tx, &users).await?;
+    stuck(tx, owner.uid, &apps).await?;
     nudge_all(tx, &[(Topic::Resource, &apps), (Topic::Resource, &gone)]).await
+}
+
+/// Has those apps planned that could not keep something in the clusters of what another one gives up: it may be theirs.
+async fn stuck(tx: &mut Connection, owner: Uuid, given_up: &[Uuid]) -> Result<()> {
+    if given_up.is_empty() {
+        return Ok(());
+    }
+    let apps = sqlx::query_scalar!(
+        "SELECT DISTINCT app_uid FROM nesting WHERE made_from IS NULL AND NOT waits AND app_uid <> $2
+           AND cluster_id IN (SELECT scope FROM resource WHERE uid = ANY ($1))",
+        given_up,
+        owner
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    wake_apps(tx, &apps).await
 }
 
 /// Has those apps planned that kept what is gone now, by owner and scope, and those that could not keep something in such a

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use flotilla_core::removal::clearing::Standing;
+use flotilla_core::removal::clearing::{Sibling, Standing};
 use uuid::Uuid;
 
 use super::{Context, gather, queue::Outcome};
@@ -64,49 +64,69 @@ async fn clear(context: &Context, apps: &[Uuid]) -> anyhow::Result<Outcome> {
         return Ok(Outcome::Rest(REST));
     }
     let sources = store.sources_of_apps(&open).await?;
-    let unsettled = ask(context, sources.values().copied().collect()).await?;
+    // What its parent gives up may be on its way to another app of the parent's source.
+    let parents = store.sources_of_parents(&open).await?;
+    let asked = sources.values().chain(parents.values()).copied().collect();
+    let unsettled = ask(context, asked).await?;
+    let beside = store.unsettled_beside(&open).await?;
     let deleting = store.deleting_apps(&open).await?;
     let drains = store.drains().await?;
     let mut outcome = Outcome::Rest(REST);
     for app in open {
         let source = sources.get(&app).copied();
-        let state = source.and_then(|source| Some((source, unsettled.get(&source)?)));
-        if state.is_some_and(|(_, state)| state.soon) {
+        let of = |source: Uuid| Some((source, unsettled.get(&source)?));
+        let parent = parents
+            .get(&app)
+            .copied()
+            .filter(|parent| Some(*parent) != source);
+        let states = States {
+            own: source.and_then(of),
+            parent: parent.and_then(of),
+        };
+        let others = beside.get(&app).into_iter().flatten().map(Sibling::standing);
+        let others: Vec<Standing> = others.collect();
+        if states.each().any(|(_, state)| state.soon)
+            || others.iter().any(|one| matches!(one, Standing::Soon(_)))
+        {
             outcome = AGAIN;
         }
-        match state {
+        let others = others.iter().find_map(|one| match one {
+            Standing::Settled => None,
+            Standing::Soon(why) | Standing::Held(why) => Some(why),
+        });
+        let everywhere = states.each().find_map(|(_, state)| state.everywhere.as_ref());
+        if let Some(why) = everywhere.or(others) {
             // No unit is read for what is known of all, but where nothing comes any more.
-            Some((
-                _,
-                Unsettled {
-                    everywhere: Some(why),
-                    ..
-                },
-            )) => {
-                if drains {
-                    decide_all(context, app, None, true).await?;
-                }
-                store.hold_app(app, why).await?;
+            if drains {
+                decide_all(context, app, States::default(), true).await?;
             }
+            store.hold_app(app, why).await?;
+        } else if states.own.is_some() || deleting.contains_key(&app) {
+            decide_all(context, app, states, false).await?;
+        } else if drains {
             // It is not rendered from anything: it waits for that itself, and is looked at once it is.
-            None if !deleting.contains_key(&app) => {
-                if drains {
-                    decide_all(context, app, None, true).await?;
-                }
-            }
-            _ => decide_all(context, app, state, false).await?,
+            decide_all(context, app, States::default(), true).await?;
         }
     }
     Ok(outcome)
 }
 
+/// What is not settled of the source that an app is rendered from, where it is, and of that of the app that keeps it, where it
+/// goes with that one or leaves it.
+#[derive(Clone, Copy, Default)]
+struct States<'a> {
+    own: Option<(Uuid, &'a Unsettled)>,
+    parent: Option<(Uuid, &'a Unsettled)>,
+}
+
+impl<'a> States<'a> {
+    fn each(self) -> impl Iterator<Item = (Uuid, &'a Unsettled)> {
+        self.own.into_iter().chain(self.parent)
+    }
+}
+
 /// Decides about all units of an app, or about those that are removed from clusters that are being drained.
-async fn decide_all(
-    context: &Context,
-    app: Uuid,
-    state: Option<(Uuid, &Unsettled)>,
-    drained: bool,
-) -> anyhow::Result<()> {
+async fn decide_all(context: &Context, app: Uuid, states: States<'_>, drained: bool) -> anyhow::Result<()> {
     let mut after = Uuid::nil();
     loop {
         let units = context.store.leaving(app, after, drained).await?;
@@ -114,20 +134,19 @@ async fn decide_all(
             return Ok(());
         };
         after = last.unit;
-        decide(context, app, state, units).await?;
+        decide(context, app, states, units).await?;
     }
 }
 
-/// `state`: the source that the app is rendered from, and what of it is not settled; `None`: it needs none any more.
 async fn decide(
     context: &Context,
     app: Uuid,
-    state: Option<(Uuid, &Unsettled)>,
+    states: States<'_>,
     units: Vec<LeavingUnit>,
 ) -> anyhow::Result<()> {
     let store = &context.store;
     let mut free = units;
-    if let Some((source, state)) = state {
+    for (source, state) in states.each() {
         let clusters: Vec<Uuid> = free.iter().map(|unit| unit.cluster).collect();
         let waiting = store.waiting_units(&clusters, source).await?;
         let why = |unit: &LeavingUnit| {
@@ -161,12 +180,17 @@ async fn decide(
     }
     if !free.is_empty() {
         let none = TakenOver::new();
-        let pending = state.map_or(&none, |(_, state)| &state.pending);
-        let closure = state.map(|(source, _)| Closure {
-            source,
-            limits: context.removals,
-        });
-        let cleared = store.clear(app, &free, pending, closure.as_ref()).await?;
+        let pending = states.own.map_or(&none, |(_, state)| &state.pending);
+        let closure = |state: Option<(Uuid, &Unsettled)>| {
+            let (source, _) = state?;
+            Some(Closure {
+                source,
+                limits: context.removals,
+            })
+        };
+        let (own, parent) = (closure(states.own), closure(states.parent));
+        let cleared = store.clear(app, &free, pending, own.as_ref(), parent.as_ref());
+        let cleared = cleared.await?;
         tracing::debug!(app.uid = %app, units = cleared, "what has left may be deleted");
     }
     Ok(())

@@ -15,7 +15,7 @@ use flotilla_core::{
     digest::{Digest, canonical_json},
     fleet::placement::Chosen,
     id::ClusterId,
-    nest::{Parent, Rendered, account::Account, nest},
+    nest::{Parent, Problem, Rendered, account::Account, nest},
     object::ObjectKey,
     rollout::{
         plan::{Input, Planned},
@@ -273,7 +273,18 @@ impl One<'_> {
         let names: BTreeSet<&ObjectKey> = keys.iter().collect();
         let leaves =
             |one: &flotilla_core::nest::Found| one.owner == Some(app.uid) && !names.contains(&one.key);
-        if self.rendering.input.settings.prune && found.iter().any(leaves) {
+        let leaving: Vec<Uuid> = found
+            .iter()
+            .filter(|one| leaves(one))
+            .map(|one| one.uid)
+            .collect();
+        if !leaving.is_empty() {
+            let wanted = context.store.wanted(&leaving).await?;
+            for one in &mut found {
+                one.is_wanted = wanted.contains(&one.uid);
+            }
+        }
+        if self.rendering.input.settings.prune && !leaving.is_empty() {
             let weights = context.store.weights(app.uid, scope).await?;
             for one in &mut found {
                 one.objects = weights.get(&one.uid).copied().unwrap_or(0);
@@ -323,6 +334,11 @@ impl One<'_> {
             })
         });
         let mut problems: Vec<Waiting> = invalid.collect();
+        let wants = nested.problems.iter().filter_map(|one| match one {
+            Problem::Conflict { key, .. } => Some(key.clone()),
+            _ => None,
+        });
+        let wants: Vec<ObjectKey> = wants.collect();
         problems.extend(
             nested
                 .problems
@@ -336,6 +352,9 @@ impl One<'_> {
             cluster: scope,
             resources: &resources,
             own: &nested.own,
+            take: &nested.take,
+            hand_over: &nested.hand_over,
+            wants: &wants,
             release: &nested.release,
             delete: &nested.delete,
             // What cannot be kept now is looked at with each plan: it may be mended elsewhere.

@@ -59,7 +59,7 @@ pub(super) async fn plan(
                 return hold(context, planner, app, recorded, vec![remains]).await;
             }
         } else {
-            context.store.release_kept(app.uid).await?;
+            context.store.release_kept(app).await?;
         }
     }
     let planned = plan_removal(&recorded.units, policy, app.is_suspended(), prunes(&app.spec));

@@ -529,6 +529,98 @@ async fn what_another_app_keeps_what_closes_a_cycle_and_what_is_invalid_is_said_
     fleet.hub.world.is_quiet().await;
 }
 
+/// One commit takes a child out of one root and puts it into another one: whichever is looked at first, it is the same app
+/// afterwards, with all that it has.
+#[tokio::test]
+async fn a_child_that_moves_from_one_root_to_another_is_handed_over_and_nothing_of_it_goes() {
+    let fleet = Fleet::empty().await;
+    let _agent = Puppet::join(&fleet.hub, "c1").await;
+    let roots = ["one", "two"].map(|name| kustomization(name, &format!("./{name}"), ""));
+    let moved = kustomization("moved", "./moved", "");
+    let repository = fleet
+        .repository(
+            "a",
+            &[
+                ("one/moved.yaml", &*moved),
+                ("one/stays.yaml", &kustomization("stays", "./stays", "")),
+                ("two/own.yaml", &kustomization("own", "./own", "")),
+                ("moved/x.yaml", &config_map("moved", "1")),
+                ("stays/x.yaml", &config_map("stays", "1")),
+                ("own/x.yaml", &config_map("own", "1")),
+            ],
+        )
+        .await;
+    fleet
+        .apply_in("c1", &[&fleet.root_source(), &roots[0], &roots[1]])
+        .await;
+    let deployed = [
+        "moved ConfigMap/moved",
+        "own ConfigMap/own",
+        "stays ConfigMap/stays",
+    ];
+    fleet.until_deployed("c1", &deployed).await;
+    fleet
+        .until_said("c1", "moved", "True ReconciliationSucceeded")
+        .await;
+    fleet.hub.world.is_quiet().await;
+    let uid = "SELECT uid FROM resource WHERE name = 'moved' AND kind = 'Kustomization'";
+    let uid = async || {
+        let found: Uuid = sqlx::query_scalar(uid)
+            .fetch_one(&fleet.hub.world.pool)
+            .await
+            .expect("there");
+        found
+    };
+    let before = uid().await;
+    let change = repository.change("main").delete("one/moved.yaml");
+    change
+        .write("two/moved.yaml", &moved)
+        .commit("moved")
+        .await
+        .expect("committed");
+    fleet.look().await;
+    fleet
+        .until_configured(&[
+            "c1 GitRepository/flux-system",
+            "c1 Kustomization/moved <- two",
+            "c1 Kustomization/one",
+            "c1 Kustomization/own <- two",
+            "c1 Kustomization/stays <- one",
+            "c1 Kustomization/two",
+        ])
+        .await;
+    fleet
+        .until_said("c1", "moved", "True ReconciliationSucceeded")
+        .await;
+    fleet.until_deployed("c1", &deployed).await;
+    assert_eq!(uid().await, before);
+
+    // What a root that is deleted still renders goes to the one that renders it, too.
+    repository
+        .commit("main", &[("one/moved.yaml", &*moved)], "both")
+        .await
+        .expect("committed");
+    fleet.look().await;
+    fleet.until_said("c1", "one", "False Conflict: ").await;
+    fleet.delete_in("c1", "two").await;
+    fleet
+        .until_configured(&[
+            "c1 GitRepository/flux-system",
+            "c1 Kustomization/moved <- one",
+            "c1 Kustomization/one",
+            "c1 Kustomization/stays <- one",
+        ])
+        .await;
+    fleet
+        .until_said("c1", "moved", "True ReconciliationSucceeded")
+        .await;
+    assert_eq!(uid().await, before);
+    let cleared =
+        "SELECT count(*) FROM cleared_lately WHERE app_uid = (SELECT uid FROM resource WHERE name = 'moved')";
+    assert_eq!(fleet.hub.world.count(cleared).await, 0);
+    fleet.hub.world.is_quiet().await;
+}
+
 /// Of a Kustomization: the objects that it may not have kept, by name.
 async fn denied(fleet: &Fleet, app: &str) -> Vec<String> {
     let query = "SELECT w->'params'->'object'->>'name' FROM app_plan p JOIN resource r ON r.uid = p.app_uid
