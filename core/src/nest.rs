@@ -89,6 +89,8 @@ pub struct Found {
     pub is_wanted: bool,
     /// What its units have in the cluster, and those of all that it keeps.
     pub objects: u64,
+    /// One of these of a kind of which none goes unasked.
+    pub unasked: Option<ObjectKey>,
 }
 
 /// What is done.
@@ -128,6 +130,18 @@ pub enum Problem {
     TooDeep(usize),
     /// There are too many.
     TooMany(usize),
+    /// Nothing of what is kept would be left.
+    Empty {
+        /// Objects that are kept and would go.
+        going: usize,
+    },
+    /// An object would go with it of a kind of which none goes unasked.
+    Unasked {
+        /// What is kept and would go.
+        key: ObjectKey,
+        /// That object.
+        object: ObjectKey,
+    },
     /// Too much would go at once.
     Blocked {
         /// Objects that are kept and would go.
@@ -158,6 +172,12 @@ impl Problem {
             Self::Cycle(object) => Waiting::KeptCycle { cluster, object },
             Self::TooDeep(limit) => Waiting::KeptTooDeep { cluster, limit },
             Self::TooMany(limit) => Waiting::KeptTooMany { cluster, limit },
+            Self::Empty { going } => Waiting::KeptEmpty { cluster, going },
+            Self::Unasked { key, object } => Waiting::KeptUnasked {
+                cluster,
+                object: key,
+                what: object,
+            },
             Self::Blocked { going, objects, most } => Waiting::KeptBlocked {
                 cluster,
                 going,
@@ -255,7 +275,19 @@ fn leave(parent: &Parent<'_>, rendered: &[Rendered], found: &[Found], nested: &m
     let had = own().fold(0, sum);
     let count = going.iter().copied().fold(0, sum);
     let most = most(had);
-    if count > most {
+    // What is rendered to nothing at all may be rendered wrongly.
+    let is_empty = nested.own.is_empty() && !own().any(|one| keys.contains(&one.key) || one.policy.paused);
+    let unasked = going
+        .iter()
+        .find_map(|one| Some((one.key.clone(), one.unasked.clone()?)));
+    if going.is_empty() {
+        return;
+    }
+    if is_empty {
+        nested.problems.push(Problem::Empty { going: going.len() });
+    } else if let Some((key, object)) = unasked {
+        nested.problems.push(Problem::Unasked { key, object });
+    } else if count > most {
         nested.problems.push(Problem::Blocked {
             going: going.len(),
             objects: count - going.len(),
@@ -304,6 +336,7 @@ mod tests {
             is_given_up: false,
             is_wanted: false,
             objects: 0,
+            unasked: None,
         }
     }
 
@@ -482,6 +515,28 @@ mod tests {
         assert_eq!(paused, Nested::default());
         let left = decide(&rendered(&["left"]), &[with(|policy| policy.paused = true, 11)]);
         assert!(left.apply.is_empty() && left.delete.is_empty());
+    }
+
+    #[test]
+    fn what_would_leave_nothing_or_holds_what_never_goes_unasked_stays() {
+        let all = [found(11, "a", Some(PARENT)), found(12, "b", Some(PARENT))];
+        let nested = decide(&[], &all);
+        assert!(nested.delete.is_empty());
+        assert_eq!(nested.problems, [Problem::Empty { going: 2 }]);
+        // One that takes its place is enough, and so is one that is let go of.
+        assert_eq!(decide(&rendered(&["new"]), &all).delete.len(), 2);
+        let volume = ObjectKey::new("", "PersistentVolumeClaim", "a", "data");
+        let holding = Found {
+            unasked: Some(volume.clone()),
+            ..found(11, "a", Some(PARENT))
+        };
+        let nested = decide(&rendered(&["b"]), &[holding, found(12, "b", Some(PARENT))]);
+        assert!(nested.delete.is_empty());
+        let unasked = Problem::Unasked {
+            key: key("a"),
+            object: volume,
+        };
+        assert_eq!(nested.problems, [unasked]);
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::{object::ObjectKey, removal::Clearing};
 mod guard;
 mod parting;
 
-pub use guard::{Going, Guard, LEAST, guard, most};
+pub use guard::{Going, Guard, LEAST, guard, is_never_unasked, most};
 pub use parting::{Parting, at_parting};
 
 /// What is to become of an object that is no longer desired.

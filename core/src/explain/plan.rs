@@ -221,7 +221,10 @@ fn remedy(facts: &Facts, why: &Waiting) -> String {
         Waiting::KeptTooDeep { .. } | Waiting::KeptTooMany { .. } | Waiting::KeptMore { .. } => {
             format!("divide what {} renders", facts.app)
         }
-        Waiting::KeptBlocked { .. } => {
+        Waiting::KeptUnasked { object, .. } => {
+            format!("bring {object} back in the source, or `flotilla delete` it")
+        }
+        Waiting::KeptBlocked { .. } | Waiting::KeptEmpty { .. } => {
             "bring the objects back in the source, or `flotilla delete` each".to_owned()
         }
         Waiting::RendererBusy | Waiting::KeptRemains { .. } => String::new(),

@@ -80,6 +80,8 @@ fn holds(why: &Waiting) -> bool {
             | Waiting::KeptElsewhere { .. }
             | Waiting::KeptCycle { .. }
             | Waiting::KeptBlocked { .. }
+            | Waiting::KeptEmpty { .. }
+            | Waiting::KeptUnasked { .. }
             | Waiting::KeptRemains { .. }
     );
     !why.is_nowhere() && !claims_no_more

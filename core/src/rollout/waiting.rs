@@ -198,6 +198,22 @@ pub enum Waiting {
         /// How many of both may.
         most: usize,
     },
+    /// Nothing would be left of what the hub keeps for an app.
+    KeptEmpty {
+        /// Name of the cluster in whose scope it is.
+        cluster: String,
+        /// Objects that are kept and would go.
+        going: usize,
+    },
+    /// With something that the hub keeps for an app an object would go of a kind of which none goes unasked.
+    KeptUnasked {
+        /// Name of the cluster in whose scope it is.
+        cluster: String,
+        /// What is kept and would go.
+        object: ObjectKey,
+        /// What would go with it.
+        what: ObjectKey,
+    },
     /// There are more reasons like those before it.
     KeptMore {
         /// How many.
@@ -291,7 +307,7 @@ impl Waiting {
             Self::KeptDenied { .. } => "AccessDenied",
             Self::KeptCycle { .. } => "DependencyCycle",
             Self::KeptTooDeep { .. } | Self::KeptTooMany { .. } | Self::KeptMore { .. } => "TooLarge",
-            Self::KeptBlocked { .. } => "PruneBlocked",
+            Self::KeptBlocked { .. } | Self::KeptEmpty { .. } | Self::KeptUnasked { .. } => "PruneBlocked",
             Self::KeptRemains { .. } => "Progressing",
             Self::Other(other) => &other.reason,
         }
@@ -402,6 +418,20 @@ impl Waiting {
             } => format!(
                 "not deleted{}: {going} kept objects have left the source and {objects} objects in the cluster would go \
                  with them, and no more than {most} may go at once; `flotilla delete` allows it for each",
+                of(cluster)
+            ),
+            Self::KeptEmpty { cluster, going } => format!(
+                "not deleted{}: {going} kept objects have left the source, and nothing of what is kept would be left; \
+                 `flotilla delete` allows it for each",
+                of(cluster)
+            ),
+            Self::KeptUnasked {
+                cluster,
+                object,
+                what,
+            } => format!(
+                "{object}{} has left the source and is not deleted: {what} would go with it, and none of its kind goes \
+                 unasked; `flotilla delete` allows it",
                 of(cluster)
             ),
             Self::KeptMore { more } => format!("and {more} more"),
@@ -533,6 +563,15 @@ mod tests {
                 objects: 2,
                 most: 3,
             },
+            Waiting::KeptEmpty {
+                cluster: text(),
+                going: 1,
+            },
+            Waiting::KeptUnasked {
+                cluster: text(),
+                object: key(),
+                what: key(),
+            },
             Waiting::KeptMore { more: 3 },
             Waiting::KeptRemains {
                 first: text(),
@@ -553,7 +592,7 @@ mod tests {
     }
 
     /// Names of the variants in the order of `reasons`: a renamed one would be unknown to what is stored.
-    const STORED: [&str; 32] = [
+    const STORED: [&str; 34] = [
         "SourceNotFound",
         "NoArtifact",
         "ArtifactFailed",
@@ -582,6 +621,8 @@ mod tests {
         "KeptTooDeep",
         "KeptTooMany",
         "KeptBlocked",
+        "KeptEmpty",
+        "KeptUnasked",
         "KeptMore",
         "KeptRemains",
         "DependencyNotReady",

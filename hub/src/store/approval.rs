@@ -95,7 +95,7 @@ impl Store {
                    SELECT md5(coalesce(string_agg(concat_ws('/', api_group, kind, namespace, name), E'\n'
                                 ORDER BY api_group, kind, namespace, name), '')) AS keys, count(*)
                    FROM unit_object WHERE unit_id = u.id AND state = 'PendingRemoval') AS o ON true
-               WHERE u.app_uid = $1 AND u.state = 'Active' AND ($2 = '' OR c.name = $2)
+               WHERE u.app_uid = $1 AND (u.state = 'Active' OR u.state = 'Removing' AND is_dropped(u.app_uid)) AND ($2 = '' OR c.name = $2)
                  AND (s.reason = 'PruneBlocked' OR l.unit_id IS NOT NULL)
                  AND NOT EXISTS (SELECT FROM approval a WHERE (a.unit_id, a.target) = (u.id, u.target) AND a.version = u.version)
                ORDER BY c.name LIMIT $3"#,

@@ -88,7 +88,7 @@ pub(super) async fn stop(
 async fn counts(tx: &mut Connection, cleared: &[Cleared<'_>]) -> Result<HashSet<Uuid>> {
     let ids: Vec<Uuid> = cleared.iter().map(|one| one.unit.unit).collect();
     let rows = sqlx::query_scalar!(
-        "SELECT u.id FROM unit u WHERE u.id = ANY($1) AND u.state = 'Active'
+        "SELECT u.id FROM unit u WHERE u.id = ANY($1) AND (u.state = 'Active' OR u.state = 'Removing' AND is_dropped(u.app_uid))
            AND NOT EXISTS (SELECT FROM approval a WHERE (a.unit_id, a.target) = (u.id, u.target) AND a.version = u.version)",
         &ids
     )
@@ -107,7 +107,8 @@ async fn weigh(tx: &mut Connection, closure: &Closure) -> Result<Option<String>>
                SELECT * FROM leaving WHERE app_uid = i.app_uid AND state = 'Open' AND NOT blocked OFFSET 0) AS l ON true
              JOIN LATERAL (
                SELECT state, version, target FROM unit WHERE id = l.unit_id OFFSET 0) AS u ON u.version = l.version
-             WHERE t.source_uid = $1 AND t.newest AND u.state = 'Active'
+             WHERE t.source_uid = $1 AND t.newest
+               AND (u.state = 'Active' OR u.state = 'Removing' AND is_dropped(l.app_uid))
                AND NOT EXISTS (
                  SELECT FROM approval a WHERE (a.unit_id, a.target) = (l.unit_id, u.target) AND a.version = u.version)
              UNION ALL
@@ -153,7 +154,8 @@ async fn block(tx: &mut Connection, source: Uuid, why: &str) -> Result<()> {
     let apps = sqlx::query!(
         r#"WITH stopped AS (
              UPDATE leaving l SET blocked = true, waits = $2 FROM unit u
-             WHERE u.id = l.unit_id AND u.version = l.version AND u.state = 'Active' AND l.state = 'Open' AND NOT l.blocked
+             WHERE u.id = l.unit_id AND u.version = l.version AND l.state = 'Open' AND NOT l.blocked
+               AND (u.state = 'Active' OR u.state = 'Removing' AND is_dropped(u.app_uid))
                AND l.app_uid IN (
                  SELECT i.app_uid FROM input_at t JOIN app_input i ON i.input_key = t.input_key
                  WHERE t.source_uid = $1 AND t.newest)

@@ -3,7 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flotilla_core::{apply::policy::Policy, digest::Digest, nest::Found, object::ObjectKey};
+use flotilla_core::{
+    apply::{policy::Policy, removal::is_never_unasked},
+    digest::Digest,
+    nest::Found,
+    object::ObjectKey,
+};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -175,6 +180,7 @@ impl Store {
                 is_given_up: row.is_given_up,
                 is_wanted: false,
                 objects: 0,
+                unasked: None,
             }
         });
         Ok(found.collect())
@@ -191,15 +197,20 @@ impl Store {
         Ok(wanted.into_iter().collect())
     }
 
-    /// What the units of each object have that an app keeps in a scope, and those of all that it keeps in turn.
+    /// What the units of each object have that an app keeps in a scope, and those of all that it keeps in turn: as their agents
+    /// have said, or as they are to have.
     pub async fn weights(&self, app: Uuid, scope: Uuid) -> Result<BTreeMap<Uuid, u64>> {
         let rows = sqlx::query!(
             r#"WITH RECURSIVE below AS (
                  SELECT uid, uid AS root FROM resource WHERE owner = $1 AND scope = $2
                  UNION
-                 SELECT r.uid, b.root FROM below b JOIN resource r ON r.owner = b.uid AND r.scope = $2)
-               SELECT b.root AS "root!", coalesce(sum(s.objects + s.objects_pending_removal), 0)::bigint AS "objects!"
-               FROM below b JOIN unit u ON u.app_uid = b.uid JOIN unit_status s ON s.unit_id = u.id GROUP BY 1"#,
+                 SELECT r.uid, b.root FROM below b JOIN resource r ON r.owner = b.uid)
+               SELECT b.root AS "root!",
+                      sum(greatest(coalesce(s.objects + s.objects_pending_removal, 0), k.count))::bigint AS "objects!"
+               FROM below b JOIN unit u ON u.app_uid = b.uid
+               LEFT JOIN unit_status s ON s.unit_id = u.id LEFT JOIN target t ON t.digest = u.target
+               CROSS JOIN LATERAL (SELECT count(*) FROM keyset_key WHERE keyset = t.keyset) AS k
+               GROUP BY 1"#,
             app,
             scope
         )
@@ -209,6 +220,39 @@ impl Store {
             .into_iter()
             .map(|row| (row.root, row.objects.unsigned_abs()))
             .collect())
+    }
+
+    /// Of each of these objects, and of all that is kept for it, one that its units have of a kind of which none goes unasked.
+    pub async fn never_unasked(&self, uids: &[Uuid]) -> Result<BTreeMap<Uuid, ObjectKey>> {
+        let rows = sqlx::query!(
+            r#"WITH RECURSIVE below AS (
+                 SELECT uid, uid AS root FROM unnest($1::uuid[]) AS uid
+                 UNION
+                 SELECT r.uid, b.root FROM below b JOIN resource r ON r.owner = b.uid),
+               had AS (SELECT b.root, u.id, u.target FROM below b JOIN unit u ON u.app_uid = b.uid),
+               keys AS (
+                 SELECT had.root, o.api_group, o.kind, o.namespace, o.name FROM had JOIN unit_object o ON o.unit_id = had.id
+                 UNION ALL
+                 SELECT had.root, k.api_group, k.kind, k.namespace, k.name FROM had
+                 JOIN target t ON t.digest = had.target JOIN keyset_key k ON k.keyset = t.keyset)
+               SELECT DISTINCT ON (root, api_group, kind) root AS "root!", api_group AS "group!", kind AS "kind!",
+                      namespace AS "namespace!", name AS "name!"
+               FROM keys
+               WHERE kind IN ('Namespace', 'PersistentVolumeClaim') OR api_group LIKE '%cluster.x-k8s.io'
+                 OR api_group IN ('apiextensions.k8s.io', 'fleet.flotilla.dev')
+               ORDER BY root, api_group, kind, namespace, name"#,
+            uids
+        )
+        .fetch_all(self.pool())
+        .await?;
+        let mut found = BTreeMap::new();
+        for row in rows {
+            let key = ObjectKey::new(&row.group, &row.kind, &row.namespace, &row.name);
+            if is_never_unasked(&key) {
+                found.entry(row.root).or_insert(key);
+            }
+        }
+        Ok(found)
     }
 
     /// Does what was decided of one cluster. `Conflict` where the app, its plan, its rendering or what is kept has changed

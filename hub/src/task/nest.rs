@@ -286,8 +286,10 @@ impl One<'_> {
         }
         if self.rendering.input.settings.prune && !leaving.is_empty() {
             let weights = context.store.weights(app.uid, scope).await?;
+            let mut unasked = context.store.never_unasked(&leaving).await?;
             for one in &mut found {
                 one.objects = weights.get(&one.uid).copied().unwrap_or(0);
+                one.unasked = unasked.remove(&one.uid);
             }
         }
         let key = ObjectKey::new(&app.api_group, &app.kind, &app.namespace, &app.name);

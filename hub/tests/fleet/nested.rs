@@ -621,6 +621,71 @@ async fn a_child_that_moves_from_one_root_to_another_is_handed_over_and_nothing_
     fleet.hub.world.is_quiet().await;
 }
 
+#[tokio::test]
+async fn what_leaves_a_root_stays_where_a_volume_would_go_with_it_or_nothing_would_be_left_until_a_person_deletes_it()
+ {
+    let fleet = Fleet::empty().await;
+    let _agent = Puppet::join(&fleet.hub, "c1").await;
+    let volume =
+        "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: data, namespace: apps}\nspec: {}\n";
+    let repository = fleet
+        .repository(
+            "a",
+            &[
+                ("root/own.yaml", &*config_map("own", "1")),
+                ("root/a.yaml", &kustomization("a", "./a", "")),
+                ("root/b.yaml", &kustomization("b", "./b", "")),
+                ("a/volume.yaml", volume),
+                ("b/x.yaml", &config_map("b", "1")),
+            ],
+        )
+        .await;
+    let root = kustomization("root", "./root", "");
+    fleet.apply_in("c1", &[&fleet.root_source(), &root]).await;
+    let all = [
+        "a PersistentVolumeClaim/data",
+        "b ConfigMap/b",
+        "root ConfigMap/own",
+    ];
+    fleet.until_deployed("c1", &all).await;
+    fleet.until_said("c1", "b", "True ReconciliationSucceeded").await;
+    let without = async |path: &str| {
+        let change = repository.change("main").delete(path);
+        change.commit("less").await.expect("committed");
+        fleet.look().await;
+    };
+    without("root/a.yaml").await;
+    fleet
+        .until_said(
+            "c1",
+            "root",
+            "False PruneBlocked: Kustomization/flux-system/a of cluster c1 has left the source and is not deleted: \
+             PersistentVolumeClaim/apps/data would go with it",
+        )
+        .await;
+    fleet.until_deployed("c1", &all).await;
+    fleet.delete_in("c1", "a").await;
+    fleet.until_deployed("c1", &all[1..]).await;
+    fleet
+        .until_said("c1", "root", "True ReconciliationSucceeded")
+        .await;
+    without("root/b.yaml").await;
+    fleet
+        .until_said(
+            "c1",
+            "root",
+            "False PruneBlocked: not deleted of cluster c1: 1 kept objects have left",
+        )
+        .await;
+    fleet.until_deployed("c1", &all[1..]).await;
+    fleet.delete_in("c1", "b").await;
+    fleet.until_deployed("c1", &all[2..]).await;
+    fleet
+        .until_said("c1", "root", "True ReconciliationSucceeded")
+        .await;
+    fleet.hub.world.is_quiet().await;
+}
+
 /// Of a Kustomization: the objects that it may not have kept, by name.
 async fn denied(fleet: &Fleet, app: &str) -> Vec<String> {
     let query = "SELECT w->'params'->'object'->>'name' FROM app_plan p JOIN resource r ON r.uid = p.app_uid

@@ -37,7 +37,7 @@ pub fn guard<'a>(going: impl Iterator<Item = Going<'a>>, left_over: usize) -> Op
         // What is not known counts as nothing, and of several sets the smallest.
         let of = record.left.as_deref().and_then(|left| left.had).unwrap_or(0);
         had = had.min(of);
-        if kind.is_none() && is_counted_alone(key) {
+        if kind.is_none() && is_never_unasked(key) {
             kind = Some(key);
         }
     }
@@ -60,7 +60,7 @@ pub fn most(had: usize) -> usize {
 }
 
 /// Kinds with limit 0: what they hold, and what they stand for, goes with them.
-fn is_counted_alone(key: &ObjectKey) -> bool {
+pub fn is_never_unasked(key: &ObjectKey) -> bool {
     match (key.group.as_str(), key.kind.as_str()) {
         ("", "Namespace" | "PersistentVolumeClaim") => true,
         ("apiextensions.k8s.io", "CustomResourceDefinition") => true,
