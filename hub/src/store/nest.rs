@@ -323,10 +323,15 @@ impl Store {
     }
 
     /// Has all deleted that is kept for an app that is to be deleted itself: apps first, and what is none of them after these.
-    /// Returns what is left, by name.
-    pub async fn delete_kept(&self, app: &ResourceRow) -> Result<Vec<String>> {
+    /// Returns what is left, by name; the version of its plan, `version` as it was read, is one higher then. `Conflict` where it is
+    /// not to be deleted any more, or otherwise.
+    pub async fn delete_kept(&self, app: &ResourceRow, version: u64) -> Result<Vec<String>> {
         let mut tx = self.pool().begin().await?;
         alone(&mut tx).await?;
+        if !self.goes(&mut tx, app, version).await? {
+            tx.rollback().await?;
+            return Err(self.not_ours(OUTDATED).await);
+        }
         let kept = sqlx::query!(
             r#"SELECT uid, is_app(kind) AS "is_app!", deleting_at IS NOT NULL AS "is_deleting!",
                       object_name(kind, namespace, name) AS "name!"
@@ -355,10 +360,15 @@ impl Store {
         Ok(left)
     }
 
-    /// Lets go of all that is kept for an app: it stays as it is.
-    pub async fn release_kept(&self, app: &ResourceRow) -> Result<()> {
+    /// Lets go of all that is kept for an app that is to be deleted itself: it stays as it is. As for the version and `Conflict`,
+    /// see [`delete_kept`](Self::delete_kept).
+    pub async fn release_kept(&self, app: &ResourceRow, version: u64) -> Result<()> {
         let mut tx = self.pool().begin().await?;
         alone(&mut tx).await?;
+        if !self.goes(&mut tx, app, version).await? {
+            tx.rollback().await?;
+            return Err(self.not_ours(OUTDATED).await);
+        }
         let kept = sqlx::query_scalar!("SELECT uid FROM resource WHERE owner = $1", app.uid)
             .fetch_all(&mut *tx)
             .await?;
@@ -369,6 +379,28 @@ impl Store {
         stuck(&mut tx, app.uid, &kept).await?;
         tx.commit().await?;
         Ok(())
+    }
+}
+
+impl Store {
+    /// Raises the version of the plan of an app that is still to be deleted as it was read. What was kept for it is looked at again
+    /// wherever it is wanted again.
+    async fn goes(&self, tx: &mut Connection, app: &ResourceRow, version: u64) -> Result<bool> {
+        let raised = sqlx::query_scalar!(
+            r#"WITH again AS (UPDATE nesting SET made_from = NULL WHERE app_uid = $1 AND made_from IS NOT NULL)
+               UPDATE app_plan p SET version = version + 1
+               WHERE app_uid = $1 AND version = $2 AND NOT superseded($3)
+                 AND (SELECT true FROM resource
+                      WHERE uid = $1 AND deleting_at IS NOT NULL AND coalesce(deletion_policy, '') = $4 LIMIT 1) IS NOT NULL
+               RETURNING true AS "raised!""#,
+            app.uid,
+            signed(version),
+            self.writer,
+            app.deletion.as_deref().unwrap_or_default()
+        )
+        .fetch_optional(tx)
+        .await?;
+        Ok(raised.is_some())
     }
 }
 

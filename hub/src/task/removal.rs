@@ -47,21 +47,24 @@ pub(super) async fn plan(
     if recorded.awaits {
         context.store.await_nothing(app.uid, None).await?;
     }
+    let mut raised = recorded.clone();
     if recorded.keeps {
+        Arc::make_mut(&mut raised).version += 1;
         // Children before what their parent has applied itself.
         if deletes(policy, app.is_suspended(), prunes(&app.spec)) {
-            let left = context.store.delete_kept(app).await?;
+            let left = context.store.delete_kept(app, recorded.version).await?;
             if let Some(first) = left.first() {
                 let remains = Waiting::KeptRemains {
                     first: first.clone(),
                     count: left.len(),
                 };
-                return hold(context, planner, app, recorded, vec![remains]).await;
+                return hold(context, planner, app, &raised, vec![remains]).await;
             }
         } else {
-            context.store.release_kept(app).await?;
+            context.store.release_kept(app, recorded.version).await?;
         }
     }
+    let recorded = &raised;
     let planned = plan_removal(&recorded.units, policy, app.is_suspended(), prunes(&app.spec));
     let mut claims = Claims::default();
     claim_nothing(context, &planned, &mut claims).await?;

@@ -686,6 +686,50 @@ async fn what_leaves_a_root_stays_where_a_volume_would_go_with_it_or_nothing_wou
     fleet.hub.world.is_quiet().await;
 }
 
+#[tokio::test]
+async fn a_root_that_is_applied_again_while_it_goes_takes_its_children_back() {
+    let fleet = Fleet::empty().await;
+    let agent = Puppet::join(&fleet.hub, "c1").await;
+    let root = kustomization("root", "./root", "");
+    let _repository = fleet
+        .repository(
+            "a",
+            &[
+                ("root/child.yaml", &*kustomization("child", "./child", "")),
+                ("child/x.yaml", &config_map("x", "1")),
+            ],
+        )
+        .await;
+    fleet.apply_in("c1", &[&fleet.root_source(), &root]).await;
+    fleet.until_deployed("c1", &["child ConfigMap/x"]).await;
+    fleet
+        .until_said("c1", "root", "True ReconciliationSucceeded")
+        .await;
+    fleet
+        .until_said("c1", "child", "True ReconciliationSucceeded")
+        .await;
+    // Nothing is gone from the cluster before it is wanted again.
+    *agent.failing.lock().expect("not poisoned") = Some("it stays");
+    fleet.delete_in("c1", "root").await;
+    fleet
+        .until_configured(&[
+            "c1 GitRepository/flux-system",
+            "c1 Kustomization/child <- root deleting",
+            "c1 Kustomization/root deleting",
+        ])
+        .await;
+    fleet.apply_in("c1", &[&root]).await;
+    fleet
+        .until_configured(&[
+            "c1 GitRepository/flux-system",
+            "c1 Kustomization/child <- root",
+            "c1 Kustomization/root",
+        ])
+        .await;
+    fleet.until_deployed("c1", &["child ConfigMap/x"]).await;
+    fleet.hub.world.is_quiet().await;
+}
+
 /// Of a Kustomization: the objects that it may not have kept, by name.
 async fn denied(fleet: &Fleet, app: &str) -> Vec<String> {
     let query = "SELECT w->'params'->'object'->>'name' FROM app_plan p JOIN resource r ON r.uid = p.app_uid
