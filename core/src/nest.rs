@@ -263,6 +263,8 @@ fn leave(parent: &Parent<'_>, rendered: &[Rendered], found: &[Found], nested: &m
     let gone = own().filter(|one| !keys.contains(&one.key) && !one.policy.paused);
     let (moved, gone): (Vec<&Found>, Vec<&Found>) = gone.partition(|one| one.is_wanted);
     nested.hand_over = moved.iter().map(|one| one.uid).collect();
+    // What takes its place may be among what is not kept.
+    let is_whole = rendered.iter().all(|one| one.is_valid && !one.is_denied) && nested.problems.is_empty();
     let (released, going): (Vec<&Found>, Vec<&Found>) =
         gone.into_iter().partition(|one| !parent.prune || one.policy.keep);
     nested.release = released.iter().map(|one| one.uid).collect();
@@ -280,7 +282,7 @@ fn leave(parent: &Parent<'_>, rendered: &[Rendered], found: &[Found], nested: &m
     let unasked = going
         .iter()
         .find_map(|one| Some((one.key.clone(), one.unasked.clone()?)));
-    if going.is_empty() {
+    if going.is_empty() || !is_whole {
         return;
     }
     if is_empty {
@@ -500,6 +502,33 @@ mod tests {
         let nested = decide(&rendered(&["a"]), &[wanted, found(11, "a", Some(PARENT))]);
         assert_eq!(nested.hand_over, [Uuid::from_u128(12)]);
         assert!(nested.delete.is_empty() && nested.release.is_empty() && nested.problems.is_empty());
+    }
+
+    #[test]
+    fn nothing_is_deleted_while_something_of_the_rendering_is_not_kept() {
+        let known = [
+            found(11, "old", Some(PARENT)),
+            found(12, "others", Some(OTHER)),
+            found(13, "rest", Some(PARENT)),
+        ];
+        let mut invalid = rendered(&["new", "rest"]);
+        invalid[0].is_valid = false;
+        assert!(decide(&invalid, &known).delete.is_empty());
+        let mut denied = rendered(&["new", "rest"]);
+        denied[0].is_denied = true;
+        assert!(decide(&denied, &known).delete.is_empty());
+        assert!(decide(&rendered(&["others", "rest"]), &known).delete.is_empty());
+        assert_eq!(decide(&rendered(&["new", "rest"]), &known).delete.len(), 1);
+        // Two apps that exchange what they have do not wait for each other.
+        let wanted = Found {
+            is_wanted: true,
+            ..found(11, "old", Some(PARENT))
+        };
+        let nested = decide(
+            &rendered(&["others"]),
+            &[wanted, found(12, "others", Some(OTHER))],
+        );
+        assert_eq!(nested.hand_over, [Uuid::from_u128(11)]);
     }
 
     #[test]
