@@ -44,6 +44,14 @@ pub enum TokenError {
         /// What is missing.
         detail: String,
     },
+    /// The hub's own identity is asked for by a source that is none of the provider's.
+    #[error("{provider}: the hub's own identity is shown to {servers} alone, by https")]
+    Elsewhere {
+        /// The provider.
+        provider: &'static str,
+        /// Its servers, in words.
+        servers: &'static str,
+    },
     /// The provider refuses.
     #[error("{provider} at '{host}' gives no token: it answered {status}")]
     Refused {
@@ -85,6 +93,10 @@ struct Token {
 trait TokenSource: Send + Sync {
     /// Names whose tokens these are.
     fn digest(&self) -> Digest;
+
+    /// Whether what it gives may be shown to the server at `url`. What is the hub's own goes to its provider alone: whoever
+    /// writes a source names any server.
+    fn may_serve(&self, url: &Url) -> Result<(), TokenError>;
 
     /// Asks for one.
     fn token<'a>(&'a self, ask: &'a Ask<'a>) -> BoxFuture<'a, Result<Token, TokenError>>;
@@ -196,6 +208,7 @@ impl Tokens {
 
     /// How a source at `url` is fetched as this identity. Whoever asks while a token is asked for waits for it.
     pub async fn credential(&self, identity: &Identity, url: &Url) -> Result<Credential, TokenError> {
+        identity.0.may_serve(url)?;
         let (source, of) = (&identity.0, identity.0.digest());
         let kept = {
             let mut all = self.kept.lock().unwrap_or_else(PoisonError::into_inner);

@@ -18,6 +18,13 @@ use super::{Ask, Credential, Environment, Token, TokenError, TokenSource, form};
 
 const PROVIDER: &str = "AWS";
 const SERVICE: &str = "codecommit";
+/// Domains of AWS' partitions.
+const DOMAINS: [&str; 3] = ["amazonaws.com", "amazonaws.com.cn", "amazonaws.eu"];
+
+const ELSEWHERE: TokenError = TokenError::Elsewhere {
+    provider: PROVIDER,
+    servers: "git-codecommit.REGION.amazonaws.com",
+};
 
 /// Reads the environment of the process.
 pub(super) fn environment(name: &str) -> Option<String> {
@@ -122,10 +129,27 @@ impl Role {
     }
 }
 
+/// The region of a URL of CodeCommit.
+fn region(url: &Url) -> Option<&str> {
+    let host = url.host_str().filter(|_| url.scheme() == "https")?;
+    let rest = host
+        .strip_prefix("git-codecommit.")
+        .or_else(|| host.strip_prefix("git-codecommit-fips."))?;
+    let (region, partition) = rest.split_once('.')?;
+    (!region.is_empty() && DOMAINS.contains(&partition)).then_some(region)
+}
+
 impl TokenSource for Role {
     fn digest(&self) -> Digest {
         let who = ["AWS_ROLE_ARN", "AWS_ACCESS_KEY_ID"].map(|name| self.get(name));
         Digest::of_json("aws-role", &json!(who))
+    }
+
+    fn may_serve(&self, url: &Url) -> Result<(), TokenError> {
+        match region(url) {
+            Some(_) => Ok(()),
+            None => Err(ELSEWHERE),
+        }
     }
 
     fn token<'a>(&'a self, ask: &'a Ask<'a>) -> BoxFuture<'a, Result<Token, TokenError>> {
@@ -135,16 +159,7 @@ impl TokenSource for Role {
     /// As AWS' own credential helper for Git does.
     fn credential(&self, token: &Token, url: &Url, now: SystemTime) -> Result<Credential, TokenError> {
         let host = url.host_str().unwrap_or_default();
-        let region = host
-            .strip_prefix("git-codecommit.")
-            .or_else(|| host.strip_prefix("git-codecommit-fips."))
-            .and_then(|rest| rest.split('.').next())
-            .filter(|region| !region.is_empty());
-        let Some(region) = region else {
-            return Err(Self::configuration(
-                "the url is none of CodeCommit, whose host names its region",
-            ));
-        };
+        let region = region(url).ok_or(ELSEWHERE)?;
         let part = |name: &str| token.parts.get(name).cloned().unwrap_or_default();
         let now = OffsetDateTime::from(now);
         let (day, clock) = (now.date(), now.time());
@@ -212,6 +227,13 @@ mod tests {
             panic!("no credential");
         };
         assert_ne!(*password, *other);
-        assert!(shown("https://git.example.org/app").is_err());
+        for url in [
+            "https://git.example.org/app",
+            "https://git-codecommit.eu-west-1.evil.example/v1/repos/app",
+            "https://git-codecommit.eu-west-1.amazonaws.com.evil.example/v1/repos/app",
+            "http://git-codecommit.eu-west-1.amazonaws.com/v1/repos/app",
+        ] {
+            assert!(shown(url).is_err(), "{url}");
+        }
     }
 }

@@ -94,10 +94,31 @@ impl Workload {
     }
 }
 
+/// Whether a URL leads to Azure DevOps Services.
+fn is_devops(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let is_organization = |name: &str| !name.is_empty() && !name.contains('.');
+    url.scheme() == "https"
+        && (host == "dev.azure.com"
+            || host
+                .strip_suffix(".visualstudio.com")
+                .is_some_and(is_organization))
+}
+
 impl TokenSource for Workload {
     fn digest(&self) -> Digest {
         let who = ["AZURE_TENANT_ID", "AZURE_CLIENT_ID"].map(|name| (self.environment)(name));
         Digest::of_json("azure-workload", &json!(who))
+    }
+
+    fn may_serve(&self, url: &Url) -> Result<(), TokenError> {
+        match is_devops(url) {
+            true => Ok(()),
+            false => Err(TokenError::Elsewhere {
+                provider: PROVIDER,
+                servers: "dev.azure.com and *.visualstudio.com",
+            }),
+        }
     }
 
     fn token<'a>(&'a self, ask: &'a Ask<'a>) -> BoxFuture<'a, Result<Token, TokenError>> {
@@ -108,5 +129,34 @@ impl TokenSource for Workload {
         Ok(Credential::Bearer(
             token.parts.get("token").cloned().unwrap_or_default(),
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hubs_own_token_is_shown_to_azure_devops_alone() {
+        let may = |url: &str| is_devops(&Url::parse(url).expect("a URL"));
+        for url in [
+            "https://dev.azure.com/team/project/_git/app",
+            "https://team@dev.azure.com/team/project/_git/app",
+            "https://team.visualstudio.com/project/_git/app",
+        ] {
+            assert!(may(url), "{url}");
+        }
+        for url in [
+            "http://dev.azure.com/team/project/_git/app",
+            "https://evil.example/x",
+            "https://dev.azure.com.evil.example/x",
+            "https://dev.azure.com@evil.example/x",
+            "https://visualstudio.com/x",
+            "https://evilvisualstudio.com/x",
+            "https://a.b.visualstudio.com/x",
+            "ssh://git@ssh.dev.azure.com/v3/team/project/app",
+        ] {
+            assert!(!may(url), "{url}");
+        }
     }
 }

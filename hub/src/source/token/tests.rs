@@ -161,9 +161,24 @@ async fn azure_and_aws_say_which_variable_the_hub_lacks() {
     let tokens = Tokens::new(Clients::new().expect("TLS"));
     let none: Environment = |_| None;
     let azure = Identity(Arc::new(azure::Workload::devops(none)));
-    let error = tokens.credential(&azure, &url()).await.err().expect("refused");
+    let of = |url: &str| Url::parse(url).expect("a URL");
+    let asked = async |identity: &Identity, at: &str| {
+        let credential = tokens.credential(identity, &of(at)).await;
+        credential.err().expect("refused")
+    };
+    let error = asked(&azure, "https://dev.azure.com/team/project/_git/app").await;
     assert!(error.to_string().contains("AZURE_TENANT_ID"), "{error}");
     let aws = Identity(Arc::new(aws::Role::of(none)));
-    let error = tokens.credential(&aws, &url()).await.err().expect("refused");
+    let error = asked(
+        &aws,
+        "https://git-codecommit.eu-west-1.amazonaws.com/v1/repos/app",
+    )
+    .await;
     assert!(error.to_string().contains("AWS_ROLE_ARN"), "{error}");
+    // What is none of the provider's is refused before the provider is asked.
+    for identity in [azure, aws] {
+        let error = asked(&identity, "https://git.example.org/app.git").await;
+        assert!(matches!(error, TokenError::Elsewhere { .. }), "{error}");
+        assert!(!error.is_passing());
+    }
 }

@@ -15,7 +15,7 @@ use crate::{
             signature::{Keys, Verification},
         },
         secret::SourceSecret,
-        token::Identity,
+        token::{Identity, TokenError},
     },
     store::{reference::Reference, resource::ResourceRow},
     task::{Context, gather::values},
@@ -118,9 +118,20 @@ async fn credential(
         GitProvider::Azure => Identity::azure_devops(),
         GitProvider::Aws => Identity::code_commit(),
     };
+    let is_own = matches!(spec.provider, GitProvider::Azure | GitProvider::Aws);
+    if is_own && spec.proxy_secret_ref.is_some() && secret.is_some_and(|secret| secret.ca().is_some()) {
+        return Err(invalid(
+            "a source with a proxy and a CA of its own is not shown the hub's own identity: drop proxySecretRef, or \
+             the CA of secretRef"
+                .into(),
+        ));
+    }
     let url = Url::parse(spec.url.as_str()).map_err(|error| invalid(error.to_string()))?;
     let credential = context.sources.tokens.credential(&identity, &url).await;
     credential.map(Some).map_err(|error| {
+        if matches!(error, TokenError::Elsewhere { .. }) {
+            return invalid(error.to_string());
+        }
         let remedy = if error.is_passing() {
             Remedy::Retry
         } else {
