@@ -162,6 +162,7 @@ mod tests {
     #[test]
     fn an_app_moves_once_those_that_it_needs_are_planned_and_one_that_stays_takes_no_notice() {
         let why = Waiting::DependencyNotReady {
+            cluster: String::new(),
             name: "infra/db".into(),
             why: "is not ready".into(),
         };

@@ -560,6 +560,7 @@ fn whoever_waits_for_another_app_is_sent_there() {
     };
     let mut held = well();
     held.waiting = vec![Waiting::DependencyNotReady {
+        cluster: String::new(),
         name: "infra/db".into(),
         why: "is not ready".into(),
     }];

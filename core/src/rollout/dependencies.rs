@@ -2,7 +2,7 @@
 //! their specs and their source say. Whether a unit is ready is for its cluster to judge: an edge names it, and a change of
 //! what it is given concerns nobody who needs it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use uuid::Uuid;
@@ -64,8 +64,10 @@ pub struct Found {
     pub namespace: String,
     /// Name.
     pub name: String,
-    /// It is planned as its spec is now, and nothing holds it.
+    /// It is planned as its spec is now, and nothing holds it everywhere.
     pub is_planned: bool,
+    /// Names of clusters in which alone something holds it.
+    pub held_in: BTreeSet<String>,
     /// It is to be planned again.
     pub is_due: bool,
     /// It is to be deleted.
@@ -98,32 +100,52 @@ pub struct Dependencies {
     pub edges: BTreeMap<ClusterId, Vec<Dependency>>,
     /// Why it is given nothing new for now: what it needs is not planned as it is to be.
     pub unready: Vec<Waiting>,
+    /// Why it is given nothing new in these clusters alone: what it needs is not planned as it is to be there, or is an app of
+    /// the cluster's own scope. What is wrong in one cluster holds nothing in others.
+    pub unready_in: BTreeMap<ClusterId, Vec<Waiting>>,
 }
 
 impl Dependencies {
-    /// Of a dependent in these clusters, from the apps that have the names that it needs.
-    pub fn of(dependent: &Dependent<'_>, found: &[Found], clusters: &[ClusterId]) -> Self {
-        let edges = clusters.iter().map(|cluster| {
+    /// Of a dependent in these clusters, each with its name, from the apps that have the names that it needs.
+    pub fn of(dependent: &Dependent<'_>, found: &[Found], clusters: &BTreeMap<ClusterId, String>) -> Self {
+        let edges = clusters.keys().map(|cluster| {
             let needs = dependent.needs.iter();
             let needs = needs.map(|need| edge(dependent, need, found, *cluster));
             (*cluster, needs.collect())
         });
-        let unready = dependent.needs.iter().filter_map(|need| {
-            if let Some(large) = too_large(dependent, need, found) {
-                return Some(large);
+        let edges = edges.collect();
+        let mut all = Self {
+            edges,
+            ..Self::default()
+        };
+        for need in &dependent.needs {
+            let meant: Vec<&Found> = found.iter().filter(|one| need.is_of(one)).collect();
+            let mut everywhere = meant
+                .iter()
+                .filter(|one| one.scope == FLEET || one.scope == dependent.scope);
+            let why = match is_too_large(need, &dependent.object) {
+                true => Some(too_large(need)),
+                false => everywhere.find_map(|one| unready(need, one)),
+            };
+            if let Some(why) = why {
+                all.unready.push(why);
+                continue;
             }
-            let mut meant = found.iter().filter(|one| {
-                let is_near = one.scope == FLEET
-                    || one.scope == dependent.scope
-                    || clusters.contains(&ClusterId(one.scope));
-                is_near && need.is_of(one)
-            });
-            meant.find_map(|one| unready(need, one))
-        });
-        Self {
-            unready: unready.collect(),
-            edges: edges.collect(),
+            for (cluster, name) in clusters {
+                let own = meant
+                    .iter()
+                    .find(|one| one.scope == cluster.0)
+                    .and_then(|one| unready(need, one));
+                let why = own.map(|why| of_cluster(why, need, name)).or_else(|| {
+                    let held = meant.iter().find(|one| one.held_in.contains(name));
+                    held.and_then(|_| waits(need, name, "is not ready"))
+                });
+                if let Some(why) = why {
+                    all.unready_in.entry(*cluster).or_default().push(why);
+                }
+            }
         }
+        all
     }
 }
 
@@ -159,32 +181,53 @@ fn edge(dependent: &Dependent<'_>, need: &Need, found: &[Found], cluster: Cluste
 }
 
 /// What an expression looks at goes with each entry.
-fn too_large(dependent: &Dependent<'_>, need: &Need, found: &[Found]) -> Option<Waiting> {
-    need.ready_expr.as_ref()?;
-    let of_name = found.iter().filter(|one| need.is_of(one)).map(|one| &one.object);
-    let mut objects = of_name.chain([&dependent.object]);
-    let is_large = objects.any(|object| object.to_string().len() > MAX_OBJECT);
-    is_large.then(|| Waiting::NotSupported {
+fn is_too_large(need: &Need, object: &Value) -> bool {
+    need.ready_expr.is_some() && object.to_string().len() > MAX_OBJECT
+}
+
+fn too_large(need: &Need) -> Waiting {
+    Waiting::NotSupported {
         object: None,
         what: format!(
             "readyExpr of apps over {} KiB ({})",
             MAX_OBJECT >> 10,
             need.display()
         ),
+    }
+}
+
+fn waits(need: &Need, cluster: &str, why: &str) -> Option<Waiting> {
+    Some(Waiting::DependencyNotReady {
+        cluster: cluster.to_owned(),
+        name: need.display(),
+        why: why.to_owned(),
     })
+}
+
+/// The same, of one cluster.
+fn of_cluster(why: Waiting, need: &Need, cluster: &str) -> Waiting {
+    let why = match why {
+        Waiting::DependencyNotReady { why, .. } => why,
+        _ => format!(
+            "is over {} KiB, and readyExpr is for smaller apps",
+            MAX_OBJECT >> 10
+        ),
+    };
+    Waiting::DependencyNotReady {
+        cluster: cluster.to_owned(),
+        name: need.display(),
+        why,
+    }
 }
 
 /// Flux's order: whether it is ready, then whether it has what the common source has now.
 fn unready(need: &Need, one: &Found) -> Option<Waiting> {
-    let waits = |why: &str| {
-        Some(Waiting::DependencyNotReady {
-            name: need.display(),
-            why: why.to_owned(),
-        })
-    };
+    if is_too_large(need, &one.object) {
+        return Some(too_large(need));
+    }
     // Whoever has an expression of his own judges by that alone, of an app that is planned as it is now.
     if one.is_deleting || !one.is_planned {
-        return waits("is not ready");
+        return waits(need, "", "is not ready");
     }
     if !one.has_same_source || need.ready_expr.is_some() {
         return None;
@@ -193,7 +236,7 @@ fn unready(need: &Need, one: &Found) -> Option<Waiting> {
     let mut units = one.units.values();
     let is_behind = one.is_suspended && units.any(|unit| unit.content != one.content);
     match one.is_due || is_behind {
-        true => waits("revision is not up to date"),
+        true => waits(need, "", "revision is not up to date"),
         false => None,
     }
 }
@@ -262,14 +305,20 @@ mod tests {
         }
     }
 
+    fn clusters(of: &[ClusterId]) -> BTreeMap<ClusterId, String> {
+        let named = of.iter().map(|one| (*one, format!("c{}", one.0.as_u128())));
+        named.collect()
+    }
+
     fn unready(found: Found, expr: Option<&str>) -> Vec<String> {
-        let waits = Dependencies::of(&dependent(expr), &[found], &[CLUSTER]).unready;
+        let waits = Dependencies::of(&dependent(expr), &[found], &clusters(&[CLUSTER])).unready;
         waits.iter().map(Waiting::message).collect()
     }
 
     #[test]
     fn an_edge_names_the_clusters_own_app_before_that_of_the_fleet_and_one_that_nobody_has_as_well() {
-        let edges = |found: &[Found]| Dependencies::of(&dependent(None), found, &[CLUSTER, OTHER]).edges;
+        let edges =
+            |found: &[Found]| Dependencies::of(&dependent(None), found, &clusters(&[CLUSTER, OTHER])).edges;
         let none = edges(&[]);
         assert_eq!(none[&CLUSTER][0].name, "infra/db");
         let ids = |edges: &BTreeMap<ClusterId, Vec<Dependency>>, cluster| -> Vec<(UnitId, u64)> {
@@ -340,6 +389,54 @@ mod tests {
     }
 
     #[test]
+    fn what_is_wrong_in_one_cluster_holds_nothing_in_others() {
+        let of = |found: &[Found], expr| {
+            let made = Dependencies::of(&dependent(expr), found, &clusters(&[CLUSTER, OTHER]));
+            assert_eq!(made.unready, []);
+            let said = made.unready_in.into_iter();
+            said.map(|(cluster, why)| (cluster, why.iter().map(Waiting::message).collect::<Vec<_>>()))
+                .collect::<Vec<_>>()
+        };
+        let here = |why: &str| {
+            vec![(
+                CLUSTER,
+                vec![format!("dependency 'infra/db' of cluster c1 {why}")],
+            )]
+        };
+        // Somebody has an app of this name in one cluster, which is not planned, or never up to date, or large.
+        let own = found(CLUSTER.0, 1);
+        let unplanned = Found {
+            is_planned: false,
+            ..own.clone()
+        };
+        let due = Found {
+            is_due: true,
+            has_same_source: true,
+            ..own.clone()
+        };
+        let large = Found {
+            object: json!({ "spec": "x".repeat(MAX_OBJECT) }),
+            ..own.clone()
+        };
+        assert_eq!(of(&[found(FLEET, 1), own], None), []);
+        assert_eq!(of(&[found(FLEET, 1), unplanned], None), here("is not ready"));
+        assert_eq!(
+            of(&[due, found(FLEET, 1)], None),
+            here("revision is not up to date")
+        );
+        assert_eq!(
+            of(&[large], Some("true")),
+            here("is over 64 KiB, and readyExpr is for smaller apps")
+        );
+        // That of the fleet is held in one.
+        let held = Found {
+            held_in: BTreeSet::from(["c1".to_owned(), "elsewhere".to_owned()]),
+            ..found(FLEET, 1)
+        };
+        assert_eq!(of(&[held], None), here("is not ready"));
+    }
+
+    #[test]
     fn an_app_that_is_too_large_to_go_with_an_edge_says_so() {
         let large = Found {
             object: json!({ "spec": "x".repeat(MAX_OBJECT) }),
@@ -355,7 +452,7 @@ mod tests {
     #[test]
     fn expressions_travel_with_both_apps_and_plain_edges_with_none() {
         let edge = |expr| {
-            let made = Dependencies::of(&dependent(expr), &[found(FLEET, 1)], &[CLUSTER]);
+            let made = Dependencies::of(&dependent(expr), &[found(FLEET, 1)], &clusters(&[CLUSTER]));
             made.edges[&CLUSTER][0].clone()
         };
         let plain = edge(None);
@@ -371,7 +468,9 @@ mod tests {
 
     #[test]
     fn a_newer_version_of_a_dependency_changes_no_edge_of_a_unit_that_stays() {
-        let of = |version| Dependencies::of(&dependent(None), &[found(FLEET, version)], &[CLUSTER]).edges;
+        let of = |version| {
+            Dependencies::of(&dependent(None), &[found(FLEET, version)], &clusters(&[CLUSTER])).edges
+        };
         let (old, new) = (
             of(1).remove(&CLUSTER).expect("old"),
             of(2).remove(&CLUSTER).expect("new"),

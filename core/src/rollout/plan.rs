@@ -20,6 +20,9 @@ use crate::{
     unit::{Dependency, Settings, Substitution, UnitState, VariableLayer, Withheld, target_digest},
 };
 
+/// Reasons of single clusters that an app repeats; each unit has its own.
+const HELD: usize = 20;
+
 /// What the planner knows of an app.
 #[derive(Debug, Clone)]
 pub struct Input {
@@ -219,6 +222,11 @@ pub fn plan(input: &Input) -> Planned {
             Some(unit) => Some(keep_or_move(input, chosen, unit)),
             None => place(input, chosen),
         };
+        let next = next.and_then(|next| match input.dependencies.unready_in.get(cluster) {
+            // What is given nothing new goes on, whatever becomes of those that it needed.
+            Some(reasons) if next.retargeted => current.get(cluster).map(|unit| hold(input, unit, reasons)),
+            _ => Some(next),
+        });
         units.extend(next.filter(|next| current.get(cluster).is_none_or(|unit| differs(unit, next))));
     }
     for (cluster, unit) in &current {
@@ -249,16 +257,27 @@ pub fn plan(input: &Input) -> Planned {
     Planned { units }
 }
 
-/// Why chosen clusters get no unit, where that is not for want of anything admitted: placements disagree on them.
+/// Why chosen clusters get no unit, or nothing new, where that is not for want of anything admitted: placements disagree on
+/// them, or what is needed there is not as it is to be.
 pub fn unplaced(input: &Input) -> Vec<Waiting> {
-    let placed: BTreeSet<ClusterId> = input.units.iter().map(|unit| unit.cluster).collect();
-    let without = input.chosen.iter().filter(|chosen| !placed.contains(&chosen.id));
-    without
-        .filter_map(|chosen| {
-            let conflict = chosen.overrides.as_ref().err()?;
-            Some(overrides_differ(chosen, conflict))
-        })
-        .collect()
+    let placed: BTreeMap<ClusterId, &Current> = input.units.iter().map(|unit| (unit.cluster, unit)).collect();
+    let without = input
+        .chosen
+        .iter()
+        .filter(|chosen| !placed.contains_key(&chosen.id));
+    let differ = without.filter_map(|chosen| {
+        let conflict = chosen.overrides.as_ref().err()?;
+        Some(overrides_differ(chosen, conflict))
+    });
+    let held = input.chosen.iter().filter_map(|chosen| {
+        let reasons = input.dependencies.unready_in.get(&chosen.id)?;
+        let moves = match placed.get(&chosen.id) {
+            Some(unit) => keep_or_move(input, chosen, unit).retargeted,
+            None => place(input, chosen).is_some(),
+        };
+        moves.then_some(reasons)
+    });
+    differ.chain(held.flatten().take(HELD).cloned()).collect()
 }
 
 fn overrides_differ(chosen: &Chosen, conflict: &OverrideConflict) -> Waiting {

@@ -489,3 +489,32 @@ fn the_checker_refuses_what_the_planner_must_not_do() {
     stray.units[0].cluster = ClusterId(Uuid::from_u128(99));
     assert!(check(&input, &stray).is_err());
 }
+
+#[test]
+fn what_is_needed_in_one_cluster_holds_the_unit_there_and_no_other() {
+    let mut input = input();
+    let why = Waiting::DependencyNotReady {
+        cluster: "c1".into(),
+        name: "infra/db".into(),
+        why: "is not ready".into(),
+    };
+    input.dependencies.unready_in = BTreeMap::from([(ClusterId(Uuid::from_u128(1)), vec![why.clone()])]);
+    // No unit is made there, and the app says why.
+    assert_eq!(causes(&step(&mut input)), [(2, Cause::Placed, true)]);
+    assert_eq!(unplaced(&input), [why.clone()]);
+    input.dependencies.unready_in.clear();
+    assert_eq!(causes(&step(&mut input)), [(1, Cause::Placed, true)]);
+    assert_eq!(unplaced(&input), []);
+    // One that there is keeps what it has, with the reason; one that is given nothing new takes no notice.
+    input.dependencies.unready_in = BTreeMap::from([(ClusterId(Uuid::from_u128(1)), vec![why.clone()])]);
+    assert_eq!((step(&mut input), unplaced(&input)), (Planned::default(), vec![]));
+    input.admission = admitted(2, "two");
+    let planned = step(&mut input);
+    assert_eq!(
+        causes(&planned),
+        [(1, Cause::Waiting, false), (2, Cause::Content, true)]
+    );
+    assert_eq!(planned.units[0].content, Some(content("one")));
+    assert_eq!(planned.units[0].waiting, [why.clone()]);
+    assert_eq!(unplaced(&input), [why]);
+}

@@ -80,6 +80,9 @@ pub enum Waiting {
     },
     /// An app that has to come first is not as it is to be.
     DependencyNotReady {
+        /// Name of the cluster in which that matters; '' for all of them.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        cluster: String,
         /// `namespace/name` of it.
         name: String,
         /// What of it, in Flux's words.
@@ -263,7 +266,24 @@ impl Waiting {
 
     /// Whether it is about one cluster, and the app moves in all others.
     pub fn is_of_one_cluster(&self) -> bool {
-        matches!(self, Self::OverridesDiffer { .. })
+        self.cluster().is_some() || matches!(self, Self::KeptMore { .. })
+    }
+
+    /// Name of the one cluster that it is about.
+    pub fn cluster(&self) -> Option<&str> {
+        match self {
+            Self::OverridesDiffer { cluster, .. }
+            | Self::DependencyNotReady { cluster, .. }
+            | Self::KeptInvalid { cluster, .. }
+            | Self::KeptElsewhere { cluster, .. }
+            | Self::KeptCycle { cluster, .. }
+            | Self::KeptTooDeep { cluster, .. }
+            | Self::KeptTooMany { cluster, .. }
+            | Self::KeptBlocked { cluster, .. } => {
+                Some(cluster).filter(|name| !name.is_empty()).map(String::as_str)
+            }
+            _ => None,
+        }
     }
 
     /// Whether it is for another app to come first.
@@ -345,7 +365,9 @@ impl Waiting {
                 "{field}: {kind} {namespace}/{name} is not on the hub; apply it with `flotilla apply`"
             ),
             Self::Claimed { object, owner } => format!("{object} belongs to {owner}"),
-            Self::DependencyNotReady { name, why } => format!("dependency '{name}' {why}"),
+            Self::DependencyNotReady { cluster, name, why } => {
+                format!("dependency '{name}'{} {why}", of(cluster))
+            }
             Self::DependencyCycle { members } => cycle::words(members),
             Self::OverridesDiffer {
                 cluster,
@@ -578,6 +600,7 @@ mod tests {
                 count: 2,
             },
             Waiting::DependencyNotReady {
+                cluster: text(),
                 name: text(),
                 why: text(),
             },
@@ -704,6 +727,37 @@ mod tests {
             "Conflict: ConfigMap/a/b belongs to Kustomization/apps/c"
         );
         assert_eq!(Waiting::NoTarget.reason(), "NoTarget");
+    }
+
+    #[test]
+    fn what_is_kept_for_one_cluster_and_what_one_cluster_needs_is_of_that_cluster_alone() {
+        let kept = |cluster: &str| Waiting::KeptInvalid {
+            cluster: cluster.into(),
+            object: ObjectKey::new("", "Secret", "a", "b"),
+            message: "no".into(),
+        };
+        let needs = |cluster: &str| Waiting::DependencyNotReady {
+            cluster: cluster.into(),
+            name: "infra/db".into(),
+            why: "is not ready".into(),
+        };
+        for of in [kept("c7"), needs("c7")] {
+            assert_eq!((of.cluster(), of.is_of_one_cluster()), (Some("c7"), true), "{of}");
+        }
+        for of in [kept(""), needs(""), Waiting::NoArtifact] {
+            assert_eq!((of.cluster(), of.is_of_one_cluster()), (None, false), "{of}");
+        }
+        assert_eq!(
+            needs("c7").message(),
+            "dependency 'infra/db' of cluster c7 is not ready"
+        );
+        // As one of an older hub reads.
+        let stored = json!({ "reason": "DependencyNotReady", "params": { "name": "infra/db", "why": "is not ready" } });
+        assert_eq!(serde_json::to_value(needs("")).expect("JSON"), stored);
+        assert_eq!(
+            serde_json::from_value::<Waiting>(stored).expect("readable"),
+            needs("")
+        );
     }
 
     #[test]

@@ -60,8 +60,14 @@ impl Store {
         let found = rows.into_iter().map(|row| {
             let content = row.content.as_deref().map(Digest::try_from_slice).transpose();
             Ok(Found {
-                // What is wrong in one cluster holds nothing in others; in that one there is no unit to need.
+                // What is wrong in one cluster holds nothing in others.
                 is_planned: row.planned && row.waiting.iter().all(Waiting::is_of_one_cluster),
+                held_in: row
+                    .waiting
+                    .iter()
+                    .filter_map(Waiting::cluster)
+                    .map(str::to_owned)
+                    .collect(),
                 is_due: row.due,
                 is_deleting: row.deleting,
                 is_suspended: row.suspended,

@@ -1,13 +1,14 @@
 //! Reconciles one app: renders what is due, gathers, decides in `core`, commits. What is rendered is shared by all
 //! clusters; a decision that changes nothing writes nothing.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use flotilla_api::kinds::kustomization::KustomizationSpec;
 use flotilla_core::{
     app::{admission, decide},
     claim::Claims,
     rollout::{
+        dependencies::Dependencies,
         plan::{Admission, Input, Planned},
         waiting::Waiting,
     },
@@ -40,6 +41,8 @@ use crate::{
 /// So often a plan is made anew because something has changed meanwhile, whatever that was. One that changes all the time
 /// is then planned as long as its spec and what it renders to have not.
 const STRICT: usize = 3;
+/// What an app needs has changed while its plan was recorded: it is planned again after this.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Reconciles one app. What goes wrong is shown on the app, unless trying again is all that it needs.
 pub async fn reconcile(context: &Context, planner: &Planner, uid: Uuid) -> anyhow::Result<Outcome> {
@@ -231,13 +234,18 @@ async fn reconcile_app(
     let mut claims = ownership.claims;
     removal::claim_nothing(context, &decision.planned, &mut claims).await?;
     let admitted = input.admission.admitted();
-    let is_waiting = waiting.iter().any(Waiting::is_of_dependency);
+    let mut needing = waiting.iter().filter(|why| why.is_of_dependency());
+    // In some clusters alone, or everywhere.
+    let (is_waiting, waits_somewhere) = match needing.all(Waiting::is_of_one_cluster) {
+        true => (false, waiting.iter().any(Waiting::is_of_dependency)),
+        false => (true, false),
+    };
     let (units, rollout) = (decision.planned.units.len(), decision.planned.is_rollout());
     let plan = Plan {
         app: app.clone(),
         // It stays marked until it is rendered, and who waits for others too: that they have moved on may be told before this is
         // recorded.
-        recorded: match is_waiting || !is_rendered {
+        recorded: match is_waiting || waits_somewhere || !is_rendered {
             true => Arc::new(AppPlan {
                 due: None,
                 ..(**recorded).clone()
@@ -252,7 +260,7 @@ async fn reconcile_app(
         content: admitted.map(|admitted| admitted.content),
         waiting,
         // One that is held keeps what the backup says, which is not what its units have.
-        confirms: recorded.is_unconfirmed && admitted.is_some() && !is_waiting,
+        confirms: recorded.is_unconfirmed && admitted.is_some() && !is_waiting && !waits_somewhere,
         unchanged: Unchanged {
             mark,
             content: admitted.map(|admitted| admitted.content),
@@ -267,6 +275,21 @@ async fn reconcile_app(
             != input.dependencies.unready
     {
         return Ok(Outcome::Again);
+    }
+    if waits_somewhere && is_rendered {
+        // Whatever moves on from here on wakes it: its mark may go where nothing has before. Those that need it in turn would
+        // wait everywhere for as long as it has one.
+        let now = gather::dependencies(context, app, &spec, &input.chosen).await?;
+        let stands = |one: &Dependencies| (one.unready.clone(), one.unready_in.clone());
+        match recorded.due {
+            Some(change) if stands(&now) == stands(&input.dependencies) => {
+                context.store.planned(app.uid, change, &app.requested_at).await?;
+            }
+            _ => {
+                context.store.give_back_plan(app.uid, &context.replica).await?;
+                return Ok(Outcome::After(AGAIN));
+            }
+        }
     }
     if is_waiting || !is_rendered && (rendered.is_left || rendered.waiting.is_some()) {
         context.store.give_back_plan(app.uid, &context.replica).await?;

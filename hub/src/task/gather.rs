@@ -561,7 +561,8 @@ pub async fn dependencies(
     };
     let clusters: Vec<ClusterId> = chosen.iter().map(|one| one.id).collect();
     let found = context.store.needed(app, &dependent.needs, &clusters).await?;
-    let mut dependencies = Dependencies::of(&dependent, &found, &clusters);
+    let named = chosen.iter().map(|one| (one.id, one.name.clone())).collect();
+    let mut dependencies = Dependencies::of(&dependent, &found, &named);
     let members = context.store.dependency_cycle(app.uid).await?;
     if !members.is_empty() {
         dependencies.unready = vec![Waiting::DependencyCycle { members }];
