@@ -133,11 +133,10 @@ fn places<'a>(rendering: &'a Rendering<'_>, known: &'a [Nesting]) -> Places<'a> 
         reported: BTreeSet::new(),
         idle: Vec::new(),
     };
-    let chosen = rendering
-        .input
-        .chosen
-        .iter()
-        .filter(|chosen| chosen.overrides.is_ok());
+    let chosen = rendering.input.chosen.iter().filter(|chosen| {
+        let is_held = rendering.input.dependencies.unready_in.contains_key(&chosen.id);
+        chosen.overrides.is_ok() && !is_held
+    });
     let mut of_these = BTreeSet::new();
     for chosen in chosen {
         let cluster = chosen.id.0;
