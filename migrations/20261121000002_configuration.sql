@@ -55,7 +55,8 @@ CREATE TABLE resource (
     updated_at    timestamptz NOT NULL DEFAULT now(),
     UNIQUE (scope, api_group, kind, namespace, name)
 );
-CREATE INDEX resource_kind ON resource (kind, namespace, name);
+-- As names are looked up: those of one scope, and of others nothing is read.
+CREATE INDEX resource_called ON resource (kind, namespace, name, scope);
 
 -- Who uses what, by name: what is used may come later. A change wakes exactly its users.
 CREATE TABLE reference (
@@ -64,9 +65,41 @@ CREATE TABLE reference (
     scope     uuid NOT NULL,
     namespace text NOT NULL,
     name      text NOT NULL,
-    PRIMARY KEY (referrer, kind, scope, namespace, name)
+    -- The referrer's own scope.
+    of_scope  uuid NOT NULL,
+    -- Nothing but a name is looked up in it.
+    PRIMARY KEY (kind, scope, namespace, name, of_scope, referrer)
 );
-CREATE INDEX reference_named ON reference (kind, scope, namespace, name);
+CREATE INDEX reference_referrer ON reference (referrer);
+
+-- Who names an object, where the name leads to it: from a cluster's scope it leads to what is there, and to the fleet's
+-- where there is none. Which scopes name it is looked up from one to the next: of a scope that has its own nothing is read.
+CREATE FUNCTION users_of(used uuid) RETURNS SETOF uuid LANGUAGE sql STABLE ROWS 10
+    BEGIN ATOMIC
+    WITH RECURSIVE object AS (
+        SELECT r.kind, r.scope, r.namespace, r.name FROM resource r WHERE r.uid = used
+    ), naming (scope) AS (
+        SELECT (SELECT f.of_scope FROM reference f
+                WHERE f.kind = o.kind AND f.scope = o.scope AND f.namespace = o.namespace AND f.name = o.name
+                ORDER BY f.of_scope LIMIT 1)
+        FROM object o
+        UNION ALL
+        SELECT (SELECT f.of_scope FROM reference f
+                WHERE f.kind = o.kind AND f.scope = o.scope AND f.namespace = o.namespace AND f.name = o.name
+                    AND f.of_scope > n.scope
+                ORDER BY f.of_scope LIMIT 1)
+        FROM naming n CROSS JOIN object o WHERE n.scope IS NOT NULL
+    )
+    SELECT f.referrer FROM object o CROSS JOIN naming n
+        CROSS JOIN LATERAL (
+            SELECT f.referrer FROM reference f
+            WHERE f.kind = o.kind AND f.scope = o.scope AND f.namespace = o.namespace AND f.name = o.name
+                AND f.of_scope = n.scope OFFSET 0) AS f
+    WHERE n.scope IS NOT NULL AND (n.scope = o.scope OR (
+        SELECT true FROM resource own
+        WHERE own.kind = o.kind AND own.scope = n.scope AND own.namespace = o.namespace AND own.name = o.name
+        LIMIT 1) IS NULL);
+    END;
 
 -- Apps that are to be planned after a change of these objects: apps themselves, users of a source, ConfigMap or Secret,
 -- and what placements name, these changed or their groups.
@@ -76,18 +109,24 @@ CREATE FUNCTION apps_of(changed uuid[]) RETURNS SETOF uuid LANGUAGE sql STABLE
     placement AS (
         SELECT uid FROM c WHERE kind = 'Placement'
         UNION
-        SELECT f.referrer FROM c JOIN reference f
-            ON (f.kind, f.scope, f.namespace, f.name) = (c.kind, c.scope, c.namespace, c.name)
+        SELECT f.referrer FROM c CROSS JOIN LATERAL (
+            SELECT f.referrer FROM reference f
+            WHERE f.kind = c.kind AND f.scope = c.scope AND f.namespace = c.namespace AND f.name = c.name OFFSET 0) AS f
         WHERE c.kind = 'ClusterGroup'
     )
     SELECT uid FROM c WHERE is_app(kind)
     UNION
-    SELECT a.uid FROM c JOIN reference f ON (f.kind, f.scope, f.namespace, f.name) = (c.kind, c.scope, c.namespace, c.name)
-        JOIN resource a ON a.uid = f.referrer AND is_app(a.kind)
+    SELECT a.uid FROM c CROSS JOIN LATERAL users_of(c.uid) AS used_by
+        CROSS JOIN LATERAL (SELECT r.uid, r.kind FROM resource r WHERE r.uid = used_by OFFSET 0) AS a
+    WHERE is_app(a.kind)
     UNION
-    SELECT a.uid FROM placement p JOIN reference f ON f.referrer = p.uid
-        JOIN resource a ON (a.kind, a.scope, a.namespace, a.name) = (f.kind, f.scope, f.namespace, f.name)
-            AND is_app(a.kind);
+    -- From the placements to what they name, one by one: not from all that names an app.
+    SELECT a.uid FROM placement p
+        CROSS JOIN LATERAL (SELECT f.* FROM reference f WHERE f.referrer = p.uid OFFSET 0) AS f
+        CROSS JOIN LATERAL (
+            SELECT r.uid FROM resource r
+            WHERE r.kind = f.kind AND r.scope = f.scope AND r.namespace = f.namespace AND r.name = f.name OFFSET 0) AS a
+    WHERE is_app(f.kind);
     END;
 
 -- What is to be decided anew: written with the change, deleted with the decision that has seen it. A wake-up that is

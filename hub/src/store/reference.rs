@@ -144,8 +144,10 @@ pub(super) async fn put_references(
     };
     let uids: Vec<Uuid> = references.iter().map(|(uid, _)| *uid).collect();
     sqlx::query!(
-        "INSERT INTO reference (referrer, kind, scope, namespace, name)
-         SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::text[])",
+        "INSERT INTO reference (referrer, kind, scope, namespace, name, of_scope)
+         SELECT v.*, r.scope FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::text[])
+           AS v(referrer, kind, scope, namespace, name)
+         CROSS JOIN LATERAL (SELECT scope FROM resource WHERE uid = v.referrer OFFSET 0) AS r",
         &uids,
         &column(|one| &one.kind),
         &scopes,

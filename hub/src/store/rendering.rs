@@ -686,11 +686,13 @@ pub(super) async fn move_inputs(
              RETURNING input_key)
            SELECT a.app_uid AS "app!" FROM moved m JOIN app_input a ON a.input_key = m.input_key
            UNION
-           SELECT r.uid FROM resource s
-             JOIN reference f ON (f.kind, f.scope, f.namespace, f.name) = (s.kind, s.scope, s.namespace, s.name)
-             JOIN resource r ON r.uid = f.referrer AND is_app(r.kind)
-           WHERE s.uid = $1 AND NOT EXISTS (SELECT 1 FROM app_input i
-               JOIN input_at t ON t.input_key = i.input_key AND t.source_uid = $1 WHERE i.app_uid = r.uid)
+           SELECT r.uid FROM users_of($1) AS f(uid)
+             CROSS JOIN LATERAL (SELECT uid, kind FROM resource WHERE uid = f.uid OFFSET 0) AS r
+           WHERE is_app(r.kind) AND (
+             SELECT true FROM app_input i CROSS JOIN LATERAL (
+               -- An input is of one source.
+               SELECT source_uid FROM input_at WHERE input_key = i.input_key LIMIT 1) AS t
+             WHERE i.app_uid = r.uid AND t.source_uid = $1 LIMIT 1) IS NULL
            ORDER BY 1"#,
         source,
         revision,

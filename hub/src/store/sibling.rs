@@ -47,12 +47,10 @@ impl Store {
                  JOIN LATERAL (SELECT app_uid FROM app_input WHERE input_key = t.input_key OFFSET 0) AS i ON true
                  UNION ALL
                  -- Those that name it, and are not rendered from it yet: never, or from another one.
-                 SELECT a.uid, s.uid, NULL FROM resource s
-                 JOIN LATERAL (
-                   SELECT referrer FROM reference f
-                   WHERE (f.kind, f.scope, f.namespace, f.name) = (s.kind, s.scope, s.namespace, s.name) OFFSET 0) AS f ON true
-                 JOIN LATERAL (SELECT uid, kind FROM resource WHERE uid = f.referrer OFFSET 0) AS a ON is_app(a.kind)
-                 WHERE s.uid = ANY($1) AND (
+                 SELECT a.uid, s.uid, NULL FROM unnest($1::uuid[]) AS s(uid)
+                 CROSS JOIN LATERAL users_of(s.uid) AS f(uid)
+                 JOIN LATERAL (SELECT uid, kind FROM resource WHERE uid = f.uid OFFSET 0) AS a ON is_app(a.kind)
+                 WHERE (
                    SELECT true FROM app_input i JOIN LATERAL (
                      SELECT source_uid FROM input_at WHERE input_key = i.input_key AND newest OFFSET 0) AS t ON t.source_uid = s.uid
                    WHERE i.app_uid = a.uid LIMIT 1) IS NULL)

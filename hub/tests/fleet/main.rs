@@ -28,6 +28,7 @@ mod openings;
 mod outdated;
 mod partitions;
 mod places;
+mod plans;
 mod presence;
 mod puppet;
 mod reachable;

@@ -1,0 +1,161 @@
+//! What statements read once tables have been analysed, as the hub's planners ask them: what a change concerns, and nothing of
+//! what else there is.
+
+use serde_json::Value;
+use sqlx::{Connection as _, PgConnection};
+use uuid::Uuid;
+
+use crate::world::World;
+
+/// Scopes of clusters, and apps of the same names in each.
+const CLUSTERS: i64 = 20;
+const APPS: i64 = 250;
+
+/// The scope of a cluster of this number.
+fn scope(number: i64) -> String {
+    format!("'00000000-0000-4000-8000-{number:012x}'::uuid")
+}
+
+/// A fleet in which each cluster has apps of the same names, all of which name `repo` and need `app-1`, and all but the first
+/// have their own `repo`, beside the fleet's. All wait for something else.
+async fn fill(world: &World) {
+    let one = "INSERT INTO resource (uid, scope, api_group, kind, namespace, name, api_version, origin)
+               SELECT gen_random_uuid(), ('00000000-0000-4000-8000-' || lpad(to_hex(c), 12, '0'))::uuid, 'test.example.org'";
+    world
+        .execute(&format!(
+            "{one}, 'Kustomization', 'apps', 'app-' || n, 'v1', 'test'
+             FROM generate_series(1, {CLUSTERS}) AS c, generate_series(1, {APPS}) AS n;
+             {one}, 'GitRepository', 'apps', 'repo', 'v1', 'test' FROM generate_series(2, {CLUSTERS}) AS c;
+             INSERT INTO resource (uid, api_group, kind, namespace, name, api_version, origin)
+             VALUES (gen_random_uuid(), 'test.example.org', 'GitRepository', 'apps', 'repo', 'v1', 'test');
+             INSERT INTO reference (referrer, kind, scope, namespace, name, of_scope)
+             SELECT r.uid, v.kind, s.scope, 'apps', v.name, r.scope FROM resource r,
+               LATERAL (VALUES (r.scope), (fleet())) AS s(scope),
+               (VALUES ('GitRepository', 'repo'), ('Kustomization', 'app-1')) AS v(kind, name)
+             WHERE r.kind = 'Kustomization' AND r.name <> v.name;
+             INSERT INTO app_plan (app_uid, version, observed_generation, waiting)
+             SELECT uid, 1, 1, '[{{\"reason\": \"Restored\"}}]' FROM resource WHERE kind = 'Kustomization';
+             ANALYZE"
+        ))
+        .await;
+}
+
+/// A connection as planners have it.
+async fn planner(world: &World) -> PgConnection {
+    let mut connection = PgConnection::connect_with(&world.options())
+        .await
+        .expect("connected");
+    sqlx::raw_sql("SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET jit = off")
+        .execute(&mut connection)
+        .await
+        .expect("set");
+    connection
+}
+
+/// Pages that a statement reads, whose parameters are given with their types.
+async fn pages(connection: &mut PgConnection, statement: &str, parameters: &[(&str, String)]) -> u64 {
+    let (types, values): (Vec<&str>, Vec<&str>) =
+        parameters.iter().map(|(of, is)| (*of, is.as_str())).unzip();
+    let prepared = format!(
+        "DEALLOCATE ALL; PREPARE asked ({}) AS {statement}",
+        types.join(", ")
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(prepared.as_str()))
+        .execute(&mut *connection)
+        .await
+        .expect(statement);
+    let explained = format!(
+        "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE asked ({})",
+        values.join(", ")
+    );
+    // Planning reads pages of the catalogue, which are counted beside.
+    let plan: Value = sqlx::query_scalar(sqlx::AssertSqlSafe(explained.as_str()))
+        .fetch_one(connection)
+        .await
+        .expect(statement);
+    let root = &plan[0]["Plan"];
+    let read = ["Shared Hit Blocks", "Shared Read Blocks"].map(|of| root[of].as_u64().expect("counted"));
+    read.iter().sum()
+}
+
+async fn named(world: &World, kind: &str, scope: &str, name: &str) -> Uuid {
+    let found =
+        format!("SELECT uid FROM resource WHERE kind = '{kind}' AND scope = {scope} AND name = '{name}'");
+    sqlx::query_scalar(sqlx::AssertSqlSafe(found.as_str()))
+        .fetch_one(&world.pool)
+        .await
+        .expect("there")
+}
+
+#[tokio::test]
+async fn whom_a_plan_wakes_is_looked_up_by_its_name_and_not_among_all_that_wait() {
+    let world = World::new().await;
+    fill(&world).await;
+    let held = "UPDATE app_plan SET waiting = '[{\"reason\": \"DependencyNotReady\"}]' WHERE app_uid IN (
+                SELECT uid FROM resource WHERE name IN ('app-2', 'app-3'))";
+    world.execute(held).await;
+    let mut connection = planner(&world).await;
+    let statement = "SELECT app FROM dependents_waiting($1) AS app";
+    let of = |app: Uuid| [("uuid[]", format!("ARRAY['{app}']::uuid[]"))];
+    let leaf = named(&world, "Kustomization", &scope(3), "app-9").await;
+    let read = pages(&mut connection, statement, &of(leaf)).await;
+    assert!(read <= 30, "nobody needs it: {read} pages");
+    // Those of its own cluster, of all that have the name.
+    let needed = named(&world, "Kustomization", &scope(3), "app-1").await;
+    let read = pages(&mut connection, statement, &of(needed)).await;
+    let bound = u64::try_from(APPS * 6).expect("few");
+    assert!(read <= bound, "one cluster's need it: {read} pages");
+    let woken: Vec<Uuid> = sqlx::query_scalar(statement)
+        .bind(vec![needed])
+        .fetch_all(&mut connection)
+        .await
+        .expect("asked");
+    assert_eq!(woken.len(), 2, "{woken:?}");
+    for app in ["app-2", "app-3"] {
+        assert!(woken.contains(&named(&world, "Kustomization", &scope(3), app).await));
+    }
+}
+
+#[tokio::test]
+async fn a_source_of_the_fleet_is_used_by_those_who_have_none_of_its_name_and_the_others_are_not_read() {
+    let world = World::new().await;
+    fill(&world).await;
+    let mut connection = planner(&world).await;
+    let statement = "SELECT app FROM users_of($1) AS app";
+    let source = named(&world, "GitRepository", "fleet()", "repo").await;
+    let of = [("uuid", format!("'{source}'"))];
+    let users: Vec<Uuid> = sqlx::query_scalar(statement)
+        .bind(source)
+        .fetch_all(&mut connection)
+        .await
+        .expect("asked");
+    assert_eq!(
+        i64::try_from(users.len()),
+        Ok(APPS),
+        "one cluster has none of its own"
+    );
+    let unsettled = async || {
+        world
+            .planning
+            .unsettled_apps(&[source])
+            .await
+            .expect("read")
+            .len()
+    };
+    assert_eq!(unsettled().await, users.len());
+    let own = format!(
+        "INSERT INTO resource (uid, scope, api_group, kind, namespace, name, api_version, origin)
+         VALUES (gen_random_uuid(), {}, 'test.example.org', 'GitRepository', 'apps', 'repo', 'v1', 'test')",
+        scope(1)
+    );
+    world.execute(&own).await;
+    assert_eq!(unsettled().await, 0, "all have their own");
+    let read = pages(&mut connection, statement, &of).await;
+    let bound = u64::try_from(CLUSTERS * 10).expect("few");
+    assert!(read <= bound, "two look-ups for each cluster: {read} pages");
+    // Whom a change of it concerns is the same.
+    let concerned = "SELECT app FROM apps_of($1) AS app";
+    let of = [("uuid[]", format!("ARRAY['{source}']::uuid[]"))];
+    let read = pages(&mut connection, concerned, &of).await;
+    assert!(read <= bound + 20, "{read} pages");
+}
