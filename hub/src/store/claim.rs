@@ -16,6 +16,9 @@ use uuid::Uuid;
 
 use super::{Connection, Result, Store, StoreError};
 
+/// Of so many clusters it is looked up in each who has a set there alone.
+const FEW_CLUSTERS: i64 = 64;
+
 /// A set of keys that a unit has in its cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
@@ -182,7 +185,8 @@ pub(super) async fn others<'e>(
         .collect();
     let apps: Vec<Uuid> = asked.iter().map(|one| one.app).collect();
     // First the sets, then the apps that have them, then their units in these clusters: there are few sets and few apps, and
-    // many units of one.
+    // many units of one. Apps that have a set in one cluster alone may be as many as there are clusters: of few clusters they
+    // are looked up there, and of many they are compared with all at once.
     let rows = sqlx::query!(
         r#"WITH asked AS MATERIALIZED (
              -- Each key is looked up once, however many there are.
@@ -196,19 +200,37 @@ pub(super) async fn others<'e>(
                     array_agg(namespace ORDER BY api_group, kind, namespace, name) AS namespaces,
                     array_agg(name ORDER BY api_group, kind, namespace, name) AS names
              FROM asked GROUP BY q, keyset
+           ), asking AS MATERIALIZED (
+             SELECT q, CASE WHEN count(*) <= $9 THEN array_agg(cluster) END AS few
+             FROM unnest($1::int[], $2::uuid[]) AS c(q, cluster) GROUP BY q
            ), theirs AS MATERIALIZED (
-             SELECT DISTINCT s.q, a.app_uid FROM sets AS s
+             SELECT DISTINCT s.q, a.app_uid, a.cluster_id FROM sets AS s JOIN asking AS c ON c.q = s.q
              CROSS JOIN LATERAL (SELECT digest FROM target WHERE keyset = s.keyset OFFSET 0) AS t
-             CROSS JOIN LATERAL (SELECT app_uid FROM target_app WHERE target = t.digest OFFSET 0) AS a
+             CROSS JOIN LATERAL (
+               SELECT app_uid, cluster_id FROM target_app WHERE target = t.digest AND cluster_id IS NULL
+               UNION ALL
+               SELECT b.app_uid, b.cluster_id FROM unnest(c.few) AS one(cluster)
+               CROSS JOIN LATERAL (
+                 SELECT app_uid, cluster_id FROM target_app
+                 WHERE target = t.digest AND cluster_id = one.cluster OFFSET 0) AS b
+               UNION ALL
+               SELECT app_uid, cluster_id FROM target_app
+               WHERE c.few IS NULL AND target = t.digest AND cluster_id IS NOT NULL
+               OFFSET 0) AS a
              WHERE a.app_uid <> ($3::uuid[])[s.q]
+           ), places AS MATERIALIZED (
+             SELECT o.q, o.app_uid, c.cluster FROM theirs AS o JOIN unnest($1::int[], $2::uuid[]) AS c(q, cluster) ON c.q = o.q
+             WHERE o.cluster_id IS NULL
+             UNION
+             SELECT q, app_uid, cluster_id FROM theirs
+             WHERE ((q, cluster_id) IN (SELECT * FROM unnest($1::int[], $2::uuid[]))) IS TRUE
            ), other AS (
              SELECT c.q, t.keyset, u.id, u.cluster_id, u.withheld, u.state = 'Detached' AS detached,
                     object_name(r.kind, r.namespace, r.name) AS owner
-             FROM theirs AS o
-             JOIN unnest($1::int[], $2::uuid[]) AS c(q, cluster) ON c.q = o.q
+             FROM places AS c
              -- Looked up, and not compared with each.
              CROSS JOIN LATERAL (
-               SELECT * FROM unit WHERE app_uid = o.app_uid AND cluster_id = c.cluster OFFSET 0) AS u
+               SELECT * FROM unit WHERE app_uid = c.app_uid AND cluster_id = c.cluster OFFSET 0) AS u
              CROSS JOIN LATERAL (SELECT keyset FROM target WHERE digest = u.target OFFSET 0) AS t
              JOIN resource r ON r.uid = u.app_uid
              WHERE ((c.q, t.keyset) IN (SELECT q, keyset FROM sets)) IS TRUE AND NOT u.released
@@ -243,7 +265,8 @@ pub(super) async fn others<'e>(
         &columns.groups,
         &columns.kinds,
         &columns.namespaces,
-        &columns.names
+        &columns.names,
+        FEW_CLUSTERS
     )
     .fetch_all(executor)
     .await?;

@@ -604,12 +604,10 @@ async fn write_units(tx: &mut Connection, rows: &[Row<'_>]) -> Result<()> {
     let rollouts: Vec<Option<i64>> = rollouts.collect();
     let published: Vec<bool> = rows.iter().map(|row| is_published(row.unit)).collect();
     let shared = Columns::of(rows)?;
-    let of_apps = rows.iter().map(|row| (row.unit.target, row.commit.app_uid));
-    let of_apps: BTreeSet<(Digest, Uuid)> = of_apps.collect();
-    let (of_targets, of_apps): (Vec<Vec<u8>>, Vec<Uuid>) = of_apps
-        .into_iter()
-        .map(|(target, app)| (target.as_bytes().to_vec(), app))
-        .unzip();
+    let of_apps = OfApps::of(
+        rows.iter()
+            .map(|row| (row.unit.target, row.commit.app_uid, row.unit.cluster.0)),
+    );
     sqlx::query!(
         // A target that is used again is touched, in one order for all writers: what removes the unused leaves it.
         "WITH named AS (
@@ -622,10 +620,11 @@ async fn write_units(tx: &mut Connection, rows: &[Row<'_>]) -> Result<()> {
            RETURNING digest
          ), of_apps AS (
          -- Once the targets are held, so that none of them is removed meanwhile.
-         INSERT INTO target_app (target, app_uid)
-         SELECT v.target, v.app FROM unnest($21::bytea[], $22::uuid[]) AS v(target, app)
+         INSERT INTO target_app AS a (target, app_uid, cluster_id)
+         SELECT v.target, v.app, v.cluster FROM unnest($21::bytea[], $22::uuid[], $24::uuid[]) AS v(target, app, cluster)
          WHERE (SELECT count(*) FROM named) > 0 ORDER BY 1, 2
-         ON CONFLICT (target, app_uid) DO NOTHING
+         ON CONFLICT (target, app_uid) DO UPDATE SET cluster_id = NULL
+         WHERE a.cluster_id <> excluded.cluster_id OR a.cluster_id IS NOT NULL AND excluded.cluster_id IS NULL
          ), written AS (
          INSERT INTO unit (id, app_uid, cluster_id, target, revision_id, rollout_id, state, cause, withheld, waiting,
                            requested, removal, depends_on)
@@ -674,9 +673,10 @@ async fn write_units(tx: &mut Connection, rows: &[Row<'_>]) -> Result<()> {
         &shared.configs,
         &shared.keysets as &[Option<Vec<u8>>],
         &removals as &[Option<Value>],
-        &of_targets,
-        &of_apps,
-        &depends_on
+        &of_apps.targets,
+        &of_apps.apps,
+        &depends_on,
+        &of_apps.clusters as &[Option<Uuid>]
     )
     .execute(tx)
     .await
@@ -686,6 +686,31 @@ async fn write_units(tx: &mut Connection, rows: &[Row<'_>]) -> Result<()> {
         _ => error.into(),
     })?;
     Ok(())
+}
+
+/// Which apps have which targets, each once and in order, as columns: in which cluster, unless in several.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct OfApps {
+    targets: Vec<Vec<u8>>,
+    apps: Vec<Uuid>,
+    clusters: Vec<Option<Uuid>>,
+}
+
+impl OfApps {
+    fn of(units: impl IntoIterator<Item = (Digest, Uuid, Uuid)>) -> Self {
+        let mut distinct: BTreeMap<(Digest, Uuid), Option<Uuid>> = BTreeMap::new();
+        for (target, app, cluster) in units {
+            let only = distinct.entry((target, app)).or_insert(Some(cluster));
+            *only = only.filter(|one| *one == cluster);
+        }
+        let mut columns = Self::default();
+        for ((target, app), cluster) in distinct {
+            columns.targets.push(target.as_bytes().to_vec());
+            columns.apps.push(app);
+            columns.clusters.push(cluster);
+        }
+        columns
+    }
 }
 
 /// The targets of units, each once, as columns.

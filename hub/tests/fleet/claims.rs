@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use flotilla_core::{claim::Keyset, digest::Digest, object::ObjectKey, unit::Withheld};
+use flotilla_core::{claim::Keyset, digest::Digest, id::ClusterId, object::ObjectKey, unit::Withheld};
 use flotilla_hub::store::{StoreError, claim::Claim, session::Told};
 use flotilla_testkit::wait_until;
 use uuid::Uuid;
@@ -252,4 +252,42 @@ async fn a_content_without_objects_claims_nothing_and_is_planned() {
     let content = render(&world, app, "r1", &[]).await;
     assert_eq!(world.roll_out(app, &[cluster], &content).await, [Some(1)]);
     assert_eq!(world.store.claims(cluster).await.expect("read").len(), 1);
+}
+
+/// What is kept for each cluster is an app in each, all with one target.
+#[tokio::test]
+async fn who_has_a_set_in_one_cluster_alone_is_found_there_of_few_clusters_and_of_many() {
+    let world = World::new().await;
+    let mut clusters = Vec::new();
+    for n in 0..70 {
+        clusters.push(world.cluster(&format!("c{n:02}")).await);
+    }
+    let (one, other, asks) = (world.app("a").await, world.app("b").await, world.app("c").await);
+    let content = render(&world, one, "r1", &["x"]).await;
+    world.roll_out(one, &clusters[..1], &content).await;
+    let content = render(&world, other, "r1", &["x"]).await;
+    world.roll_out(other, &clusters[1..2], &content).await;
+    let alone = "SELECT count(*) FROM target_app WHERE cluster_id IS NOT NULL";
+    assert_eq!(world.count(alone).await, 2);
+    let x = key("x");
+    let owners = async |clusters: &[Uuid]| {
+        let asked: Vec<ClusterId> = clusters.iter().map(|cluster| ClusterId(*cluster)).collect();
+        let found = world.planning.other_claims(asks, &asked, &[&x]).await;
+        let found = found.expect("read").into_iter();
+        let mut found: Vec<_> = found.map(|other| (other.owner, other.cluster.0)).collect();
+        found.sort();
+        found
+    };
+    let of = |name: &str, number: usize| (format!("HelmRelease/apps/{name}"), clusters[number]);
+    assert_eq!(owners(&clusters[..1]).await, [of("a", 0)]);
+    assert!(owners(&clusters[2..5]).await.is_empty());
+    assert_eq!(owners(&clusters).await, [of("a", 0), of("b", 1)]);
+    assert_eq!(owners(&clusters[1..]).await, [of("b", 1)]);
+    // One that comes to have it in a second cluster is found in both.
+    world.roll_out(other, &clusters[1..3], &content).await;
+    assert_eq!(world.count(alone).await, 1);
+    assert_eq!(owners(&clusters[2..3]).await, [of("b", 2)]);
+    let mut all = vec![of("a", 0), of("b", 1), of("b", 2)];
+    all.sort();
+    assert_eq!(owners(&clusters).await, all);
 }
