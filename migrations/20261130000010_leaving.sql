@@ -39,7 +39,8 @@ ALTER TABLE unit_accepted DROP CONSTRAINT unit_accepted_unit_id_fkey,
 ALTER TABLE unit_refused DROP CONSTRAINT unit_refused_unit_id_fkey,
     ADD CONSTRAINT unit_refused_unit_fkey FOREIGN KEY (cluster_id, unit_id) REFERENCES unit (cluster_id, id) ON DELETE CASCADE;
 CREATE INDEX input_of_source ON input_at (source_uid);
-CREATE INDEX resource_owner ON resource (owner) WHERE owner IS NOT NULL;
+-- What is kept is an app's in each scope, and is asked of one.
+CREATE INDEX resource_owner ON resource (owner, scope) WHERE owner IS NOT NULL;
 
 -- An approval is of a unit's target at one version: one that has the same target again later was not allowed.
 ALTER TABLE approval ADD COLUMN version bigint NOT NULL DEFAULT 0;

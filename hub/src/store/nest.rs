@@ -204,11 +204,15 @@ impl Store {
             r#"WITH RECURSIVE below AS (
                  SELECT uid, uid AS root FROM resource WHERE owner = $1 AND scope = $2
                  UNION
-                 SELECT r.uid, b.root FROM below b JOIN resource r ON r.owner = b.uid)
+                 -- Looked up one by one: how many there are is not known to whoever plans it.
+                 SELECT r.uid, b.root FROM below b
+                 CROSS JOIN LATERAL (SELECT uid FROM resource WHERE owner = b.uid OFFSET 0) AS r)
                SELECT b.root AS "root!",
                       sum(greatest(coalesce(s.objects + s.objects_pending_removal, 0), k.count))::bigint AS "objects!"
-               FROM below b JOIN unit u ON u.app_uid = b.uid
-               LEFT JOIN unit_status s ON s.unit_id = u.id LEFT JOIN target t ON t.digest = u.target
+               FROM below b
+               CROSS JOIN LATERAL (SELECT id, target FROM unit WHERE app_uid = b.uid OFFSET 0) AS u
+               LEFT JOIN LATERAL (SELECT * FROM unit_status WHERE unit_id = u.id OFFSET 0) AS s ON true
+               LEFT JOIN LATERAL (SELECT keyset FROM target WHERE digest = u.target OFFSET 0) AS t ON true
                CROSS JOIN LATERAL (SELECT count(*) FROM keyset_key WHERE keyset = t.keyset) AS k
                GROUP BY 1"#,
             app,
@@ -575,9 +579,12 @@ async fn delete(tx: &mut Connection, owner: &ResourceRow, uids: &[Uuid]) -> Resu
     let gone = sqlx::query_scalar!(
         r#"WITH gone AS MATERIALIZED (
              SELECT uid FROM resource WHERE uid = ANY ($1) AND owner = $2 AND NOT is_app(kind) ORDER BY uid FOR UPDATE),
-           old AS MATERIALIZED (SELECT id FROM revision WHERE source_uid IN (SELECT uid FROM gone)),
-           shown AS (UPDATE unit SET revision_id = NULL WHERE revision_id IN (SELECT id FROM old)),
-           rolled AS (UPDATE rollout SET revision_id = NULL WHERE revision_id IN (SELECT id FROM old))
+           -- Units keep the number, of which nothing is shown any more.
+           rolled AS (
+             UPDATE rollout SET revision_id = NULL WHERE id = ANY (ARRAY(
+               SELECT o.id FROM gone
+               CROSS JOIN LATERAL (SELECT id FROM revision WHERE source_uid = gone.uid OFFSET 0) AS v
+               CROSS JOIN LATERAL (SELECT id FROM rollout WHERE revision_id = v.id OFFSET 0) AS o)))
            SELECT uid FROM gone"#,
         uids,
         owner.uid

@@ -84,10 +84,14 @@ impl Store {
     pub async fn delete_object(&self, uid: Uuid, principal: &str) -> Result<bool> {
         let mut tx = self.pool().begin().await?;
         let users = apps_of(&mut tx, &[uid]).await?;
-        // Revisions are shown of units and rollouts, and may have been this source's before an app was given another one.
+        // Revisions are shown of rollouts, and may have been this source's before an app was given another one. A unit keeps the
+        // number, of which nothing is shown any more: which units have it is not looked for.
         let done = sqlx::query!(
-            "WITH shown AS (UPDATE unit SET revision_id = NULL WHERE revision_id IN (SELECT id FROM revision WHERE source_uid = $1)),
-                  rolled AS (UPDATE rollout SET revision_id = NULL WHERE revision_id IN (SELECT id FROM revision WHERE source_uid = $1))
+            "WITH rolled AS (
+               UPDATE rollout SET revision_id = NULL WHERE id = ANY (ARRAY(
+                 SELECT o.id FROM revision v
+                 CROSS JOIN LATERAL (SELECT id FROM rollout WHERE revision_id = v.id OFFSET 0) AS o
+                 WHERE v.source_uid = $1)))
              SELECT uid, owner, scope FROM resource WHERE uid = $1 AND NOT is_app(kind) AND NOT (is_source(kind) AND $2) FOR UPDATE",
             uid,
             !users.is_empty()
@@ -208,11 +212,12 @@ impl Store {
         // In a statement of its own, which sees which units are left. One that is to be planned may get some.
         let ended = sqlx::query!(
             r#"WITH ended AS (
-                 DELETE FROM resource r WHERE r.uid = ANY($1) AND r.deleting_at IS NOT NULL
-                   AND NOT EXISTS (SELECT FROM unit u WHERE u.app_uid = r.uid)
-                   AND NOT EXISTS (SELECT FROM due d WHERE d.topic = 'app' AND d.key = r.uid)
+                 -- Looked up, and not among all that are to be deleted, nor joined with all that there is.
+                 DELETE FROM resource r WHERE r.uid = ANY($1) AND (r.deleting_at IS NOT NULL) IS TRUE
+                   AND (SELECT true FROM unit u WHERE u.app_uid = r.uid LIMIT 1) IS NULL
+                   AND (SELECT true FROM due d WHERE d.topic = 'app' AND d.key = r.uid LIMIT 1) IS NULL
                    -- What it has rendered and the hub keeps goes first.
-                   AND NOT EXISTS (SELECT FROM resource k WHERE k.owner = r.uid)
+                   AND (SELECT true FROM resource k WHERE k.owner = r.uid LIMIT 1) IS NULL
                  RETURNING r.uid, object_name(r.kind, r.namespace, r.name) AS name, r.deletion_by, r.owner, r.scope),
                told AS (
                  INSERT INTO event (reason, message, object)

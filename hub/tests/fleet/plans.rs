@@ -5,15 +5,20 @@ use serde_json::Value;
 use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
-use crate::world::World;
+use crate::{statements::Statements, world::World};
 
 /// Scopes of clusters, and apps of the same names in each.
 const CLUSTERS: i64 = 20;
 const APPS: i64 = 250;
 
-/// The scope of a cluster of this number.
-fn scope(number: i64) -> String {
-    format!("'00000000-0000-4000-8000-{number:012x}'::uuid")
+/// A cluster of this number.
+fn cluster(number: u128) -> Uuid {
+    Uuid::from_u128(0x0000_0000_0000_4000_8000_0000_0000_0000 | number)
+}
+
+/// Its scope, as SQL has it.
+fn scope(number: u128) -> String {
+    format!("'{}'::uuid", cluster(number))
 }
 
 /// A fleet in which each cluster has apps of the same names, all of which name `repo` and need `app-1`, and all but the first
@@ -76,6 +81,53 @@ async fn pages(connection: &mut PgConnection, statement: &str, parameters: &[(&s
     let root = &plan[0]["Plan"];
     let read = ["Shared Hit Blocks", "Shared Read Blocks"].map(|of| root[of].as_u64().expect("counted"));
     read.iter().sum()
+}
+
+/// Tables that grow with the fleet.
+const LARGE: [&str; 6] = [
+    "resource",
+    "reference",
+    "app_plan",
+    "revision",
+    "unit",
+    "unit_status",
+];
+
+/// Which large tables, or indexes of them, these statements read from one end to the other.
+async fn whole_reads(connection: &mut PgConnection, statements: &[String]) -> Vec<String> {
+    let mut found = Vec::new();
+    for statement in statements {
+        let last = (1..100)
+            .take_while(|number| statement.contains(&format!("${number}")))
+            .last();
+        let nulls = vec!["NULL"; last.unwrap_or_default()].join(", ");
+        let asked = match last {
+            Some(_) => format!("asked ({nulls})"),
+            None => "asked".to_owned(),
+        };
+        sqlx::raw_sql(sqlx::AssertSqlSafe(
+            format!("DEALLOCATE ALL; PREPARE asked AS {statement}").as_str(),
+        ))
+        .execute(&mut *connection)
+        .await
+        .expect(statement);
+        let explained = format!("EXPLAIN (FORMAT JSON) EXECUTE {asked}");
+        let plan: Value = sqlx::query_scalar(sqlx::AssertSqlSafe(explained.as_str()))
+            .fetch_one(&mut *connection)
+            .await
+            .expect(statement);
+        let mut nodes = vec![plan[0]["Plan"].clone()];
+        while let Some(node) = nodes.pop() {
+            let table = node["Relation Name"].as_str().unwrap_or_default();
+            let reads = node["Node Type"].as_str().unwrap_or_default();
+            let is_whole = reads == "Seq Scan" || reads.starts_with("Index") && node["Index Cond"].is_null();
+            if is_whole && LARGE.contains(&table) {
+                found.push(format!("{reads} of {table} by {statement}"));
+            }
+            nodes.extend(node["Plans"].as_array().into_iter().flatten().cloned());
+        }
+    }
+    found
 }
 
 async fn named(world: &World, kind: &str, scope: &str, name: &str) -> Uuid {
@@ -158,4 +210,35 @@ async fn a_source_of_the_fleet_is_used_by_those_who_have_none_of_its_name_and_th
     let of = [("uuid[]", format!("ARRAY['{source}']::uuid[]"))];
     let read = pages(&mut connection, concerned, &of).await;
     assert!(read <= bound + 20, "{read} pages");
+}
+
+#[tokio::test]
+async fn what_ends_a_deletion_is_looked_up_and_not_among_all_units_and_all_that_is_kept() {
+    let world = World::new().await;
+    fill(&world).await;
+    let owner = named(&world, "Kustomization", &scope(2), "app-1").await;
+    let clusters = "INSERT INTO cluster (id, name, state)
+                    SELECT DISTINCT scope, 'c' || scope, 'Active' FROM resource WHERE scope <> fleet()";
+    let kept = format!("UPDATE resource SET owner = '{owner}' WHERE name <> 'app-1' AND scope <> fleet()");
+    let units = "INSERT INTO target (digest, settings, variables) VALUES ('\\x01', '{}', '[]');
+                 INSERT INTO unit (id, app_uid, cluster_id, target, state, cause)
+                 SELECT gen_random_uuid(), uid, scope, '\\x01', 'Active', 'Commit' FROM resource WHERE kind = 'Kustomization';
+                 INSERT INTO unit_status (unit_id, version, ready, reason, message, observed_at)
+                 SELECT id, 1, 'True', 'Ready', '', now() FROM unit";
+    for statement in [clusters, &kept, units, "ANALYZE"] {
+        world.execute(statement).await;
+    }
+    let statements = Statements::listen();
+    let weights = world.planning.weights(owner, cluster(2)).await.expect("read");
+    assert_eq!(i64::try_from(weights.len()), Ok(APPS - 1));
+    let source = named(&world, "GitRepository", "fleet()", "repo").await;
+    let deleted = world.planning.delete_object(source, "admin").await;
+    assert!(!deleted.expect("asked"), "apps are of it");
+    world.planning.end_deletions(&[owner]).await.expect("asked");
+    let ours = ["WITH RECURSIVE below", "WITH rolled AS", "WITH ended AS"];
+    let mut asked: Vec<String> = statements.take().into_iter().map(|one| one.text).collect();
+    asked.retain(|text| ours.iter().any(|words| text.starts_with(words)));
+    assert_eq!(asked.len(), ours.len(), "{asked:#?}");
+    let read = whole_reads(&mut planner(&world).await, &asked).await;
+    assert!(read.is_empty(), "{read:#?}");
 }

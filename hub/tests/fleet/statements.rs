@@ -42,11 +42,12 @@ use crate::{
     world::{INCARNATION, Object, World, applied, resource},
 };
 
-/// A statement, as sqlx logs it: its first words, and the rows that it wrote or gave. `BEGIN` does not count, nor
+/// A statement, as sqlx logs it: its first words, its text where that is longer, and the rows that it wrote or gave. `BEGIN` does not count, nor
 /// `ROLLBACK`: they ask nothing of tables.
 #[derive(Debug, Default)]
 pub(crate) struct Statement {
     pub(crate) words: String,
+    pub(crate) text: String,
     rows: u64,
 }
 
@@ -79,8 +80,10 @@ impl Visit for Statement {
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        if field.name() == "summary" {
-            value.clone_into(&mut self.words);
+        match field.name() {
+            "summary" => value.clone_into(&mut self.words),
+            "db.statement" => value.trim().clone_into(&mut self.text),
+            _ => {}
         }
     }
 
