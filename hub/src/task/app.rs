@@ -43,6 +43,10 @@ use crate::{
 const STRICT: usize = 3;
 /// What an app needs has changed while its plan was recorded: it is planned again after this.
 const AGAIN: Duration = Duration::from_secs(1);
+/// Units of an app of which what clusters report is taken together.
+const MANY: usize = 100;
+/// What comes within this time is.
+const TOGETHER: Duration = Duration::from_millis(500);
 
 /// Reconciles one app. What goes wrong is shown on the app, unless trying again is all that it needs.
 pub async fn reconcile(context: &Context, planner: &Planner, uid: Uuid) -> anyhow::Result<Outcome> {
@@ -306,7 +310,16 @@ async fn reconcile_app(
             ended: OffsetDateTime::now_utc(),
         });
     }
-    Ok(rendered.outcome)
+    Ok(together(rendered.outcome, recorded.awaits, input.units.len()))
+}
+
+/// An app that waits for what its clusters report is planned again with each of them that has applied what it is to have, and
+/// reads all: of many clusters what comes within a moment is taken together.
+fn together(outcome: Outcome, awaits: bool, units: usize) -> Outcome {
+    match outcome {
+        Outcome::Done if awaits && units > MANY => Outcome::Rest(TOGETHER),
+        outcome => outcome,
+    }
 }
 
 /// Commits what changes anything; what changes nothing has been decided all the same.
@@ -347,4 +360,20 @@ pub(super) async fn hold(
     };
     commit(context, planner, held).await?;
     Ok(Outcome::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_app_that_waits_for_many_clusters_takes_together_what_they_report() {
+        assert_eq!(together(Outcome::Done, true, MANY + 1), Outcome::Rest(TOGETHER));
+        for (awaits, units) in [(true, MANY), (false, MANY + 1)] {
+            assert_eq!(together(Outcome::Done, awaits, units), Outcome::Done);
+        }
+        let later = Outcome::After(TOGETHER);
+        assert_eq!(together(later, true, MANY + 1), later);
+        assert_eq!(together(Outcome::Again, true, MANY + 1), Outcome::Again);
+    }
 }
