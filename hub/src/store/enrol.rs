@@ -13,10 +13,13 @@ use super::{
     Connection, Result, Store, StoreError, Topic,
     apply::{By, NewResource, put_all},
     authority::audit,
-    cluster, nudge, nudge_all,
+    cluster, nudge_all,
     report::{ConditionRow, write_conditions},
 };
 use crate::auth::{peer::PeerCertificate, seal::Seal};
+
+/// How an enrolment is audited.
+const ENROLLED: &str = "enrol";
 
 /// A join token as the store keeps it: never the secret itself.
 pub struct NewToken<'a> {
@@ -115,22 +118,17 @@ impl Store {
             .await?;
         }
         let expires_at = sqlx::query_scalar!(
-            "INSERT INTO join_token (id, secret_hash, cluster_id, created_by, expires_at)
+            "WITH told AS (INSERT INTO audit (principal, verb, object) VALUES ($4, 'token.create', $6))
+             INSERT INTO join_token (id, secret_hash, cluster_id, created_by, expires_at)
              VALUES ($1, $2, $3, $4, now() + make_interval(secs => $5)) RETURNING expires_at",
             token.id,
             token.secret_hash,
             row.id,
             token.principal,
-            token.ttl_seconds as f64
+            token.ttl_seconds as f64,
+            format!("cluster/{}", token.cluster)
         )
         .fetch_one(&mut *tx)
-        .await?;
-        audit(
-            &mut tx,
-            token.principal,
-            "token.create",
-            &format!("cluster/{}", token.cluster),
-        )
         .await?;
         tx.commit().await?;
         Ok((expires_at, created))
@@ -144,14 +142,10 @@ impl Store {
         if matches!(outcome, Enrolled::Refused(Refusal::UnknownToken)) {
             return Ok(outcome);
         }
-        let (object, verb) = match &outcome {
-            Enrolled::Accepted { name, .. } => (format!("cluster/{name}"), "enrol".to_owned()),
-            Enrolled::Refused(why) => (
-                format!("token/{}", request.token_id),
-                format!("enrol.refused.{}", why.as_str()),
-            ),
-        };
-        audit(&mut tx, "agent", &verb, &object).await?;
+        if let Enrolled::Refused(why) = &outcome {
+            let verb = format!("enrol.refused.{}", why.as_str());
+            audit(&mut tx, "agent", &verb, &format!("token/{}", request.token_id)).await?;
+        }
         tx.commit().await?;
         Ok(outcome)
     }
@@ -395,6 +389,7 @@ async fn decide(tx: &mut Connection, request: &Enrolment<'_>) -> Result<Enrolled
     let Some(row) = row else {
         return Ok(Enrolled::Refused(Refusal::UnknownToken));
     };
+    let object = format!("cluster/{}", row.name);
     let serial = match decided {
         Enrol::Refuse(why) => return Ok(Enrolled::Refused(why)),
         Enrol::Burn => {
@@ -402,12 +397,14 @@ async fn decide(tx: &mut Connection, request: &Enrolment<'_>) -> Result<Enrolled
             return Ok(Enrolled::Refused(Refusal::UsedByAnotherKey));
         }
         Enrol::Bind => {
-            bind(tx, request, row.cluster_id).await?;
+            bind(tx, request, row.cluster_id, &object).await?;
             request.serial.to_vec()
         }
-        Enrol::Repeat => row
-            .serial
-            .ok_or_else(|| StoreError::corrupt(format!("identity of {}", row.name), "it has no serial"))?,
+        Enrol::Repeat => {
+            audit(tx, "agent", ENROLLED, &object).await?;
+            row.serial
+                .ok_or_else(|| StoreError::corrupt(format!("identity of {}", row.name), "it has no serial"))?
+        }
     };
     Ok(Enrolled::Accepted {
         cluster_id: row.cluster_id,
@@ -490,31 +487,30 @@ async fn suspend_for_two_keys(tx: &mut Connection, cluster_id: Uuid) -> Result<(
     .await
 }
 
-async fn bind(tx: &mut Connection, request: &Enrolment<'_>, cluster_id: Uuid) -> Result<()> {
+/// In one statement: enrolments come by the thousand.
+async fn bind(tx: &mut Connection, request: &Enrolment<'_>, cluster_id: Uuid, object: &str) -> Result<()> {
     sqlx::query!(
-        "INSERT INTO identity (cluster_id, generation, serial_current, public_key, recovery_public_key, expires_at)
-         VALUES ($1, 1, $2, $3, $4, now() + make_interval(secs => $5))",
+        "WITH bound AS (
+           INSERT INTO identity (cluster_id, generation, serial_current, public_key, recovery_public_key, expires_at)
+           VALUES ($1, 1, $2, $3, $4, now() + make_interval(secs => $5))),
+         joined AS (UPDATE cluster SET state = 'Active', cluster_uid = $6, joined_at = now() WHERE id = $1),
+         used AS (UPDATE join_token SET used_by_key = $8, used_at = now() WHERE id = $7),
+         told AS (INSERT INTO outbox (topic, keys) VALUES ($9, ARRAY[$1]))
+         INSERT INTO audit (principal, verb, object) VALUES ('agent', $10, $11)",
         cluster_id,
         request.serial,
         request.public_key,
         request.recovery_public_key,
-        request.lifetime_seconds as f64
-    )
-    .execute(&mut *tx)
-    .await?;
-    sqlx::query!(
-        "UPDATE cluster SET state = 'Active', cluster_uid = $2, joined_at = now() WHERE id = $1",
-        cluster_id,
-        request.cluster_uid
-    )
-    .execute(&mut *tx)
-    .await?;
-    sqlx::query!(
-        "UPDATE join_token SET used_by_key = $2, used_at = now() WHERE id = $1",
+        request.lifetime_seconds as f64,
+        request.cluster_uid,
         request.token_id,
-        request.key_hash
+        request.key_hash,
+        Topic::Identity.as_str(),
+        ENROLLED,
+        object
     )
     .execute(&mut *tx)
     .await?;
-    nudge(tx, Topic::Identity, &[cluster_id]).await
+    tx.wakes();
+    Ok(())
 }

@@ -485,7 +485,7 @@ async fn labels_of_a_join_token_are_stored_with_the_cluster_or_nothing_is() {
 }
 
 #[tokio::test]
-async fn an_enrolment_is_ten_statements_at_most() {
+async fn a_token_and_an_enrolment_are_five_statements_each() {
     let world = World::new().await;
     let token = token::make_join_token().expect("a token");
     let new = NewToken {
@@ -496,8 +496,12 @@ async fn an_enrolment_is_ten_statements_at_most() {
         ttl_seconds: 60,
         labelled: None,
     };
-    world.store.create_token(&new).await.expect("recorded");
     let statements = Statements::listen();
+    world.store.create_token(&new).await.expect("recorded");
+    let asked = statements.take();
+    // The cluster, that it is to be judged, the token with its audit, commit; and telling others, since this store does not
+    // know that there are none.
+    assert_eq!(asked.len(), 5, "{asked:#?}");
     let enrolment = Enrolment {
         token_id: &token.id,
         secret_hash: &token.secret_hash,
@@ -511,9 +515,13 @@ async fn an_enrolment_is_ten_statements_at_most() {
     let enrolled = world.store.enrol(&enrolment).await.expect("answered");
     assert!(matches!(enrolled, Enrolled::Accepted { .. }), "{enrolled:?}");
     let asked = statements.take();
-    // The token with its cluster, whether the UID is taken, identity, cluster, token, wake-up, audit, commit; and telling
-    // others, since this store does not know that there are none.
-    assert_eq!(asked.len(), 9, "{asked:#?}");
+    // The token with its cluster, whether the UID is taken, all that is written, commit; and telling others.
+    assert_eq!(asked.len(), 5, "{asked:#?}");
+    let audited =
+        "SELECT count(*) FROM audit WHERE object = 'cluster/c1' AND verb IN ('enrol', 'token.create')";
+    assert_eq!(world.count(audited).await, 2);
+    let told = "SELECT count(*) FROM outbox o JOIN cluster c ON c.id = ANY (o.keys) WHERE c.state = 'Active'";
+    assert_eq!(world.count(told).await, 2, "it is there, and it is somebody");
 }
 
 #[tokio::test]
