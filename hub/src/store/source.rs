@@ -334,6 +334,32 @@ impl Store {
 }
 
 impl Store {
+    /// Records that a look has found what is recorded, of which nothing is shown anew, in one statement. What a server that ends
+    /// without a word may lose of it is a look that is made again. `false`: it is to be recorded as any other, since something
+    /// has changed meanwhile, or waits for the source to be seen.
+    pub async fn record_same(
+        &self,
+        uid: Uuid,
+        version: i64,
+        generation: i64,
+        next_seconds: f64,
+    ) -> Result<bool> {
+        let done = sqlx::query!(
+            "UPDATE source_state SET version = version + 1, last_probe = now(), failures = 0,
+                    next_probe = now() + make_interval(secs => $4)
+             WHERE uid = $1 AND version = $2 AND observed_generation = $3
+               AND (SELECT true FROM resource WHERE uid = $1 AND generation = $3 AND handled_at = requested_at LIMIT 1) IS NOT NULL
+               AND (SELECT true FROM unconfirmed WHERE uid = $1 LIMIT 1) IS NULL",
+            uid,
+            version,
+            generation,
+            next_seconds
+        )
+        .execute(self.pool())
+        .await?;
+        Ok(done.rows_affected() > 0)
+    }
+
     /// Records that it is known whether the present revision of a source follows a former one, or that this cannot be known, and
     /// the event that tells of it: once, whoever else has looked.
     pub async fn judged(&self, source: Uuid, former: &Former, event: Option<&NewEvent<'_>>) -> Result<()> {

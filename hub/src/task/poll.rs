@@ -53,9 +53,11 @@ const UNREAD: Duration = Duration::from_secs(3600);
 
 /// Reconciles one source.
 pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> {
+    // A look that finds nothing new waits for no disk.
+    let store = context.store.for_planning();
     // Before anything else: what another replica records from here on makes this attempt void.
-    let row = context.store.source_state(uid).await?;
-    let object = context.store.resource(uid).await?;
+    let row = store.source_state(uid).await?;
+    let object = store.resource(uid).await?;
     let Some(object) = object.filter(ResourceRow::is_source) else {
         return Ok(Outcome::Done);
     };
@@ -77,14 +79,14 @@ pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> 
             if !context.sources.lanes.join(uid, server(spec.url.as_str())) {
                 return Ok(Outcome::Again);
             }
-            if !context.store.take_source(uid, &context.replica).await? {
+            if !store.take_source(uid, &context.replica).await? {
                 return Ok(Outcome::After(HELD));
             }
             let looked = tokio::select! {
                 looked = look_git(context, &object, &spec, &recorded) => looked,
                 () = kept(
                     HELD / 3,
-                    || context.store.keep_source(uid, &context.replica),
+                    || store.keep_source(uid, &context.replica),
                     "another hub may look at this source too; one of them records",
                 ) => return Ok(Outcome::After(HELD)),
             };
@@ -98,22 +100,29 @@ pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> 
             }
         }
     };
-    let is_seen = matches!(look, Look::Same | Look::Fetched(_));
+    let is_same = matches!(look, Look::Same);
+    let is_seen = is_same || matches!(look, Look::Fetched(_));
     let next = next(&asked, &recorded.state, look, now(), random());
     // While it goes on waiting there is nothing to write.
     if next.state.waiting.is_some() && next.state.is_shown_as(&recorded.state) {
         return Ok(Outcome::After(next.wait));
     }
     let follows = recorded.followed_by(fetched.as_ref().filter(|_| next.is_new));
-    commit(
-        context,
-        &object,
-        &recorded,
-        &next,
-        (fetched.as_ref(), follows.clone()),
-        is_seen,
-    )
-    .await?;
+    let is_recorded = is_same && next.event.is_none() && next.state.is_shown_as(&recorded.state) && {
+        let (generation, wait) = (next.state.generation, next.wait.as_secs_f64());
+        store.record_same(uid, recorded.version, generation, wait).await?
+    };
+    if !is_recorded {
+        commit(
+            context,
+            &object,
+            &recorded,
+            &next,
+            (fetched.as_ref(), follows.clone()),
+            is_seen,
+        )
+        .await?;
+    }
     // What a hub that has ended did not come to look at is looked at now.
     let present = match &fetched {
         Some(fetched) if next.is_new => Some((&fetched.found.revision, &fetched.commit)),

@@ -186,6 +186,24 @@ impl Fleet {
     }
 }
 
+impl Fleet {
+    /// Has the source looked at, which has nothing new; returns the statements of it.
+    async fn look(&self) -> Vec<Statement> {
+        self.world
+            .execute(&format!("{OWN} UPDATE source_state SET next_probe = now()"))
+            .await;
+        self.has_read().await;
+        self.statements.take();
+        self.queues[0].push(self.source);
+        self.settled("SELECT bool_and(next_probe > now()) FROM source_state")
+            .await;
+        let mut asked = self.statements.take();
+        asked.retain(|one| !one.is_of_the_clock());
+        asked.dedup_by(|one, before| one.reads_wakeups() && before.reads_wakeups());
+        asked
+    }
+}
+
 /// A hub's reconcilers at work, on this thread.
 pub(crate) async fn reconcilers(
     world: &World,
@@ -251,6 +269,10 @@ async fn r30_the_cost_of_a_commit_follows_what_it_changes_and_not_the_fleet() {
         .await;
     assert!(readme.len() <= 12, "nothing changed: {readme:#?}");
     assert_eq!(fleet.world.count(&renderings).await, rendered);
+    let same = fleet.look().await;
+    // Its state, itself, that it is looked at, and when it was; and a look for wake-ups that finds none.
+    assert!(same.len() <= 5, "nothing new: {same:#?}");
+    assert!(same.iter().all(|one| one.words != "COMMIT"), "{same:#?}");
     let one = fleet
         .commit(&[("app007/all.yaml".to_owned(), manifests("app007", "second"))])
         .await;
