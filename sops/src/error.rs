@@ -1,6 +1,6 @@
 //! Why something cannot be decrypted. None of it quotes a value.
 
-use crate::format::Format;
+use crate::{format::Format, keys::Unasked};
 
 /// Why a document or an object cannot be decrypted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -16,6 +16,9 @@ pub enum Error {
     /// No key opens it. Another key may.
     #[error("cannot get sops data key: {0}")]
     NoKey(String),
+    /// Keys that open it are with services, which are to be [asked](crate::Keys::ask) first.
+    #[error("cannot get sops data key: {0}")]
+    Unasked(Unasked),
     /// A value does not fit its place, the data key or its own form.
     #[error("error decrypting sops tree: value at {path}: {problem}")]
     Value {

@@ -1,11 +1,12 @@
-//! Who opens data keys: identities from the files of a Secret, and whatever else answers to [`KeyService`].
+//! Who opens data keys: identities from the files of a Secret, services whose credentials are in such files, and whatever
+//! else answers to [`KeyService`].
 
 mod age;
 mod hybrid;
 mod pgp;
 mod shamir;
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt, future::Future, pin::Pin};
 
 use zeroize::Zeroizing;
 
@@ -13,6 +14,7 @@ use crate::{
     cipher::Cipher,
     error::Error,
     limits,
+    services::{self, AskError, Service, Transport},
     stanza::{MasterKey, Stanza},
 };
 
@@ -20,24 +22,33 @@ use crate::{
 const AGE: &str = ".agekey";
 /// Ends the names of files with OpenPGP keys.
 const PGP: &str = ".asc";
-/// Files with credentials of services, and how people call these.
-const SERVICES: &[(&str, &str)] = &[
-    ("sops.aws-kms", "AWS KMS"),
-    ("sops.azure-kv", "Azure Key Vault"),
-    ("sops.gcp-kms", "GCP KMS"),
-    ("sops.vault-token", "Vault"),
-];
 /// Keys that a message names of those that a document is encrypted for.
 const NAMED: usize = 5;
 
+/// Failures of services that a message tells, and after which no other is asked.
+const FAILURES: usize = 5;
+
+/// A data key, or a part of one.
+pub type DataKey = Zeroizing<Vec<u8>>;
+/// A question to a service, on its way.
+pub type Asking<'a> = Pin<Box<dyn Future<Output = Result<(), AskError>> + Send + 'a>>;
+
 /// Opens data keys that are encrypted for keys it has, or may use.
 pub trait KeyService: Send + Sync {
-    /// Opens the data key, or the part of one, that is encrypted for a key.
+    /// Opens the data key, or the part of one, that is encrypted for a key. Asks nobody.
     ///
     /// # Errors
     ///
-    /// It does not have that key, or it is the wrong one.
-    fn open(&self, key: &MasterKey) -> Result<Zeroizing<Vec<u8>>, Refusal>;
+    /// It does not have that key, it is the wrong one, or it has to be [asked](Self::ask) first.
+    fn open(&self, key: &MasterKey) -> Result<DataKey, Refusal>;
+
+    /// Asks who has the key, after which [`open`](Self::open) opens what it has refused as [`Refusal::Unasked`].
+    fn ask<'a>(&'a self, key: &'a MasterKey, transport: &'a dyn Transport) -> Asking<'a> {
+        let _ = (key, transport);
+        Box::pin(std::future::ready(Err(AskError::refused(
+            "nobody else has this key",
+        ))))
+    }
 }
 
 /// Why a service does not open a data key.
@@ -45,8 +56,29 @@ pub trait KeyService: Send + Sync {
 pub enum Refusal {
     /// It has no such key, and is not expected to.
     NotMine,
+    /// Somebody else has the key, and is to be asked first.
+    Unasked,
     /// It should, and cannot: why, without secrets.
     Failed(String),
+}
+
+/// Keys that are to be asked for before a document can be decrypted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unasked {
+    /// Groups of keys; one key of a group is enough.
+    groups: Vec<Vec<MasterKey>>,
+    /// How many groups are enough.
+    needed: usize,
+}
+
+impl fmt::Display for Unasked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut keys = self.groups.iter().flatten();
+        match keys.next() {
+            Some(first) => write!(f, "{} was not asked", first.kind),
+            None => f.write_str("nobody was asked"),
+        }
+    }
 }
 
 /// A file of keys that cannot be read. Names the file, never what is in it.
@@ -65,8 +97,8 @@ pub struct Keys {
     services: Vec<Box<dyn KeyService>>,
     /// How many identities there are.
     count: usize,
-    /// Services whose credentials are here, and which this release does not ask.
-    unasked: Vec<&'static str>,
+    /// Files with credentials of services.
+    credentials: BTreeSet<&'static str>,
 }
 
 impl fmt::Debug for Keys {
@@ -92,8 +124,10 @@ impl Keys {
                 identities.import(content).map_err(failed)?;
             } else if file.ends_with(PGP) {
                 pgp.import(content).map_err(failed)?;
-            } else if let Some((_, service)) = SERVICES.iter().find(|(name, _)| *name == file) {
-                keys.unasked.push(service);
+            } else if let Some(service) = Service::of(file, content) {
+                let (service, file) = service.map_err(failed)?;
+                keys.credentials.insert(file);
+                keys.services.push(Box::new(service));
             }
             keys.count = identities.len() + pgp.len();
             if keys.count > limits::IDENTITIES {
@@ -122,41 +156,106 @@ impl Keys {
             .ok_or_else(|| Error::NoKey("what its keys open is no data key of 32 bytes".to_owned()))
     }
 
-    fn data_key(&self, stanza: &Stanza) -> Result<Zeroizing<Vec<u8>>, Error> {
-        let (mut parts, mut failures) = (Vec::new(), Vec::new());
+    fn data_key(&self, stanza: &Stanza) -> Result<DataKey, Error> {
+        let (mut parts, mut failures, mut unasked) = (Vec::new(), Vec::new(), Vec::new());
         for group in &stanza.groups {
-            match self.part(group, &mut failures) {
+            let mut of_others = Vec::new();
+            match self.part(group, &mut failures, &mut of_others) {
                 Some(part) => parts.push(part),
-                None if stanza.groups.len() == 1 => return Err(self.no_key(stanza, &failures, "")),
-                None => {}
+                None if of_others.is_empty() => {}
+                None => unasked.push(of_others),
             }
         }
-        match stanza.groups.len() {
-            1 => parts.pop().ok_or_else(|| self.no_key(stanza, &failures, "")),
-            groups if parts.len() < stanza.threshold.max(1) => {
+        let is_split = stanza.groups.len() > 1;
+        let threshold = if is_split { stanza.threshold.max(1) } else { 1 };
+        let lacking = threshold.saturating_sub(parts.len());
+        if lacking > 0 && lacking <= unasked.len() {
+            return Err(Error::Unasked(Unasked {
+                groups: unasked,
+                needed: lacking,
+            }));
+        }
+        match is_split {
+            false => parts.pop().ok_or_else(|| self.no_key(stanza, &failures, "")),
+            true if lacking > 0 => {
                 let opened = format!(
-                    "{} of {groups} groups of keys are opened, {} are needed; ",
+                    "{} of {} groups of keys are opened, {} are needed; ",
                     parts.len(),
+                    stanza.groups.len(),
                     stanza.threshold
                 );
                 Err(self.no_key(stanza, &failures, &opened))
             }
-            _ => shamir::combine(&parts)
+            true => shamir::combine(&parts)
                 .ok_or_else(|| Error::NoKey("the parts of its groups do not belong together".to_owned())),
         }
     }
 
-    fn part(&self, group: &[MasterKey], failures: &mut Vec<String>) -> Option<Zeroizing<Vec<u8>>> {
+    fn part(
+        &self,
+        group: &[MasterKey],
+        failures: &mut Vec<String>,
+        of_others: &mut Vec<MasterKey>,
+    ) -> Option<DataKey> {
         for key in group {
             for service in &self.services {
                 match service.open(key) {
                     Ok(part) => return Some(part),
                     Err(Refusal::NotMine) => {}
+                    Err(Refusal::Unasked) => of_others.push(key.clone()),
                     Err(Refusal::Failed(why)) => failures.push(format!("{}: {why}", key.kind)),
                 }
             }
         }
         None
+    }
+
+    /// Asks for keys that are with services, until enough groups are opened. What was decrypted up to now is decrypted anew
+    /// then, and may lack others.
+    ///
+    /// # Errors
+    ///
+    /// None of them is opened.
+    pub async fn ask(&self, unasked: &Unasked, transport: &dyn Transport) -> Result<(), AskError> {
+        let (mut opened, mut passes, mut failures) = (0, false, Vec::new());
+        'groups: for group in &unasked.groups {
+            for key in group {
+                match self.ask_for(key, transport).await {
+                    Ok(()) => {
+                        opened += 1;
+                        if opened >= unasked.needed {
+                            return Ok(());
+                        }
+                        continue 'groups;
+                    }
+                    Err(error) => {
+                        passes |= error.passes;
+                        failures.push(format!("{}: {}", key.kind, error.why));
+                        if failures.len() >= FAILURES {
+                            break 'groups;
+                        }
+                    }
+                }
+            }
+        }
+        match opened {
+            0 => Err(AskError {
+                why: format!("cannot get sops data key: {}", failures.join("; ")),
+                passes,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    async fn ask_for(&self, key: &MasterKey, transport: &dyn Transport) -> Result<(), AskError> {
+        let asked = self
+            .services
+            .iter()
+            .find(|service| service.open(key) == Err(Refusal::Unasked));
+        match asked {
+            Some(service) => service.ask(key, transport).await,
+            None => Ok(()),
+        }
     }
 
     fn no_key(&self, stanza: &Stanza, failures: &[String], opened: &str) -> Error {
@@ -179,9 +278,16 @@ impl Keys {
             text.push_str("; ");
             text.push_str(failure);
         }
-        if !self.unasked.is_empty() {
-            text.push_str("; this release does not ask ");
-            text.push_str(&self.unasked.join(", "));
+        let files = stanza
+            .groups
+            .iter()
+            .flatten()
+            .filter_map(|key| services::file_of(&key.kind));
+        let lacking: BTreeSet<&str> = files.filter(|file| !self.credentials.contains(file)).collect();
+        for file in lacking {
+            text.push_str("; the Secret of spec.decryption.secretRef has no '");
+            text.push_str(file);
+            text.push('\'');
         }
         Error::NoKey(text)
     }

@@ -18,3 +18,9 @@ pub const PATTERN: usize = 4 << 10;
 pub const IDENTITIES: usize = 256;
 /// Attempts to find which map a comment of a YAML text belongs to.
 pub const COMMENT_ATTEMPTS: usize = 100_000;
+/// Bytes of a data key, or of a part of one.
+pub const DATA_KEY: usize = 256;
+/// Bytes of a file with credentials of a service.
+pub const CREDENTIALS: usize = 64 << 10;
+/// Data keys that a service has opened and that are kept.
+pub const OPENED: usize = 20_000;
