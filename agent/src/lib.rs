@@ -7,6 +7,7 @@ mod blocking;
 pub mod causes;
 pub mod cluster;
 pub mod health_port;
+pub mod key_services;
 pub mod ledger;
 pub mod ledger_watch;
 pub mod link;

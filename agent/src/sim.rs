@@ -17,6 +17,7 @@ use flotilla_core::{
     unit::{Entry, root},
 };
 use flotilla_proto::agent::v1::{Ack, Report};
+use flotilla_sops::Transport;
 use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -156,6 +157,8 @@ pub struct Options {
     pub clock: Option<Arc<dyn Clock>>,
     /// How often each kind is verified; without, once an hour.
     pub verify_every: Option<Duration>,
+    /// What carries its questions to services that have keys; without, it asks over HTTP.
+    pub key_services: Option<Arc<dyn Transport>>,
 }
 
 /// A running simulated agent. Dropping it is a crash: storage and cluster live on.
@@ -213,6 +216,10 @@ impl SimAgent {
         let context = Context::new(ledger.clone(), cluster, reports.clone(), clock.clone())
             .within(options.namespaces)
             .acting_by_default_as(options.default_service_account);
+        let context = match options.key_services {
+            Some(transport) => context.asking_by(transport),
+            None => context,
+        };
         let (counters, metrics) = (context.counters.clone(), context.metrics.clone());
         let context = Arc::new(context);
         let mut reconciler = Reconciler::new(context.clone(), nudge.clone());

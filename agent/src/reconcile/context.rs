@@ -23,6 +23,7 @@ use flotilla_core::{
     },
 };
 use flotilla_proto::agent::v1::Event;
+use flotilla_sops::Transport;
 use serde_json::Value;
 use tokio::{sync::Notify, time::Instant};
 
@@ -42,6 +43,7 @@ use super::{
 use crate::{
     causes::with_causes,
     cluster::{Account, Cluster, ClusterError, Discovery},
+    key_services::KeyServices,
     ledger::{
         self, Ledger, LedgerError,
         record::{Accepted, Record},
@@ -137,6 +139,8 @@ pub struct Context {
     pub(super) lately: Lately,
     /// Keys that were read from Secrets of the cluster.
     pub(super) keyrings: Keyrings,
+    /// What carries questions to services that have keys.
+    pub(super) transport: Arc<dyn Transport>,
     /// What watches have shown of drifted objects, until they are checked.
     pub(super) sightings: Sightings,
     /// How many writes units whose passes go on have at once.
@@ -177,6 +181,7 @@ impl Context {
             left: LeftFields::default(),
             lately: Lately::default(),
             keyrings: Keyrings::default(),
+            transport: Arc::new(KeyServices::default()),
             sightings: Sightings::default(),
             windows: Windows::default(),
             judges: Judges::default(),
@@ -204,6 +209,13 @@ impl Context {
     #[must_use]
     pub fn acting_by_default_as(mut self, account: String) -> Self {
         self.default_account = account;
+        self
+    }
+
+    /// Asks services that have keys by this.
+    #[must_use]
+    pub fn asking_by(mut self, transport: Arc<dyn Transport>) -> Self {
+        self.transport = transport;
         self
     }
 

@@ -30,7 +30,7 @@ use flotilla_core::{
     object::ObjectKey,
     unit::{Entry, event::EvaluatedFrom, object::Withholding},
 };
-use inputs::{Inputs, Parsed, Values};
+use inputs::{Inputs, Parsed, Unparsed, Values};
 use kinds::Kinds;
 use serde_json::Value;
 pub use since::Since;
@@ -83,6 +83,14 @@ pub enum EvaluateError {
     /// Building failed, in Flux's words.
     #[error("{0}")]
     Build(String),
+    /// A service does not open a data key, and may later, without a word.
+    #[error("{message}")]
+    KeyService {
+        /// Why, in Flux's words.
+        message: String,
+        /// It does not answer now; else it refuses.
+        passes: bool,
+    },
 }
 
 impl EvaluateError {
@@ -92,10 +100,13 @@ impl EvaluateError {
             Self::NotRendered => "ArtifactFailed",
             Self::Missing(_) => "ContentMissing",
             Self::NotSupported(_) => "NotSupported",
-            Self::Build(_) => "BuildFailed",
+            Self::Build(_) | Self::KeyService { .. } => "BuildFailed",
         }
     }
 }
+
+/// How often services are asked for keys of one object: each time opens another.
+const ASKED: usize = 512;
 
 /// What the cluster and the agent bring to an evaluation.
 #[derive(Debug, Clone)]
@@ -304,8 +315,22 @@ impl Evaluation {
         self.make(index, self.parse(index).await?)
     }
 
-    /// Parses an object, and lets other tasks run: before, and meanwhile where it takes long.
+    /// Parses an object, and asks for the keys that this takes.
     async fn parse(&self, index: usize) -> Result<Parsed, EvaluateError> {
+        for _ in 0..ASKED {
+            match self.read(index).await {
+                Ok(parsed) => return Ok(parsed),
+                Err(Unparsed::Failed(error)) => return Err(error),
+                Err(Unparsed::Unasked(unasked)) => self.inputs.ask(index, &unasked).await?,
+            }
+        }
+        Err(EvaluateError::Build(format!(
+            "decryption failed: an object is encrypted with more than {ASKED} data keys"
+        )))
+    }
+
+    /// Reads an object, and lets other tasks run: before, and meanwhile where it takes long.
+    async fn read(&self, index: usize) -> Result<Parsed, Unparsed> {
         if !self.inputs.is_heavy(index) {
             tokio::task::yield_now().await;
             return self.inputs.parse(index);

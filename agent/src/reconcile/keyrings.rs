@@ -8,6 +8,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use flotilla_core::{
@@ -15,12 +16,15 @@ use flotilla_core::{
     text::base64,
     unit::{Decryption, Entry},
 };
-use flotilla_sops::Keys;
+use flotilla_sops::{AskError, Keys, Transport, Unasked};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::{context::Context, evaluate::EvaluateError};
 use crate::cluster::{Account, ClusterError};
+
+/// How long services may take that are asked for the keys of one document.
+const ASKED: Duration = Duration::from_secs(30);
 
 /// A Secret, by namespace and name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,6 +57,8 @@ impl fmt::Display for Place {
 pub struct Keyring {
     /// The keys.
     pub keys: Arc<Keys>,
+    /// What carries questions to services that have keys.
+    transport: Arc<dyn Transport>,
     /// Of the contents of the files that they were read from, under the ledger's own key.
     pub digest: Digest,
 }
@@ -65,15 +71,16 @@ impl fmt::Debug for Keyring {
 
 impl Keyring {
     /// No keys at all: what is encrypted says for whom it is.
-    fn empty() -> Self {
+    fn empty(transport: Arc<dyn Transport>) -> Self {
         Self {
             keys: Arc::default(),
+            transport,
             digest: Digest::of("decryption keys", b""),
         }
     }
 
     /// Reads the files of a Secret.
-    fn of(secret: &Value, ledger_key: &[u8; 32]) -> Result<Self, String> {
+    fn of(secret: &Value, ledger_key: &[u8; 32], transport: Arc<dyn Transport>) -> Result<Self, String> {
         let data = secret.get("data").and_then(Value::as_object);
         let files: Option<BTreeMap<&str, Zeroizing<Vec<u8>>>> = data
             .into_iter()
@@ -91,8 +98,21 @@ impl Keyring {
         }
         Ok(Self {
             keys: Arc::new(keys.map_err(|error| error.to_string())?),
+            transport,
             digest: Digest::keyed(ledger_key, "decryption keys", &bytes),
         })
+    }
+
+    /// Asks services for keys that are lacking.
+    pub(super) async fn ask(&self, unasked: &Unasked) -> Result<(), AskError> {
+        let asked = self.keys.ask(unasked, &*self.transport);
+        let late = |_| AskError {
+            why: format!("cannot get sops data key: no answer within {} s", ASKED.as_secs()),
+            passes: true,
+        };
+        tokio::time::timeout(ASKED, asked)
+            .await
+            .unwrap_or_else(|elapsed| Err(late(elapsed)))
     }
 }
 
@@ -149,13 +169,24 @@ impl Keyrings {
         (known.shown.as_ref() == Some(version)).then(|| read.clone())
     }
 
-    fn keep(&self, place: &Place, version: Version, read: Result<Keyring, String>) {
+    /// Keeps what was read, and returns it. The same keys as before go on with what services have opened for them.
+    fn keep(
+        &self,
+        place: &Place,
+        version: Version,
+        read: Result<Keyring, String>,
+    ) -> Result<Keyring, String> {
         let mut all = self.lock();
         let known = all.entry(place.clone()).or_default();
+        let read = read.map(|keyring| match &known.last {
+            Some(last) if last.digest == keyring.digest => last.clone(),
+            _ => keyring,
+        });
         if let Ok(keyring) = &read {
             known.last = Some(keyring.clone());
         }
-        known.read = Some((version, read));
+        known.read = Some((version, read.clone()));
+        read
     }
 
     fn last(&self, place: &Place) -> Option<Keyring> {
@@ -187,7 +218,7 @@ impl Context {
             return Ok(None);
         }
         let Some(place) = Place::of(entry) else {
-            return Ok(Some(Keyring::empty()));
+            return Ok(Some(Keyring::empty(self.transport.clone())));
         };
         let read = match self.keyrings.current(&place) {
             Some(read) => read,
@@ -224,10 +255,12 @@ impl Context {
             .await
             .map_err(failed)?;
         let (version, read) = match &secret {
-            Some(secret) => (version(secret), Keyring::of(secret, self.ledger.key())),
+            Some(secret) => {
+                let keyring = Keyring::of(secret, self.ledger.key(), self.transport.clone());
+                (version(secret), keyring)
+            }
             None => (None, Err(format!("secrets \"{}\" not found", place.name))),
         };
-        self.keyrings.keep(place, version, read.clone());
-        Ok(read)
+        Ok(self.keyrings.keep(place, version, read))
     }
 }

@@ -12,6 +12,7 @@ use flotilla_core::{
         Entry,
         event::{Accepted, EvaluatedFrom, Evaluation, EvaluationFailure, Event},
         object::Desired,
+        problem::Retry,
         record::UnitRecord,
         state::State,
     },
@@ -320,7 +321,13 @@ async fn evaluate(
 }
 
 fn failure(error: &EvaluateError) -> EvaluationFailure {
+    let again = match error {
+        EvaluateError::KeyService { passes: true, .. } => Some(Retry::Soon),
+        EvaluateError::KeyService { passes: false, .. } => Some(Retry::Interval),
+        _ => None,
+    };
     EvaluationFailure {
+        again,
         reason: error.reason(),
         message: error.to_string(),
         lacks_content: matches!(error, EvaluateError::Missing(_)),

@@ -1,11 +1,21 @@
 //! What is encrypted with SOPS is decrypted in the cluster, with keys that are there, and told nowhere.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
 
 use ::base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use flotilla_core::unit::{Decryption, Entry, Settings, Substitution, VariableLayer};
 use flotilla_proto::agent::v1::Readiness;
+use flotilla_sops::services::{Answering, Request, Response, Transport};
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use crate::{
     scenes::version,
@@ -29,6 +39,18 @@ fn manifest(file: &str) -> Value {
             .unwrap()
             .into();
     object["metadata"]["namespace"] = "default".into();
+    object
+}
+
+/// The data key of `cases/secret.enc.yaml`, as services give it.
+pub(crate) const DATA_KEY: &str = "40u/mThaWLKa1S4aAVPtzOesECQOOqnRcAAJ9PFW9hk=";
+
+/// A Secret that is encrypted for these keys alone.
+pub(crate) fn encrypted_for(keys: Value) -> Value {
+    let mut object = manifest("cases/secret.enc.yaml");
+    let stanza = object["sops"].as_object_mut().unwrap();
+    stanza.remove("age");
+    stanza.extend(keys.as_object().unwrap().clone());
     object
 }
 
@@ -293,4 +315,144 @@ async fn an_encrypted_secret_without_decryption_is_never_applied() {
     )
     .await;
     assert_eq!(password(&world), None);
+}
+
+/// A Vault that may be away, and may not let the token in.
+#[derive(Default)]
+struct Vault {
+    is_away: AtomicBool,
+    is_shut: AtomicBool,
+    asked: AtomicUsize,
+}
+
+impl Transport for Vault {
+    fn send(&self, request: Request) -> Answering<'_> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        assert_eq!(request.headers()["x-vault-token"], "hvs.AGE-SECRET-KEY");
+        let (status, body) = match self.is_shut.load(Ordering::Relaxed) {
+            true => (403, json!({"errors": ["permission denied"]})),
+            false => (200, json!({"data": {"plaintext": DATA_KEY}})),
+        };
+        let body = Zeroizing::new(body.to_string().into_bytes());
+        let answer = match self.is_away.load(Ordering::Relaxed) {
+            true => Err("connection refused".to_owned()),
+            false => Ok(http::Response::builder().status(status).body(body).unwrap()),
+        };
+        let answer: Result<Response, String> = answer;
+        Box::pin(std::future::ready(answer))
+    }
+
+    fn now(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH
+    }
+}
+
+impl Vault {
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
+    }
+}
+
+async fn with_vault() -> (World, Arc<Vault>) {
+    let (mut world, vault) = (World::new().await, Arc::new(Vault::default()));
+    world.key_services = Some(vault.clone());
+    world.restart().await;
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "sops-keys", "namespace": NAMESPACE},
+        "data": {"sops.vault-token": base64("hvs.AGE-SECRET-KEY")}});
+    world.cluster.write("kubectl", secret);
+    (world, vault)
+}
+
+fn for_vault(key: &str) -> Value {
+    encrypted_for(
+        json!({"hc_vault": [{"vault_address": "http://vault:8200", "engine_path": "sops", "key_name": key,
+        "enc": "vault:v1:wrapped"}]}),
+    )
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_service_is_asked_once_for_a_document_that_is_evaluated_again_and_corrected() {
+    Log::capture();
+    let (mut world, vault) = with_vault().await;
+    let wanted = encrypted(&mut world, decrypting(), &[for_vault("one")]);
+    world.offer(std::slice::from_ref(&wanted)).await;
+    world.until_ready(&wanted).await;
+    assert_eq!(password(&world), Some("s3cr3t-canary".into()));
+    // Drift is corrected while the service is away, and so is what comes beside.
+    vault.is_away.store(true, Ordering::Relaxed);
+    let edited = |live: &mut Value| live["stringData"]["password"] = "hacked".into();
+    world
+        .cluster
+        .edit("kubectl-edit", &key("Secret", "credentials"), edited);
+    world
+        .until("it is corrected", |world| {
+            password(world) == Some("s3cr3t-canary".into())
+        })
+        .await;
+    let beside = [for_vault("one"), config_map("beside", "plain")];
+    let wanted = version(encrypted(&mut world, decrypting(), &beside), 2);
+    world.offer(std::slice::from_ref(&wanted)).await;
+    world.until_ready(&wanted).await;
+    assert_eq!(vault.asked(), 1);
+    world.ten_minutes().await;
+    world.rests().await;
+    is_told_nowhere(&world);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_service_that_is_away_or_refuses_is_told_and_asked_again_until_it_opens() {
+    Log::capture();
+    let (mut world, vault) = with_vault().await;
+    vault.is_away.store(true, Ordering::Relaxed);
+    let wanted = encrypted(&mut world, decrypting(), &[for_vault("one")]);
+    world.offer(std::slice::from_ref(&wanted)).await;
+    until_failed(
+        &mut world,
+        "cannot get sops data key: Vault http://vault:8200 sops/one: 'vault' cannot be asked: connection refused",
+    )
+    .await;
+    vault.is_shut.store(true, Ordering::Relaxed);
+    vault.is_away.store(false, Ordering::Relaxed);
+    until_failed(&mut world, "put a valid token into 'sops.vault-token'").await;
+    // What is refused is asked for once each retry interval.
+    let asked = vault.asked();
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let asked = vault.asked() - asked;
+    assert!((1..=20).contains(&asked), "asked {asked} times in ten minutes");
+    vault.is_shut.store(false, Ordering::Relaxed);
+    world.until_ready(&wanted).await;
+    assert_eq!(password(&world), Some("s3cr3t-canary".into()));
+    // A document of another key that is not opened leaves what is applied in force.
+    vault.is_away.store(true, Ordering::Relaxed);
+    let other = version(encrypted(&mut world, decrypting(), &[for_vault("two")]), 2);
+    world.offer(std::slice::from_ref(&other)).await;
+    until_failed(&mut world, "the last good state is enforced").await;
+    let edited = |live: &mut Value| live["stringData"]["password"] = "hacked".into();
+    world
+        .cluster
+        .edit("kubectl-edit", &key("Secret", "credentials"), edited);
+    world
+        .until("it is corrected", |world| {
+            password(world) == Some("s3cr3t-canary".into())
+        })
+        .await;
+    vault.is_away.store(false, Ordering::Relaxed);
+    world.until_ready(&other).await;
+    world.ten_minutes().await;
+    world.rests().await;
+    is_told_nowhere(&world);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_document_for_a_service_without_credentials_names_the_file_that_is_lacking() {
+    Log::capture();
+    let mut world = World::new().await;
+    world.cluster.write("kubectl", keys("one"));
+    let wanted = encrypted(&mut world, decrypting(), &[for_vault("one")]);
+    world.offer(std::slice::from_ref(&wanted)).await;
+    until_failed(
+        &mut world,
+        "the Secret of spec.decryption.secretRef has no 'sops.vault-token'",
+    )
+    .await;
 }

@@ -16,6 +16,7 @@ mod faults;
 mod fights;
 mod fleet;
 mod force;
+mod key_services;
 mod left;
 mod limits;
 mod logs;

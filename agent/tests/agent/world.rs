@@ -18,6 +18,7 @@ use flotilla_core::{
     unit::{Entry, Settings, VariableLayer},
 };
 use flotilla_proto::agent::v1::{Event, ObjectStatus, Readiness, UnitStatus};
+use flotilla_sops::Transport;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -81,6 +82,8 @@ pub(crate) struct World {
     pub(crate) events: Vec<Event>,
     /// The ServiceAccount as which apps act that name none.
     pub(crate) default_account: String,
+    /// What carries the agent's questions to services that have keys.
+    pub(crate) key_services: Option<Arc<dyn Transport>>,
 }
 
 /// What an agent asks for and tells, and how often it wakes, in ten minutes after it has told all.
@@ -117,6 +120,7 @@ impl World {
             told: Vec::new(),
             events: Vec::new(),
             default_account: String::new(),
+            key_services: None,
         };
         world.restart().await;
         world
@@ -129,6 +133,7 @@ impl World {
         let options = Options {
             clock: Some(self.clock.clone()),
             default_service_account: self.default_account.clone(),
+            key_services: self.key_services.clone(),
             ..Options::default()
         };
         let (cluster, cells) = (Arc::new(self.cluster.clone()), Arc::new(self.cells.clone()));

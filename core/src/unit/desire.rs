@@ -21,6 +21,7 @@ impl State {
         &mut self,
         failure: Option<EvaluationFailure>,
         evaluation: Option<Evaluation>,
+        now: Now,
         actions: &mut Vec<Action>,
     ) {
         self.job_failure = None;
@@ -31,6 +32,9 @@ impl State {
         let offered = self.offered();
         self.record.attempted = Some(offered);
         let failed = failure.is_some();
+        let again = failure.as_ref().and_then(|failure| failure.again);
+        self.evaluation_failures = again.map_or(0, |_| self.evaluation_failures.saturating_add(1));
+        self.evaluate_at = again.map(|retry| now.mono + self.backoff(self.evaluation_failures, retry, now));
         self.evaluation_failure = failure;
         self.is_evaluated = true;
         // Until it is taken in, and where it failed, what rows desire is not what is offered.

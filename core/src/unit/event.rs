@@ -65,7 +65,7 @@ pub struct EvaluatedFrom {
 }
 
 /// Why the offered entry could not be evaluated. The same inputs give the same again, so only a change of inputs is
-/// waited for.
+/// waited for, unless a part of them is with others, of which nobody tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EvaluationFailure {
     /// Flux's reason.
@@ -74,6 +74,8 @@ pub struct EvaluationFailure {
     pub message: String,
     /// Content is lacking that may come without a change of the entry.
     pub lacks_content: bool,
+    /// When it may be worth trying again although nothing here has changed; `None`: not before something does.
+    pub again: Option<Retry>,
 }
 
 /// What became of an object that was to be applied.

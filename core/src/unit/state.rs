@@ -81,6 +81,10 @@ pub struct State {
     pub(super) enforced: Option<Arc<Entry>>,
     /// Why the offered entry is not what is enforced.
     pub(super) evaluation_failure: Option<EvaluationFailure>,
+    /// When an evaluation that failed is tried again.
+    pub(super) evaluate_at: Option<Mono>,
+    /// How often one has failed so, one after the other.
+    pub(super) evaluation_failures: u32,
     pub(super) evaluate_due: bool,
     /// What the rows desire is not what the entry gives now: the next retry evaluates before it writes.
     pub(super) is_outdated: bool,
@@ -176,6 +180,8 @@ impl State {
             index: Index::default(),
             enforced,
             evaluation_failure: None,
+            evaluate_at: None,
+            evaluation_failures: 0,
             evaluate_due: true,
             is_outdated: false,
             is_evaluated: false,
@@ -594,9 +600,9 @@ impl State {
         let stage = self.pass.as_ref().and_then(|pass| pass.deadline);
         let work = match (self.running, self.hold) {
             // A job under way brings its outcome; what is due waits for that.
-            (Some(_), _) => [None, None, None],
-            (None, Some(hold)) => [Some(hold), None, None],
-            (None, None) => [self.retry, later, stage],
+            (Some(_), _) => [None, None, None, None],
+            (None, Some(hold)) => [Some(hold), None, None, None],
+            (None, None) => [self.retry, later, stage, self.evaluate_at],
         };
         let removal = self
             .next_removal()

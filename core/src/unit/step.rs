@@ -58,7 +58,7 @@ impl State {
                 evaluation,
             } => match self.end_job(job).filter(|running| !running.cancelled) {
                 Some(running) if running.holds => self.held(evaluation),
-                Some(_) => self.evaluated(failure, evaluation, &mut actions),
+                Some(_) => self.evaluated(failure, evaluation, now, &mut actions),
                 None => {}
             },
             Event::Failed { job, failure } => {
@@ -176,6 +176,7 @@ impl State {
         let evaluates = self.running.is_some_and(|running| running.evaluates);
         if changed || self.evaluation_failure.is_some() || evaluates {
             self.evaluate_due = true;
+            (self.evaluate_at, self.evaluation_failures) = (None, 0);
             self.pass = None;
             self.hold = None;
             self.retry = None;
@@ -449,6 +450,9 @@ impl State {
             return;
         }
         self.hold = None;
+        if self.evaluate_at.is_some_and(|at| at <= now.mono) {
+            (self.evaluate_at, self.evaluate_due) = (None, true);
+        }
         while let Some((at, key)) = self.index.later.first().cloned()
             && at <= now.mono
         {

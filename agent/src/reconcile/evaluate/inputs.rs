@@ -11,7 +11,7 @@ use flotilla_core::{
     unit::{Entry, Substitution, VariableLayer},
 };
 use flotilla_render::yaml;
-use flotilla_sops::object;
+use flotilla_sops::{Error as SopsError, Unasked, object};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -54,6 +54,21 @@ pub(super) struct Parsed {
     pub(super) value: Value,
     /// A value of a Secret, or one that was encrypted, may stand in it.
     pub(super) secret: bool,
+}
+
+/// Why an object is not read.
+#[derive(Debug)]
+pub(super) enum Unparsed {
+    /// It can be once services were asked for keys.
+    Unasked(Unasked),
+    /// It cannot.
+    Failed(EvaluateError),
+}
+
+impl From<EvaluateError> for Unparsed {
+    fn from(error: EvaluateError) -> Self {
+        Self::Failed(error)
+    }
 }
 
 impl Inputs {
@@ -104,8 +119,24 @@ impl Inputs {
         self.table.form(*row) == Form::Yaml && blob.as_ref().is_some_and(|blob| blob.size > HEAVY)
     }
 
+    /// Asks services for the keys of an object.
+    pub(super) async fn ask(&self, index: usize, unasked: &Unasked) -> Result<(), EvaluateError> {
+        let Some(keyring) = &self.keyring else {
+            return Ok(());
+        };
+        let (row, _) = self.objects[index];
+        let (group, kind, name) = self.table.name(row);
+        keyring
+            .ask(unasked)
+            .await
+            .map_err(|error| EvaluateError::KeyService {
+                message: format!("decryption failed for '{group}/{kind}/{name}': {error}"),
+                passes: error.passes,
+            })
+    }
+
     /// Reads an object: decrypts, substitutes, then parses.
-    pub(super) fn parse(&self, index: usize) -> Result<Parsed, EvaluateError> {
+    pub(super) fn parse(&self, index: usize) -> Result<Parsed, Unparsed> {
         let (row, blob) = &self.objects[index];
         let bytes = blob.as_ref().and_then(|blob| {
             let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
@@ -154,20 +185,26 @@ impl Inputs {
     }
 
     /// Decrypts what is encrypted of an object.
-    fn decrypted(&self, row: u32, mut value: Value) -> Result<Parsed, EvaluateError> {
-        let secret = match &self.keyring {
-            Some(keyring) => object::decrypt(&mut value, &keyring.keys).map_err(|error| {
+    fn decrypted(&self, row: u32, mut value: Value) -> Result<Parsed, Unparsed> {
+        let failed = |error: object::ObjectError| match error.error {
+            SopsError::Unasked(unasked) => Unparsed::Unasked(unasked),
+            _ => {
                 let (group, kind, name) = self.table.name(row);
-                EvaluateError::Build(format!("decryption failed for '{group}/{kind}/{name}': {error}"))
-            })?,
+                Unparsed::Failed(EvaluateError::Build(format!(
+                    "decryption failed for '{group}/{kind}/{name}': {error}"
+                )))
+            }
+        };
+        let secret = match &self.keyring {
+            Some(keyring) => object::decrypt(&mut value, &keyring.keys).map_err(failed)?,
             None => false,
         };
         let is_secret = value["kind"] == "Secret" && value["apiVersion"] == "v1";
         if is_secret && value.get("sops").is_some() {
-            return Err(EvaluateError::Build(format!(
+            return Err(Unparsed::Failed(EvaluateError::Build(format!(
                 "{} is SOPS encrypted, configuring decryption is required for this secret to be reconciled",
                 self.table.key(row)
-            )));
+            ))));
         }
         Ok(Parsed { value, secret })
     }

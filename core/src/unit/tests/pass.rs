@@ -253,6 +253,39 @@ fn evaluation_failure_keeps_the_last_good_state_enforced() {
 }
 
 #[test]
+fn evaluation_that_asks_others_is_tried_again_later_and_later_and_keeps_correcting_drift_meanwhile() {
+    let a = config("a");
+    let mut sim = Sim::ready(&content(&[(&a, "1")]));
+    sim.asks_others = true;
+    sim.offer_lacking(&content(&[(&a, "2")]));
+    sim.run();
+    let mut waited = Vec::new();
+    for _ in 0..12 {
+        let evaluations = sim.log.evaluations;
+        let wake = sim.wake().expect("it is tried again");
+        waited.push(wake - sim.millis);
+        sim.millis = wake;
+        sim.send(Event::Tick);
+        sim.run();
+        assert_eq!(sim.log.evaluations, evaluations + 1);
+        assert_eq!(sim.ready_word(), Ready::False);
+    }
+    assert!(waited[0] < 5_000, "{waited:?}");
+    let longest = waited.iter().max().copied().unwrap_or_default();
+    assert!((60_000..=120_000).contains(&longest), "{waited:?}");
+    sim.world.edit(&a, |live| "theirs".clone_into(&mut live.value));
+    sim.run();
+    assert_eq!(sim.world.live[&a].value, "1");
+    sim.lacking.clear();
+    sim.millis = sim.wake().expect("it is tried again");
+    sim.send(Event::Tick);
+    sim.run();
+    assert_eq!(sim.world.live[&a].value, "2");
+    assert_eq!(sim.ready_word(), Ready::True);
+    sim.assert_quiet();
+}
+
+#[test]
 fn content_that_comes_while_its_entry_is_evaluated_is_not_missed() {
     let a = config("a");
     let mut sim = Sim::new(&content(&[(&a, "1")]));

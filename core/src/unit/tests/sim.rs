@@ -28,7 +28,7 @@ use crate::{
         health::HealthCheck,
         now::{Mono, Now},
         object::{Check, Object, Withholding},
-        problem::Problem,
+        problem::{Problem, Retry},
         record::{Ready, UnitRecord},
         remove::Claims,
         state::State,
@@ -87,6 +87,8 @@ pub(super) struct Sim {
     pub(super) contents: BTreeMap<Digest, Content>,
     /// Contents that cannot be evaluated.
     pub(super) lacking: BTreeSet<Digest>,
+    /// What is lacking is with others, who may have it later without a word.
+    pub(super) asks_others: bool,
     /// Content is a part of what is desired only.
     pub(super) incomplete: bool,
     /// What evaluations take over besides, though nothing was evaluated so.
@@ -186,6 +188,7 @@ impl Sim {
             began: 0,
             contents: BTreeMap::from([(digest, content.clone())]),
             lacking: BTreeSet::new(),
+            asks_others: false,
             incomplete: false,
             taken_over: None,
             history: Vec::new(),
@@ -707,6 +710,7 @@ impl Sim {
                     reason: "ArtifactFailed",
                     message: "content has not come".into(),
                     lacks_content: true,
+                    again: self.asks_others.then_some(Retry::Soon),
                 });
                 let enforced = enforced.filter(|_| evaluation.is_none());
                 let evaluation = evaluation.or_else(|| self.evaluate(enforced.as_deref()?, before));
