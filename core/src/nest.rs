@@ -165,7 +165,7 @@ impl Problem {
             },
             Self::Denied(object) => Waiting::KeptDenied {
                 cluster,
-                object,
+                object: Box::new(object),
                 message: "it was applied by a person, and is not taken over by what acts as a ServiceAccount"
                     .to_owned(),
             },

@@ -13,7 +13,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{
-    Connection, Result, Store, Topic,
+    Connection, Result, Store, StoreError, Topic,
     apply::{By, NewResource, put_all},
     authority::audit,
     event, nudge, nudge_all,
