@@ -13,6 +13,8 @@ pub struct Decision {
     pub planned: Planned,
     /// The app's own reasons to wait, in order.
     pub waiting: Vec<Waiting>,
+    /// Something new of it waits for other apps: so does all that it renders.
+    pub is_held: bool,
 }
 
 /// What an app may be given: what is rendered, or why not; `problems` (of support, of variables) hold it as well. A
@@ -53,10 +55,18 @@ pub fn decide(input: &Input, is_named: bool, departing: &[String]) -> Result<Dec
             dependencies: Dependencies::default(),
             ..input.clone()
         };
-        return decide(&held, is_named, departing);
+        let decision = decide(&held, is_named, departing)?;
+        return Ok(Decision {
+            is_held: true,
+            ..decision
+        });
     }
     check(input, &planned)?;
-    Ok(Decision { planned, waiting })
+    Ok(Decision {
+        planned,
+        waiting,
+        is_held: false,
+    })
 }
 
 #[cfg(test)]
@@ -169,6 +179,7 @@ mod tests {
         let mut waits = input(admitted(), 1);
         waits.dependencies.unready = vec![why.clone()];
         let decided = decide(&waits, true, &[]).expect("decided");
+        assert!(decided.is_held, "and so is what it renders");
         assert!(decided.planned.units.is_empty());
         assert_eq!(decided.waiting, [why]);
         let chosen = BTreeMap::from([(ClusterId(uuid::Uuid::from_u128(0)), Vec::new())]);
@@ -177,6 +188,7 @@ mod tests {
             unready: Vec::new(),
         };
         let moved = decide(&waits, true, &[]).expect("decided");
+        assert!(!moved.is_held);
         assert!(moved.planned.is_rollout() && moved.waiting.is_empty());
     }
 

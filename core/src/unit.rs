@@ -228,6 +228,10 @@ pub struct Settings {
     /// How what is encrypted of the content is decrypted in the cluster; `None`: nothing is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decryption: Option<Decryption>,
+    /// What the hub keeps of what the app renders: for the agent a number, by which a change of that alone is applied in its turn,
+    /// after what the app needs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<Digest>,
 }
 
 /// How encrypted objects are decrypted, in the cluster and with its keys.

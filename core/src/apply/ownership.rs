@@ -242,6 +242,7 @@ mod tests {
                 ignore: Vec::new(),
                 health: HealthChecks::default(),
                 decryption: None,
+                kept: None,
             },
             variables: Vec::new(),
             depends_on: Vec::new(),

@@ -185,7 +185,9 @@ async fn reconcile_app(
         }
     };
     let admission = admission(admitted, problems);
-    let settings = gather::settings(&spec);
+    let mut settings = gather::settings(&spec);
+    // A change of it alone is one that waits for what the app needs, too.
+    settings.kept = rendered.kept;
     let ownership = match admission.admitted() {
         None => Ownership::default(),
         Some(admitted) => {
@@ -230,6 +232,7 @@ async fn reconcile_app(
         input: &input,
         below: &placed.below,
         planned: &decision.planned,
+        is_held: decision.is_held,
     };
     let nested = nest::reconcile(context, &rendering).await?;
     let recorded = &nested.recorded;

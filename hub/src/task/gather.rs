@@ -485,6 +485,7 @@ pub fn settings(spec: &KustomizationSpec) -> Settings {
             .unwrap_or_default(),
         force: spec.force,
         ignore: spec.ignore.iter().map(ignore_rule).collect(),
+        kept: None,
     }
 }
 

@@ -57,6 +57,8 @@ pub(super) struct Rendering<'a> {
     pub(super) below: &'a BTreeMap<String, String>,
     /// Its plan.
     pub(super) planned: &'a Planned,
+    /// It waits for what it needs.
+    pub(super) is_held: bool,
 }
 
 /// What came of it.
@@ -79,7 +81,7 @@ pub(super) async fn reconcile(context: &Context, rendering: &Rendering<'_>) -> a
         return Ok(unchanged(Vec::new()));
     }
     let app = rendering.app.uid;
-    if rendering.input.admission.admitted().is_none() {
+    if rendering.input.admission.admitted().is_none() || rendering.is_held {
         // What it has stays; once it is admitted again all is looked at.
         if recorded.awaits {
             context.store.await_nothing(app, None).await?;

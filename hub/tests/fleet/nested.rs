@@ -730,6 +730,64 @@ async fn a_root_that_is_applied_again_while_it_goes_takes_its_children_back() {
     fleet.hub.world.is_quiet().await;
 }
 
+/// What a root renders for the hub alone waits for what the root needs, as what it renders for its cluster does.
+#[tokio::test]
+async fn a_child_changes_only_once_what_its_parent_depends_on_is_there() {
+    let fleet = Fleet::empty().await;
+    let _agent = Puppet::join(&fleet.hub, "c1").await;
+    let broken = "resources: [missing.yaml]\n";
+    let repository = fleet
+        .repository(
+            "a",
+            &[
+                ("infra/kustomization.yaml", "resources: [x.yaml]\n"),
+                ("infra/x.yaml", &config_map("infra", "1")),
+                ("apps/child.yaml", &kustomization("child", "./child", "")),
+                ("child/x.yaml", &config_map("x", "1")),
+            ],
+        )
+        .await;
+    let infra = kustomization("infra", "./infra", "");
+    let apps = kustomization("apps", "./apps", "  dependsOn: [{name: infra}]\n");
+    fleet.apply_in("c1", &[&fleet.root_source(), &infra, &apps]).await;
+    let all = ["child ConfigMap/x", "infra ConfigMap/infra"];
+    fleet.until_deployed("c1", &all).await;
+    fleet
+        .until_said("c1", "apps", "True ReconciliationSucceeded")
+        .await;
+    fleet.hub.world.is_quiet().await;
+    let version = "SELECT u.version FROM unit u JOIN resource r ON r.uid = u.app_uid WHERE r.name = 'apps'";
+    let before = fleet.hub.world.count(version).await;
+    let changed = kustomization("child", "./child", "  wait: true\n");
+    let both = [
+        ("infra/kustomization.yaml", broken),
+        ("apps/child.yaml", &*changed),
+    ];
+    repository.commit("main", &both, "both").await.expect("committed");
+    fleet.look().await;
+    fleet.until_said("c1", "infra", "False BuildFailed").await;
+    fleet.until_said("c1", "apps", "DependencyNotReady").await;
+    assert_eq!(spec_of(&fleet, "child").await["wait"], false);
+    assert_eq!(fleet.hub.world.count(version).await, before);
+    let mended = [("infra/kustomization.yaml", "resources: [x.yaml]\n")];
+    repository
+        .commit("main", &mended, "mended")
+        .await
+        .expect("committed");
+    fleet.look().await;
+    wait_until("the child's spec", PATIENCE, async || {
+        match spec_of(&fleet, "child").await["wait"] == true {
+            true => Ok(Some(())),
+            false => Err(format!("{:#?}", fleet.conditions().await)),
+        }
+    })
+    .await
+    .expect("so");
+    // Nothing but that has changed: the agent has it wait for what it needs all the same.
+    assert!(fleet.hub.world.count(version).await > before);
+    fleet.hub.world.is_quiet().await;
+}
+
 /// Of a Kustomization: the objects that it may not have kept, by name.
 async fn denied(fleet: &Fleet, app: &str) -> Vec<String> {
     let query = "SELECT w->'params'->'object'->>'name' FROM app_plan p JOIN resource r ON r.uid = p.app_uid
