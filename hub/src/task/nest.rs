@@ -192,9 +192,19 @@ async fn keep_all(
             made_from,
             version: recorded.version,
         };
-        let found = one.keep(context, objects.clone(), ancestors).await?;
-        problems.extend(found);
-        recorded.version += 1;
+        match one.keep(context, objects.clone(), ancestors).await {
+            Ok(found) => {
+                problems.extend(found);
+                recorded.version += 1;
+            }
+            // What cannot be stored of one cluster's is in the way of no other, nor of what goes to clusters.
+            Err(error) if matches!(error.downcast_ref(), Some(StoreError::Rejected(_))) => {
+                problems.push(Waiting::Failed {
+                    message: format!("what is kept for cluster {}: {error}", chosen.name),
+                });
+            }
+            Err(error) => return Err(error),
+        }
     }
     let more = problems.len().saturating_sub(NAMED);
     if more > 0 {

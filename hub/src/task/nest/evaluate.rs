@@ -123,10 +123,31 @@ impl Read {
             named: self.named,
             key: self.key,
             policy: self.policy,
-            outcome: self
-                .outcome
-                .map(|resource| NewResource::of(key, scope, &resource)),
+            outcome: self.outcome.and_then(|resource| {
+                let row = NewResource::of(key, scope, &resource);
+                match [&row.labels, &row.annotations, &row.spec]
+                    .into_iter()
+                    .any(has_nul)
+                {
+                    true => Err(Fault::Invalid(
+                        "it has the character U+0000, which cannot be stored".to_owned(),
+                    )),
+                    false => Ok(row),
+                }
+            }),
         }
+    }
+}
+
+/// Whether a text somewhere in it has a character that the database does not take in a text.
+fn has_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(each) => each.iter().any(has_nul),
+        Value::Object(fields) => fields
+            .iter()
+            .any(|(name, one)| name.contains('\0') || has_nul(one)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }
 
@@ -407,6 +428,25 @@ mod tests {
         let denied = read(&elsewhere, &none, &decoration);
         assert_eq!(denied.key.expect("known").namespace, "kube-system");
         assert!(matches!(denied.outcome, Err(Fault::Denied(_))));
+    }
+
+    #[test]
+    fn a_text_that_cannot_be_stored_is_a_fault_of_its_object_and_one_that_is_sealed_is_none() {
+        let row = |text: &str| read(text, &Values(None), &NOTHING).into_row(&[1; 32], Uuid::from_u128(1));
+        let config = |value: &str| {
+            format!(
+                "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: a, namespace: b}}\ndata: {{k: \"{value}\"}}\n"
+            )
+        };
+        assert!(row(&config("x")).outcome.is_ok());
+        let refused = row(&config("x\\0y"));
+        assert_eq!(refused.key.expect("known").name, "a");
+        assert!(matches!(refused.outcome, Err(Fault::Invalid(why)) if why.contains("U+0000")));
+        let annotated = config("x").replace("namespace: b", "namespace: b, annotations: {k: \"\\0\"}");
+        assert!(row(&annotated).outcome.is_err());
+        let secret =
+            "apiVersion: v1\nkind: Secret\nmetadata: {name: a, namespace: b}\nstringData: {k: \"x\\0y\"}\n";
+        assert!(row(secret).outcome.is_ok());
     }
 
     #[test]
