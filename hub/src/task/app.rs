@@ -138,7 +138,13 @@ async fn reconcile_app(
     let placed = match gather::placements(context, planner, app).await? {
         Ok(placed) => placed,
         // Where it belongs is not known: nothing is planned.
-        Err(problem) => return hold(context, planner, app, recorded, vec![problem]).await,
+        Err(problem) => {
+            // Nothing of it waits for its units either: it is looked at again once it has a place.
+            if recorded.awaits {
+                context.store.await_nothing(app.uid, None).await?;
+            }
+            return hold(context, planner, app, recorded, vec![problem]).await;
+        }
     };
     // What is recorded of its source is of a backup: planned from that, it would go back in time, also where the app is new
     // to this hub and not to its clusters.

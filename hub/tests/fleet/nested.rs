@@ -788,6 +788,51 @@ async fn a_child_changes_only_once_what_its_parent_depends_on_is_there() {
     fleet.hub.world.is_quiet().await;
 }
 
+/// What waits for a unit is looked for each minute: of an app that has no place any more nothing waits.
+#[tokio::test]
+async fn an_app_that_loses_its_place_while_its_children_wait_is_not_planned_again_and_again() {
+    let fleet = Fleet::empty().await;
+    let agent = Puppet::join(&fleet.hub, "spoke").await;
+    let cluster = |references: &str| {
+        format!(
+            "apiVersion: fleet.flotilla.dev/v1alpha1\nkind: Cluster\nmetadata: {{name: spoke}}\n\
+             spec: {{kubeConfigRefs: [{references}]}}\n"
+        )
+    };
+    let reference = "\"flux-system/spoke-kubeconfig\"";
+    let root = kustomization(
+        "root",
+        "./root",
+        "  kubeConfig: {secretRef: {name: spoke-kubeconfig}}\n",
+    );
+    let _repository = fleet
+        .repository(
+            "a",
+            &[
+                ("root/child.yaml", &*kustomization("child", "./child", "")),
+                ("child/x.yaml", &config_map("x", "1")),
+            ],
+        )
+        .await;
+    *agent.failing.lock().expect("not poisoned") = Some("it does not apply");
+    fleet
+        .apply(&[&cluster(reference), &fleet.root_source(), &root])
+        .await;
+    fleet.until_said("", "root", "it does not apply").await;
+    let waits = "SELECT count(*) FROM nesting WHERE waits";
+    assert_eq!(fleet.hub.world.count(waits).await, 1);
+    fleet.apply(&[&cluster("")]).await;
+    fleet
+        .until_said(
+            "",
+            "root",
+            "NoTarget: no Cluster has flux-system/spoke-kubeconfig",
+        )
+        .await;
+    assert_eq!(fleet.hub.world.count(waits).await, 0);
+    fleet.hub.world.is_quiet().await;
+}
+
 /// Of a Kustomization: the objects that it may not have kept, by name.
 async fn denied(fleet: &Fleet, app: &str) -> Vec<String> {
     let query = "SELECT w->'params'->'object'->>'name' FROM app_plan p JOIN resource r ON r.uid = p.app_uid
