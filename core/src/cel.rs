@@ -15,6 +15,7 @@ use cel::{
 };
 use serde_json::Value;
 
+pub use self::cost::Work;
 use crate::text::re2::Regex;
 
 /// The most bytes of an expression.
@@ -57,6 +58,12 @@ pub enum Variables<'a> {
 pub struct Expression(cel::IdedExpr);
 
 impl Expression {
+    /// Compiles an expression that shares its work with others.
+    pub fn compile_within(text: &str, variables: Variables<'_>, left: &mut Work) -> Result<Self, CelError> {
+        left.read(text.len());
+        Self::compile(text, variables)
+    }
+
     /// Compiles an expression. What it evaluates to is known once it is evaluated.
     pub fn compile(text: &str, variables: Variables<'_>) -> Result<Self, CelError> {
         if text.len() > MAX_BYTES {
@@ -77,12 +84,26 @@ impl Expression {
 
     /// Evaluates the expression to true or false, over variables by name.
     pub fn holds<'a>(&self, data: impl IntoIterator<Item = (&'a str, &'a Value)>) -> Result<bool, CelError> {
+        self.holds_within(data, &mut Work::default())
+    }
+
+    /// Whether it names a variable.
+    pub fn names(&self, variable: &str) -> bool {
+        self.0.references().has_variable(variable)
+    }
+
+    /// The same, where it takes no more than is left of what it shares with others.
+    pub fn holds_within<'a>(
+        &self,
+        data: impl IntoIterator<Item = (&'a str, &'a Value)>,
+        left: &mut Work,
+    ) -> Result<bool, CelError> {
         let named = self.0.references();
         let data: Vec<(&str, &Value)> = data
             .into_iter()
             .filter(|(name, _)| named.has_variable(name))
             .collect();
-        cost::check(&self.0, &data).map_err(CelError::Failed)?;
+        cost::check(&self.0, &data, left).map_err(CelError::Failed)?;
         let evaluated = guarded(|| {
             let mut context = Context::with_env(environment()?);
             context

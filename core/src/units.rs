@@ -9,5 +9,5 @@ mod readiness;
 #[cfg(test)]
 mod tests;
 
-pub use edges::{Edges, Standing, Wait};
+pub use edges::{Edges, Judgement, Standing, Wait};
 pub use owners::{Claim, Owners};

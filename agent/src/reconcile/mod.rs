@@ -133,6 +133,7 @@ pub struct Reconciler {
     edges: Edges,
     /// Units that may wait for others no more, or wait now.
     unjudged: BTreeSet<UnitId>,
+    judging: waiting::Turn,
     gauges: Gauges,
     /// Who may have an object whose mark does not say it.
     holders: Holders,
@@ -171,6 +172,7 @@ impl Reconciler {
             unsettled: BTreeSet::new(),
             edges: Edges::default(),
             unjudged: BTreeSet::new(),
+            judging: waiting::Turn::default(),
             gauges: Gauges::default(),
             holders: Holders::default(),
             claiming: Claiming::default(),
@@ -272,8 +274,11 @@ impl Reconciler {
     fn wakes(&self) -> Option<Instant> {
         let units = self.deadlines.first().map(|(at, _)| self.context.instant(*at));
         let queue = self.queue.wakes(Instant::now());
+        // Those whose expressions are more than one turn may take.
+        let unjudged = (!self.unjudged.is_empty()).then(Instant::now);
         [
             units,
+            unjudged,
             self.watches.wakes(),
             self.verification.wakes(),
             queue,

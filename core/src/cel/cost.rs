@@ -10,8 +10,36 @@ use serde_json::Value;
 /// Parts looked at, bytes read and written: some tenths of a second.
 const MAX_WORK: f64 = 2_000_000.0;
 
-/// Refuses what takes too long; the error says so.
-pub(super) fn check(expr: &IdedExpr, data: &[(&str, &Value)]) -> Result<(), String> {
+/// What evaluations that belong together may take, and what is left of it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Work(f64);
+
+impl Default for Work {
+    /// What one expression may take.
+    fn default() -> Self {
+        Self(MAX_WORK)
+    }
+}
+
+impl Work {
+    /// Whether nothing is left.
+    pub fn is_spent(&self) -> bool {
+        self.0 <= 0.0
+    }
+
+    /// Takes off what was taken off a whole one since it was begun.
+    pub fn charge(&mut self, other: Self) {
+        self.0 -= MAX_WORK - other.0;
+    }
+
+    /// Takes off reading that many bytes.
+    pub(super) fn read(&mut self, bytes: usize) {
+        self.0 -= number(bytes);
+    }
+}
+
+/// Refuses what takes more than is left, and takes it off; the error says so.
+pub(super) fn check(expr: &IdedExpr, data: &[(&str, &Value)], left: &mut Work) -> Result<(), String> {
     let read: f64 = data.iter().map(|(_, value)| Size::of(value).total).sum();
     let mut walk = Walk {
         data,
@@ -21,10 +49,16 @@ pub(super) fn check(expr: &IdedExpr, data: &[(&str, &Value)]) -> Result<(), Stri
     if read <= MAX_WORK {
         walk.at(expr);
     }
-    match walk.work <= MAX_WORK {
-        true => Ok(()),
-        false => Err(format!(
+    let is_alone = left.0 >= MAX_WORK;
+    let is_within = walk.work <= left.0.min(MAX_WORK);
+    left.0 -= walk.work;
+    match (is_within, is_alone) {
+        (true, _) => Ok(()),
+        (false, true) => Err(format!(
             "evaluating it over this object may take more than {MAX_WORK} steps of work"
+        )),
+        (false, false) => Err(format!(
+            "evaluating it and those before it may take more than {MAX_WORK} steps of work together"
         )),
     }
 }

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::{cycle, readiness};
 use crate::{
+    cel::Work,
     id::UnitId,
     unit::{Dependency, Entry, Needed, UnitState},
 };
@@ -50,6 +51,15 @@ impl Wait {
             passes: false,
         }
     }
+}
+
+/// Whether it is known what a unit waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Judgement {
+    /// It is.
+    Now(Option<Wait>),
+    /// Its expressions are evaluated in a later turn.
+    Later,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,6 +149,36 @@ impl Edges {
         standing: impl Fn(UnitId) -> Option<Standing>,
         status: impl Fn(UnitId) -> Value,
     ) -> Option<Wait> {
+        self.judged(unit, standing, status, &mut Work::default())
+    }
+
+    /// The same, where something is left in this turn of what the expressions of all units may take before others have theirs;
+    /// of a unit without any it is always known.
+    pub fn judge(
+        &self,
+        unit: UnitId,
+        standing: impl Fn(UnitId) -> Option<Standing>,
+        status: impl Fn(UnitId) -> Value,
+        turn: &mut Work,
+    ) -> Judgement {
+        let needs = self.nodes.get(&unit).map(|node| node.needs.as_slice());
+        let mut needs = needs.unwrap_or_default().iter();
+        if turn.is_spent() && needs.any(|need| need.ready.is_some()) {
+            return Judgement::Later;
+        }
+        let mut work = Work::default();
+        let waits = self.judged(unit, standing, status, &mut work);
+        turn.charge(work);
+        Judgement::Now(waits)
+    }
+
+    fn judged(
+        &self,
+        unit: UnitId,
+        standing: impl Fn(UnitId) -> Option<Standing>,
+        status: impl Fn(UnitId) -> Value,
+        left: &mut Work,
+    ) -> Option<Wait> {
         if self.cycles.contains_key(&unit) {
             let way = cycle::through(&unit, |from| self.needed(*from).into_iter().collect());
             let names: Vec<String> = way
@@ -151,7 +191,7 @@ impl Edges {
         let needs = &self.nodes.get(&unit)?.needs;
         needs
             .iter()
-            .find_map(|need| self.holds_up(unit, need, &standing, &status))
+            .find_map(|need| self.holds_up(unit, need, &standing, &status, left))
     }
 
     fn holds_up(
@@ -160,6 +200,7 @@ impl Edges {
         need: &Dependency,
         standing: impl Fn(UnitId) -> Option<Standing>,
         status: impl Fn(UnitId) -> Value,
+        left: &mut Work,
     ) -> Option<Wait> {
         let name = &need.name;
         let found = self
@@ -177,8 +218,8 @@ impl Edges {
                 ready,
                 needed,
                 is_settled,
-                &status(needed.unit),
-                &status(unit),
+                [&|| status(needed.unit), &|| status(unit)],
+                left,
             );
         }
         if !standing.ready {

@@ -4,25 +4,34 @@ use serde_json::{Value, json};
 
 use super::Wait;
 use crate::{
-    cel::{Expression, Variables},
+    cel::{Expression, Variables, Work},
     unit::{Needed, ReadyExpr},
 };
 
 /// Why `readyExpr` does not hold; `None`: it does. `is_reached`: the dependency stands where its app was when this was
-/// decided, or later. `dep` and `own` are what is said of the two.
+/// decided, or later. `dep` and `own` give what is said of the two; nothing is made of one that the expression does not name.
+/// `left` is what all expressions of the unit may take together.
 pub(super) fn unmet(
     name: &str,
     ready: &ReadyExpr,
     needed: &Needed,
     is_reached: bool,
-    dep: &Value,
-    own: &Value,
+    [dep, own]: [&dyn Fn() -> Value; 2],
+    left: &mut Work,
 ) -> Option<Wait> {
-    let none = Value::Null;
-    let dep = object(needed.app.as_deref().unwrap_or(&none), dep, is_reached);
-    let own = object(&ready.app, own, true);
-    let holds = Expression::compile(&ready.expr, Variables::Only(&["dep", "self"]))
-        .and_then(|expr| expr.holds([("dep", &dep), ("self", &own)]));
+    let expr = Expression::compile_within(&ready.expr, Variables::Only(&["dep", "self"]), left);
+    let holds = expr.and_then(|expr| {
+        let none = Value::Null;
+        let dep = match expr.names("dep") {
+            true => object(needed.app.as_deref().unwrap_or(&none), &dep(), is_reached),
+            false => Value::Null,
+        };
+        let own = match expr.names("self") {
+            true => object(&ready.app, &own(), true),
+            false => Value::Null,
+        };
+        expr.holds_within([("dep", &dep), ("self", &own)], left)
+    });
     match holds {
         Ok(true) => None,
         Ok(false) => Some(Wait::passing(format!(
@@ -77,8 +86,8 @@ mod tests {
             &ready_expr,
             &needed,
             is_reached,
-            &dep,
-            &status("False"),
+            [&|| dep.clone(), &|| status("False")],
+            &mut Work::default(),
         );
         wait.map(|wait| wait.message)
     }

@@ -7,8 +7,9 @@ use std::{
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{Claim, Edges, Owners, Standing, Wait};
+use super::{Claim, Edges, Judgement, Owners, Standing, Wait};
 use crate::{
+    cel::Work,
     id::{ResourceUid, UnitId},
     object::ObjectKey,
     random::Random,
@@ -183,6 +184,41 @@ fn what_is_said_of_a_unit_concerns_those_alone_whose_expressions_look_at_it() {
     );
     // It replaces what else is asked of a dependency.
     assert_eq!(edges.waits_for(id(3), |_| at(false, None), status("b")), None);
+}
+
+#[test]
+fn the_expressions_of_a_unit_share_what_they_may_take_and_those_of_all_units_a_turn() {
+    let app = serde_json::json!({ "spec": { "x": vec![1; 200] } });
+    let heavy = |number, needed: &[u64]| {
+        let mut entry = entry(number, needed);
+        for need in &mut entry.depends_on {
+            need.units[0].app = Some(Box::new(app.clone()));
+            need.ready = Some(Box::new(ReadyExpr {
+                expr: "dep.spec.x.all(a, dep.spec.x.all(b, a == b))".into(),
+                app: app.clone(),
+            }));
+        }
+        entry
+    };
+    let all: Vec<u64> = (1..=20).collect();
+    let mut entries: Vec<_> = all.iter().map(|number| entry(*number, &[])).collect();
+    entries.extend([heavy(30, &[1]), heavy(31, &all), entry(32, &[1])]);
+    let edges = Edges::new(&entries);
+    assert_eq!(edges.waits_for(id(30), ready, unsaid), None);
+    let waits = words(edges.waits_for(id(31), ready, unsaid)).expect("it takes too much");
+    assert!(waits.contains("together"), "{waits}");
+    let mut turn = Work::default();
+    let mut judged = 0;
+    while edges.judge(id(30), ready, unsaid, &mut turn) == Judgement::Now(None) {
+        judged += 1;
+        assert!(judged < 1000, "a turn has no end");
+    }
+    assert!(judged > 1 && turn.is_spent());
+    assert_eq!(edges.judge(id(30), ready, unsaid, &mut turn), Judgement::Later);
+    assert_eq!(
+        edges.judge(id(32), ready, unsaid, &mut turn),
+        Judgement::Now(None)
+    );
 }
 
 #[test]
