@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use flotilla_core::{
     apply::{
-        failure::is_immutable,
+        failure::{self, Refusal as Refused},
         removal::Live,
         replace::{Refusal, Replacement, replacement},
     },
@@ -44,7 +44,15 @@ pub(super) enum Replaced {
 /// Tells whether a refusal is of a change that the server takes of no object of the kind.
 pub(super) fn is_unchangeable(stopped: &Stopped) -> bool {
     match stopped {
-        Stopped::Cluster(ClusterError::Rejected { message, .. }) => is_immutable(message),
+        Stopped::Cluster(ClusterError::Rejected {
+            code,
+            reason,
+            message,
+        }) => failure::is_unchangeable(Refused {
+            code: *code,
+            reason,
+            message,
+        }),
         _ => false,
     }
 }

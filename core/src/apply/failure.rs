@@ -19,8 +19,11 @@ const IMMUTABLE: &[&str] = &[
     "updates to volumebindingmode is forbidden",
     "pod updates may not change fields other than",
     "cannot change roleref",
-    "cannot be changed",
 ];
+
+/// What stands in the answer where admission has refused, and not the rules of the kind: a webhook or a policy, which may have
+/// any reason, and may refuse what is made anew as well. They answer by any status.
+const BY_ADMISSION: &[&str] = &["admission webhook", "denied the request", "denied request"];
 
 /// A refusal as the API server words it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,16 +43,26 @@ pub fn is_immutable(message: &str) -> bool {
     IMMUTABLE.iter().any(|pattern| message.contains(pattern))
 }
 
+/// Tells whether the kind's own rules refuse a change that they take of no object that exists: one that is made anew may be
+/// as it is to be. What admission refuses may be refused then, too.
+pub fn is_unchangeable(refusal: Refusal<'_>) -> bool {
+    let message = refusal.message.to_ascii_lowercase();
+    (refusal.code, refusal.reason) == (422, "Invalid")
+        && is_immutable(&message)
+        && !BY_ADMISSION.iter().any(|words| message.contains(words))
+}
+
 /// Says why an object is refused and, where something helps, what to do. `secret`: a value of a Secret stands in
 /// the object, so the server's words are withheld. `policy` holds the object's switches.
 pub fn explain(refusal: Refusal<'_>, secret: bool, policy: Policy) -> String {
-    let advice = match (is_immutable(refusal.message), policy.force) {
+    let is_forceable = !policy.force && is_unchangeable(refusal);
+    let advice = match (is_immutable(refusal.message), is_forceable) {
         (false, _) => "",
-        (true, false) => {
+        (true, true) => {
             "; a field cannot be changed once the object exists: put it back in Git, or delete the object, \
              and it is created again as desired; with `force` that is done by itself"
         }
-        (true, true) => {
+        (true, false) => {
             "; a field cannot be changed once the object exists: put it back in Git, or delete the object, \
              and it is created again as desired"
         }
@@ -149,6 +162,37 @@ mod tests {
         ] {
             assert!(!is_immutable(message), "{message}");
         }
+    }
+
+    #[test]
+    fn what_admission_refuses_is_never_made_anew_whatever_its_words() {
+        let immutable =
+            "Service \"x\" is invalid: spec.clusterIPs[0]: Invalid value: []: may not change once set";
+        assert!(is_unchangeable(invalid(immutable)));
+        for message in [
+            "admission webhook \"w\" denied the request: replicas is immutable during the freeze",
+            "deployments.apps \"x\" is forbidden: ValidatingAdmissionPolicy 'freeze' with binding 'all' denied request: \
+             replicas is immutable",
+            "replicas cannot be changed during the freeze",
+            "spec.replicas: Invalid value: -1: must be greater than or equal to 0",
+        ] {
+            assert!(!is_unchangeable(invalid(message)), "{message}");
+        }
+        for (code, reason) in [
+            (403, "Forbidden"),
+            (400, "BadRequest"),
+            (422, ""),
+            (500, "InternalError"),
+        ] {
+            let refusal = Refusal {
+                code,
+                reason,
+                message: immutable,
+            };
+            assert!(!is_unchangeable(refusal), "{code} {reason}");
+        }
+        let webhook = invalid("admission webhook \"w\" denied the request: region is immutable");
+        assert!(!explain(webhook, false, PLAIN).contains("`force`"));
     }
 
     #[test]

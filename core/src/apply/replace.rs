@@ -1,7 +1,7 @@
 //! Whether an object of which a field cannot be changed is deleted and made anew, as `force` asks.
 //!
-//! Flux deletes after any refusal by validation. Here the words have to say that a field cannot be changed
-//! ([`super::failure::is_immutable`]): what is wrong in itself would not be taken anew either, and the object would be lost.
+//! Flux deletes after any refusal by validation. Here the kind's own rules have to say that a field cannot be changed
+//! ([`super::failure::is_unchangeable`]), and no admission: what is wrong in itself would not be taken anew either, and the object would be lost.
 //! And as with any deletion, only the very object is deleted that this unit wrote: by its UID and version, with our mark.
 
 use std::fmt;
