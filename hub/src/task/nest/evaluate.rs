@@ -125,14 +125,14 @@ impl Read {
             policy: self.policy,
             outcome: self.outcome.and_then(|resource| {
                 let row = NewResource::of(key, scope, &resource);
-                match [&row.labels, &row.annotations, &row.spec]
+                let is_storable = ![&row.labels, &row.annotations, &row.spec]
                     .into_iter()
-                    .any(has_nul)
-                {
-                    true => Err(Fault::Invalid(
+                    .any(has_nul);
+                match is_storable {
+                    true => Ok(row),
+                    false => Err(Fault::Invalid(
                         "it has the character U+0000, which cannot be stored".to_owned(),
                     )),
-                    false => Ok(row),
                 }
             }),
         }
