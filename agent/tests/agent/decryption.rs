@@ -390,7 +390,7 @@ async fn a_key_service_is_asked_once_for_a_document_that_is_evaluated_again_and_
         })
         .await;
     let beside = [for_vault("one"), config_map("beside", "plain")];
-    let wanted = version(encrypted(&mut world, decrypting(), &beside), 2);
+    let wanted = version(2, encrypted(&mut world, decrypting(), &beside));
     world.offer(std::slice::from_ref(&wanted)).await;
     world.until_ready(&wanted).await;
     assert_eq!(vault.asked(), 1);
@@ -424,7 +424,7 @@ async fn a_key_service_that_is_away_or_refuses_is_told_and_asked_again_until_it_
     assert_eq!(password(&world), Some("s3cr3t-canary".into()));
     // A document of another key that is not opened leaves what is applied in force.
     vault.is_away.store(true, Ordering::Relaxed);
-    let other = version(encrypted(&mut world, decrypting(), &[for_vault("two")]), 2);
+    let other = version(2, encrypted(&mut world, decrypting(), &[for_vault("two")]));
     world.offer(std::slice::from_ref(&other)).await;
     until_failed(&mut world, "the last good state is enforced").await;
     let edited = |live: &mut Value| live["stringData"]["password"] = "hacked".into();

@@ -567,7 +567,7 @@ async fn an_answer_that_is_too_large_or_holds_no_data_key_is_refused() {
     .await;
     let keys = keys("sops.vault-token", "hvs.canary");
     let document = for_vault("https://vault.example.org");
-    let mut refused = async || server.decrypt(&keys, &document).await.unwrap_err().why;
+    let refused = async || server.decrypt(&keys, &document).await.unwrap_err().why;
     assert!(refused().await.contains("its answer is larger than 256 KiB"));
     size.store(1 << 10, Ordering::Relaxed);
     assert!(refused().await.contains("what it opens is no data key"));

@@ -158,6 +158,7 @@ fn evaluated(
         reason: "ContentMissing",
         message: "content has not come".into(),
         lacks_content: true,
+        again: None,
     });
     let evaluation = evaluation.or_else(|| evaluate(enforced?, before, memory, env.contents));
     Event::Evaluated {
