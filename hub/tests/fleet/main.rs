@@ -20,6 +20,7 @@ mod history;
 mod hub;
 mod hubs;
 mod included;
+mod keeping;
 mod leaving;
 mod many;
 mod monitoring;
