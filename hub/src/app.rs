@@ -223,6 +223,7 @@ async fn start_on(serve: &Serve, store: &Store) -> anyhow::Result<Started> {
         replica: replica.clone(),
         history: serve.history(),
         nested: serve.nested(),
+        trust: Arc::new(serve.trust()),
         removals: serve.removals(),
     };
     let index = Arc::new(Index::new(store.for_fetching()));

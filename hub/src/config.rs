@@ -4,7 +4,14 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use flotilla_api::text::GoDuration;
-use flotilla_core::{egress::Rule, nest, removal::closure};
+use flotilla_core::{
+    egress::Rule,
+    nest::{
+        self,
+        account::{Account, Trust},
+    },
+    removal::closure,
+};
 
 use crate::artifact::Shared;
 
@@ -152,6 +159,13 @@ pub struct Serve {
     /// Objects of Flux's kinds that the hub keeps for one app in one cluster.
     #[arg(long, env = "FLOTILLA_NESTED_OBJECTS", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=50_000))]
     pub nested_objects: u32,
+    /// ServiceAccounts, as NAMESPACE/NAME, whose apps have all rights in their clusters: what they render is kept as what apps
+    /// without `serviceAccountName` do. Flux's is flux-system/kustomize-controller.
+    #[arg(long, env = "FLOTILLA_NESTED_TRUSTED_ACCOUNTS", value_delimiter = ',')]
+    pub nested_trusted_accounts: Vec<Account>,
+    /// Nothing that apps render may read a source of another namespace, as Flux's controllers have it by the same name.
+    #[arg(long, env = "FLOTILLA_NO_CROSS_NAMESPACE_REFS")]
+    pub no_cross_namespace_refs: bool,
     /// Objects that changes of one source may delete within an hour, whatever share of the fleet they are. More of them need
     /// `flotilla approve` where one of the next three is exceeded.
     #[arg(long, env = "FLOTILLA_REMOVAL_OBJECTS", default_value_t = closure::Limits::DEFAULT.objects)]
@@ -252,6 +266,14 @@ impl Serve {
         })
     }
 
+    /// How far apps are trusted that render what is kept.
+    pub fn trust(&self) -> Trust {
+        Trust {
+            accounts: self.nested_trusted_accounts.iter().cloned().collect(),
+            only_own_namespace: self.no_cross_namespace_refs,
+        }
+    }
+
     /// Bounds of what is kept for an app that renders it.
     pub fn nested(&self) -> nest::Limits {
         nest::Limits {
@@ -350,6 +372,9 @@ mod tests {
     #[test]
     fn what_is_kept_for_an_app_is_bounded_as_it_is_unless_told_otherwise() {
         assert_eq!(serve(&[]).nested(), nest::Limits::default());
+        let trusting = serve(&["--nested-trusted-accounts", "a/b,c/d"]).trust();
+        assert_eq!(trusting.confines("c", "d"), None);
+        assert!(trusting.confines("a", "d").is_some() && !trusting.only_own_namespace);
         let told = serve(&["--nested-depth", "2", "--nested-objects", "7"]).nested();
         assert_eq!((told.depth, told.objects), (2, 7));
     }

@@ -1,6 +1,8 @@
 //! What an app that acts as a ServiceAccount may have kept. The hub would reconcile it with rights of its own, so it is held to
 //! what that account has by its name alone: its namespace, its own rights, nothing of others. Pure.
 
+use std::{collections::BTreeSet, str::FromStr};
+
 use serde_json::Value;
 
 use crate::object::ObjectKey;
@@ -21,12 +23,85 @@ const READ: [&str; 5] = [
 const READ_EACH: [&str; 2] = ["/spec/eventSources", "/spec/resources"];
 
 /// The account that an app acts as.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Account {
     /// Its name.
     pub name: String,
     /// Its namespace, which is the app's.
     pub namespace: String,
+}
+
+impl FromStr for Account {
+    type Err = String;
+
+    /// As `namespace/name`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('/') {
+            Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
+                Ok(Self {
+                    name: name.to_owned(),
+                    namespace: namespace.to_owned(),
+                })
+            }
+            _ => Err(format!("{text:?} is not namespace/name of a ServiceAccount")),
+        }
+    }
+}
+
+/// How far the apps that render objects are trusted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trust {
+    /// Accounts of those who have all rights in their clusters: apps that act as one are as those without.
+    pub accounts: BTreeSet<Account>,
+    /// What is kept reads nothing of other namespaces, for whomever.
+    pub only_own_namespace: bool,
+}
+
+impl Trust {
+    /// What an app is held to that acts as an account; `name` is '' for none.
+    pub fn confines(&self, namespace: &str, name: &str) -> Option<Account> {
+        let account = Account {
+            name: name.to_owned(),
+            namespace: namespace.to_owned(),
+        };
+        (!name.is_empty() && !self.accounts.contains(&account)).then_some(account)
+    }
+
+    /// Has an object be kept as its app may have it, or says why it is not.
+    pub fn admit(
+        &self,
+        account: Option<&Account>,
+        key: &ObjectKey,
+        object: &mut Value,
+    ) -> Result<(), String> {
+        if let Some(account) = account {
+            account.admit(key, object)?;
+        }
+        match elsewhere(&key.namespace, object).filter(|_| self.only_own_namespace) {
+            Some(field) => Err(format!(
+                "{field}: nothing of other namespaces is read on this hub"
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The field by which an object reads something of another namespace than this.
+fn elsewhere(namespace: &str, object: &Value) -> Option<String> {
+    let one = READ
+        .iter()
+        .filter_map(|path| Some((*path, object.pointer(path)?)));
+    let each = READ_EACH.iter().flat_map(|path| {
+        let each = object.pointer(path).and_then(Value::as_array);
+        each.into_iter().flatten().map(|one| (*path, one))
+    });
+    let is_elsewhere = |read: &Value| match &read["namespace"] {
+        Value::Null => false,
+        Value::String(text) => !text.is_empty() && text != namespace,
+        _ => true,
+    };
+    let (path, _) = one.chain(each).find(|(_, read)| is_elsewhere(read))?;
+    Some(path.trim_start_matches('/').replace('/', "."))
 }
 
 impl Account {
@@ -59,22 +134,9 @@ impl Account {
                 "spec.provider: the hub's own identity is not lent to ServiceAccount {namespace}/{name}"
             ));
         }
-        let one = READ
-            .iter()
-            .filter_map(|path| Some((*path, object.pointer(path)?)));
-        let each = READ_EACH.iter().flat_map(|path| {
-            let each = object.pointer(path).and_then(Value::as_array);
-            each.into_iter().flatten().map(|one| (*path, one))
-        });
-        let elsewhere = |read: &Value| match &read["namespace"] {
-            Value::Null => false,
-            Value::String(text) => !text.is_empty() && text != namespace,
-            _ => true,
-        };
-        match one.chain(each).find(|(_, read)| elsewhere(read)) {
-            Some((path, _)) => Err(format!(
-                "{}: what ServiceAccount {namespace}/{name} keeps reads nothing of other namespaces",
-                path.trim_start_matches('/').replace('/', ".")
+        match elsewhere(namespace, object) {
+            Some(field) => Err(format!(
+                "{field}: what ServiceAccount {namespace}/{name} keeps reads nothing of other namespaces"
             )),
             None => Ok(()),
         }
@@ -164,6 +226,29 @@ mod tests {
         for (object, why) in refused {
             let said = admit(object.clone()).expect_err("refused");
             assert!(said.contains(why), "{object}: {said}");
+        }
+    }
+
+    #[test]
+    fn an_account_of_the_platform_is_trusted_as_none_is_and_a_hub_may_refuse_what_reads_elsewhere() {
+        let trust = Trust {
+            accounts: BTreeSet::from(["flux-system/kustomize-controller".parse().expect("an account")]),
+            only_own_namespace: true,
+        };
+        assert_eq!(trust.confines("flux-system", ""), None);
+        assert_eq!(trust.confines("flux-system", "kustomize-controller"), None);
+        assert!(trust.confines("tenant-a", "kustomize-controller").is_some());
+        let admit = |mut object: Value| {
+            let key = ObjectKey::of(&object).expect("a key");
+            trust.admit(None, &key, &mut object)
+        };
+        assert_eq!(
+            admit(app("tenant-a", json!({ "sourceRef": { "name": "a" } }))),
+            Ok(())
+        );
+        assert!(admit(app("tenant-a", json!({ "sourceRef": { "namespace": "b" } }))).is_err());
+        for wrong in ["", "a", "/a", "a/", "a/b/c"] {
+            assert!(wrong.parse::<Account>().is_err(), "{wrong}");
         }
     }
 

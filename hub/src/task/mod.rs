@@ -26,7 +26,10 @@ pub mod watchers;
 
 use std::{sync::Arc, time::Duration};
 
-use flotilla_core::{nest::Limits as NestLimits, removal::closure};
+use flotilla_core::{
+    nest::{Limits as NestLimits, account::Trust},
+    removal::closure,
+};
 use uuid::Uuid;
 
 use crate::{
@@ -55,6 +58,8 @@ pub struct Context {
     pub history: Option<Duration>,
     /// Bounds of what is kept for an app that renders it.
     pub nested: NestLimits,
+    /// How far apps are trusted that render what is kept.
+    pub trust: Arc<Trust>,
     /// How much may be deleted by changes of one source without a person.
     pub removals: closure::Limits,
 }

@@ -231,9 +231,17 @@ fn made_from(context: &Context, rendering: &Rendering<'_>, chosen: &Chosen) -> D
         "labels": settings.common_labels,
         "annotations": settings.common_annotations,
         "prune": settings.prune,
+        "account": account(context, rendering).map(|account| account.name),
+        "onlyOwnNamespace": context.trust.only_own_namespace,
     });
     let bytes = Zeroizing::new(canonical_json(&from).into_bytes());
     Digest::keyed(&context.digest_key, "nesting", &bytes)
+}
+
+/// The ServiceAccount that an app acts as, and that what it has kept is held to.
+fn account(context: &Context, rendering: &Rendering<'_>) -> Option<Account> {
+    let name = &rendering.input.settings.service_account;
+    context.trust.confines(&rendering.app.namespace, name)
 }
 
 /// Reads what the hub keeps of a rendering.
@@ -303,13 +311,14 @@ impl One<'_> {
                 one.unasked = unasked.remove(&one.uid);
             }
         }
+        let account = account(context, self.rendering);
         let key = ObjectKey::new(&app.api_group, &app.kind, &app.namespace, &app.name);
         let parent = Parent {
             uid: app.uid,
             key: &key,
             is_in_scope: app.scope == scope,
             ancestors,
-            has_account: self.account().is_some(),
+            has_account: account.is_some(),
             prune: self.rendering.spec.prune,
             is_complete: set.iter().all(|one| one.key.is_some()),
         };
@@ -377,15 +386,6 @@ impl One<'_> {
         Ok(problems)
     }
 
-    /// The ServiceAccount that the app acts as, and what it has kept no more than that one's.
-    fn account(&self) -> Option<Account> {
-        let name = self.rendering.input.settings.service_account.as_str();
-        (!name.is_empty()).then(|| Account {
-            name: name.to_owned(),
-            namespace: self.rendering.app.namespace.clone(),
-        })
-    }
-
     /// Puts variables into what is rendered and reads it, beside the runtime: there may be thousands.
     async fn evaluated(&self, context: &Context, objects: Objects) -> anyhow::Result<Vec<Evaluated>> {
         let settings = &self.rendering.input.settings;
@@ -393,7 +393,8 @@ impl One<'_> {
         let decoration = Decoration {
             labels: settings.common_labels.clone(),
             annotations: settings.common_annotations.clone(),
-            account: self.account(),
+            account: account(context, self.rendering),
+            trust: context.trust.clone(),
         };
         let (scope, shown) = (self.chosen.id.0, Scope::Cluster(self.chosen.name.clone()));
         let key = context.digest_key;

@@ -1,14 +1,17 @@
 //! Makes of a rendered object what the hub keeps: variables put in as the agent puts them into what it applies, read and checked
 //! as its kind. Each alone; pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use flotilla_api::{Mode, Options, Resource, Scope, kind::FLEET, parse_value};
 use flotilla_core::{
     apply::policy::Policy,
     content::{Form, ObjectEntry},
     fleet::placement::Chosen,
-    nest::account::Account,
+    nest::account::{Account, Trust},
     object::ObjectKey,
     substitute::{self, Variables},
     unit::{Settings, Substitution, VariableLayer},
@@ -80,6 +83,8 @@ pub(super) struct Decoration {
     pub(super) annotations: BTreeMap<String, String>,
     /// The ServiceAccount that its app acts as.
     pub(super) account: Option<Account>,
+    /// How far it is trusted.
+    pub(super) trust: Arc<Trust>,
 }
 
 /// Why an object is not kept.
@@ -200,9 +205,8 @@ pub(super) fn evaluate(
         let why = "an app that has a cluster cannot configure the fleet: `flotilla apply` it";
         return read(Some(key), policy, Err(why.to_owned().into()));
     }
-    if let Some(account) = &decoration.account
-        && let Err(why) = account.admit(&key, &mut value)
-    {
+    let account = decoration.account.as_ref();
+    if let Err(why) = decoration.trust.admit(account, &key, &mut value) {
         return read(Some(key), policy, Err(Fault::Denied(why)));
     }
     let options = Options {
@@ -319,11 +323,14 @@ mod tests {
         }
     }
 
-    const NOTHING: Decoration = Decoration {
-        labels: BTreeMap::new(),
-        annotations: BTreeMap::new(),
-        account: None,
-    };
+    fn nothing() -> Decoration {
+        Decoration {
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            account: None,
+            trust: Arc::default(),
+        }
+    }
 
     fn read(text: &str, values: &Values, decoration: &Decoration) -> Read {
         let template = parsed(text).expect("a document");
@@ -360,7 +367,7 @@ mod tests {
     fn variables_are_put_in_where_they_are_asked_for_and_in_the_order_of_a_unit() {
         let text = app("a-${REGION}", "./${REGION}");
         let path = |values: &Values| {
-            let read = read(&text, values, &NOTHING);
+            let read = read(&text, values, &nothing());
             let resource = read.outcome.expect("valid");
             let path = resource.value().expect("open")["path"].clone();
             (read.key.expect("known").name, path)
@@ -371,7 +378,7 @@ mod tests {
         let overridden = values(Substitution::Off, map("REGION", "us"));
         assert_eq!(path(&overridden), ("a-us".to_owned(), json!("./us")));
         // One that is not there: what the object is called is not known, and nothing is guessed.
-        let missing = read(&app("a-${ZONE}", "./x"), &cluster, &NOTHING);
+        let missing = read(&app("a-${ZONE}", "./x"), &cluster, &nothing());
         assert!(missing.key.is_none());
         assert!(refused(missing).contains("variable not set (strict mode): \"ZONE\""));
     }
@@ -390,26 +397,30 @@ mod tests {
             &settings(Substitution::WithVariables),
             &chosen(BTreeMap::new()),
         );
-        let said = refused(read(&app("a", "./${TOKEN}"), &values, &NOTHING));
+        let said = refused(read(&app("a", "./${TOKEN}"), &values, &nothing()));
         assert!(
             said.contains("a value of a Secret") && !said.contains("s3cret"),
             "{said}"
         );
-        assert!(read(&app("a", "./${REGION}"), &values, &NOTHING).outcome.is_ok());
+        assert!(
+            read(&app("a", "./${REGION}"), &values, &nothing())
+                .outcome
+                .is_ok()
+        );
         let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: s, namespace: a}\nstringData: {k: \"${TOKEN}\"}\n";
-        let kept = read(secret, &values, &NOTHING).outcome.expect("sealed");
+        let kept = read(secret, &values, &nothing()).outcome.expect("sealed");
         assert_eq!(kept.secret().expect("a Secret").data["k"].expose(), b"s3cret");
     }
 
     #[test]
     fn what_is_wrong_with_an_object_is_said_by_field_and_its_name_is_known_all_the_same() {
         let none = Values(None);
-        let wrong = read(&app("a", "./x").replace("10m", "soon"), &none, &NOTHING);
+        let wrong = read(&app("a", "./x").replace("10m", "soon"), &none, &nothing());
         assert_eq!(wrong.key.as_ref().expect("known").name, "a");
         assert!(refused(wrong).starts_with("spec.interval: "));
         let fleet =
             "apiVersion: fleet.flotilla.dev/v1alpha1\nkind: Placement\nmetadata: {name: a}\nspec: {}\n";
-        assert!(refused(read(fleet, &none, &NOTHING)).contains("configure the fleet"));
+        assert!(refused(read(fleet, &none, &nothing())).contains("configure the fleet"));
     }
 
     #[test]
@@ -419,7 +430,7 @@ mod tests {
                 name: "tenant".into(),
                 namespace: "flux-system".into(),
             }),
-            ..NOTHING
+            ..nothing()
         };
         let none = Values(None);
         let kept = read(&app("a", "./x"), &none, &decoration).outcome.expect("kept");
@@ -432,7 +443,7 @@ mod tests {
 
     #[test]
     fn a_text_that_cannot_be_stored_is_a_fault_of_its_object_and_one_that_is_sealed_is_none() {
-        let row = |text: &str| read(text, &Values(None), &NOTHING).into_row(&[1; 32], Uuid::from_u128(1));
+        let row = |text: &str| read(text, &Values(None), &nothing()).into_row(&[1; 32], Uuid::from_u128(1));
         let config = |value: &str| {
             format!(
                 "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: a, namespace: b}}\ndata: {{k: \"{value}\"}}\n"
@@ -454,7 +465,7 @@ mod tests {
         let decoration = Decoration {
             labels: map("team", "a"),
             annotations: map("note", "b"),
-            account: None,
+            ..nothing()
         };
         let one = || read(&app("a", "./x"), &Values(None), &decoration);
         let resource = one().outcome.expect("valid");
