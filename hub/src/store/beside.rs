@@ -13,20 +13,20 @@ impl Store {
     /// Of these apps those that go with, or leave, the one that keeps them: the source that this is rendered from.
     pub async fn sources_of_parents(&self, apps: &[Uuid]) -> Result<BTreeMap<Uuid, Uuid>> {
         let rows = sqlx::query!(
-            "SELECT x.uid, t.source_uid FROM resource x JOIN app_input i ON i.app_uid = x.owner
+            r#"SELECT x.uid AS "uid!", t.source_uid AS "source!" FROM resource x JOIN app_input i ON i.app_uid = x.owner
              JOIN input_at t ON t.input_key = i.input_key AND t.newest
-             WHERE x.uid = ANY ($1) AND x.deleting_at IS NOT NULL",
+             WHERE x.uid = ANY ($1) AND x.deleting_at IS NOT NULL"#,
             apps
         )
         .fetch_all(self.pool())
         .await?;
-        Ok(rows.into_iter().map(|row| (row.uid, row.source_uid)).collect())
+        Ok(rows.into_iter().map(|row| (row.uid, row.source)).collect())
     }
 
     /// What else their parents keep in the same scope and is not settled, by app.
     pub async fn unsettled_beside(&self, apps: &[Uuid]) -> Result<BTreeMap<Uuid, Vec<Sibling>>> {
         let rows = sqlx::query!(
-            r#"SELECT x.uid, object_name(c.kind, c.namespace, c.name) AS "app!", d.key IS NOT NULL AS "due!",
+            r#"SELECT x.uid AS "uid!", object_name(c.kind, c.namespace, c.name) AS "app!", d.key IS NOT NULL AS "due!",
                       coalesce(p.waiting, '[]') AS "waiting!: Json<Vec<Waiting>>", coalesce(s.state = 'Done', false) AS "rendered!",
                       coalesce(s.state IN ('Failed', 'NotSupported'), false) AS "failed!",
                       coalesce(c.suspended, c.spec->'suspend' = 'true', false) AS "suspended!"

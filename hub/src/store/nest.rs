@@ -422,9 +422,9 @@ async fn take(tx: &mut Connection, keep: &Keep<'_>) -> Result<bool> {
         return Ok(true);
     }
     let owners = sqlx::query_scalar!(
-        "UPDATE resource r SET owner = NULL FROM resource o
+        r#"UPDATE resource r SET owner = NULL FROM resource o
          WHERE r.uid = ANY ($1) AND o.uid = r.owner AND o.uid <> $2 AND r.deleting_at IS NOT NULL
-           AND r.deletion_by = object_name(o.kind, o.namespace, o.name) RETURNING o.uid",
+           AND r.deletion_by = object_name(o.kind, o.namespace, o.name) RETURNING o.uid AS "uid!""#,
         keep.take,
         keep.app.uid
     )
@@ -445,7 +445,7 @@ async fn hand_over(tx: &mut Connection, owner: &ResourceRow, uids: &[Uuid]) -> R
         r#"WITH moved AS MATERIALIZED (
              SELECT uid, heir(uid) AS heir FROM resource WHERE uid = ANY ($1) AND owner = $2 ORDER BY uid FOR NO KEY UPDATE)
            UPDATE resource r SET owner = m.heir FROM moved m WHERE r.uid = m.uid AND m.heir IS NOT NULL
-           RETURNING r.uid, r.scope, m.heir AS "heir!""#,
+           RETURNING r.uid AS "uid!", m.heir AS "heir!""#,
         uids,
         owner.uid
     )
