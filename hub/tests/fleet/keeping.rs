@@ -171,3 +171,54 @@ async fn nothing_that_is_kept_goes_with_an_app_that_was_applied_again_or_is_to_b
     assert!(matches!(late, StoreError::Conflict(_)), "{late:?}");
     assert_eq!(two.owner("kept").await, Some(app));
 }
+
+/// What is renamed is dropped under one name and kept under another one, which may not be there yet.
+#[tokio::test]
+async fn of_what_a_parent_drops_it_is_known_what_else_it_keeps_and_whether_a_person_has_asked() {
+    let world = World::new().await;
+    let cluster = world.cluster("c1").await;
+    let mut uids = Vec::new();
+    for name in ["parent", "old", "new"] {
+        world.apply(&[of_cluster(cluster, "Kustomization", name)]).await;
+        let uid: Uuid =
+            sqlx::query_scalar("SELECT uid FROM resource WHERE kind = 'Kustomization' AND name = $1")
+                .bind(name)
+                .fetch_one(&world.pool)
+                .await
+                .expect("there");
+        uids.push(uid);
+    }
+    let (parent, old) = (uids[0], uids[1]);
+    let owned = format!("UPDATE resource SET owner = '{parent}' WHERE name IN ('old', 'new')");
+    world.execute(&owned).await;
+    let beside = async || {
+        let beside = world.store.unsettled_beside(&[old]).await.expect("read");
+        let each = beside
+            .into_values()
+            .flatten()
+            .map(|one| (one.app, one.due, one.rendered));
+        each.collect::<Vec<_>>()
+    };
+    let dropped = format!("SELECT count(*) FROM resource WHERE uid = '{old}' AND is_dropped(uid)");
+    assert_eq!((beside().await, world.count(&dropped).await), (vec![], 0));
+    world
+        .execute(
+            "UPDATE resource SET deleting_at = now(), deletion_policy = 'MirrorPrune',
+             deletion_by = 'Kustomization/apps/parent' WHERE name = 'old'",
+        )
+        .await;
+    let waits = ("Kustomization/apps/new".to_owned(), true, false);
+    assert_eq!((beside().await, world.count(&dropped).await), (vec![waits], 1));
+    // Somebody deletes the parent, and so all of it.
+    world
+        .execute(
+            "UPDATE resource SET deleting_at = now(), deletion_policy = 'MirrorPrune', deletion_by = 'somebody'
+             WHERE name = 'parent'",
+        )
+        .await;
+    assert_eq!(world.count(&dropped).await, 0);
+    world
+        .execute("UPDATE resource SET owner = NULL WHERE name = 'new'")
+        .await;
+    assert!(beside().await.is_empty());
+}
