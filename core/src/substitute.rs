@@ -4,6 +4,8 @@
 //! Decides what a text becomes. Does not read YAML, fetch variables, or judge the result: types come from
 //! parsing afterwards. Lengths, positions and patterns count bytes, as in Flux.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 mod eval;
@@ -82,6 +84,22 @@ pub fn substitute(text: &str, variables: &Variables, strict: bool) -> Result<Str
     String::from_utf8(bytes).map_err(|_| SubstituteError::NotUtf8)
 }
 
+/// The names of all variables that a text looks up, also of those in defaults and patterns that turn out not to be needed.
+pub fn names(text: &str) -> Result<BTreeSet<String>, SubstituteError> {
+    if text.len() > MAX_BYTES {
+        return Err(SubstituteError::TooLong { limit: MAX_BYTES });
+    }
+    let mut names = BTreeSet::new();
+    let mut left = parse::parse(text)?;
+    while let Some(node) = left.pop() {
+        if let parse::Node::Expression(expression) = node {
+            names.insert(expression.name);
+            left.extend(expression.args);
+        }
+    }
+    Ok(names)
+}
+
 /// Tells whether an object opts out of substitution by its labels or annotations. `metadata` is the object's
 /// `metadata`.
 pub fn is_disabled(metadata: &Value) -> bool {
@@ -94,4 +112,20 @@ pub fn is_disabled(metadata: &Value) -> bool {
 /// so, which lets defaults such as `${x:=y}` work without variables.
 pub fn runs(variables: &Variables, always: bool) -> bool {
     always || !variables.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_all_variables_that_a_text_looks_up_and_of_no_escaped_ones() {
+        let of = |text: &str| names(text).expect("readable").into_iter().collect::<Vec<_>>();
+        assert_eq!(
+            of("a ${B:1} ${#C} ${D:=${E/x/${F}}} $${G} $H"),
+            ["B", "C", "D", "E", "F"]
+        );
+        assert_eq!(of("nothing"), [""; 0]);
+        assert_eq!(names("${"), Err(SubstituteError::VariableName));
+    }
 }

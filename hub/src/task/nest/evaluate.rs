@@ -13,7 +13,7 @@ use flotilla_core::{
     fleet::placement::Chosen,
     nest::account::{Account, Trust},
     object::ObjectKey,
-    substitute::{self, Variables},
+    substitute::{self, SubstituteError, Variables},
     unit::{Settings, Substitution, VariableLayer},
 };
 use flotilla_render::yaml;
@@ -32,9 +32,9 @@ pub(super) struct Values(Option<Result<Layered, String>>);
 
 struct Layered {
     variables: Variables,
-    /// The same with one text in place of each value of a Secret, and with another one: what differs between the two holds
-    /// such a value.
-    masked: Option<[Variables; 2]>,
+    /// Names of those that have the value of a Secret. An object that names one may hold it, or a part of it, or tell
+    /// something of it: its length, or whether it begins like a pattern.
+    secrets: BTreeSet<String>,
     always: bool,
 }
 
@@ -49,30 +49,23 @@ impl Values {
             Substitution::Off | Substitution::WithVariables => false,
         };
         let is_secret = |layer: &VariableLayer| matches!(layer, VariableLayer::Config { secret: true, .. });
-        let layered = |mask: Option<&str>| {
-            let own = layers.each().map(|(layer, values)| match mask {
-                Some(mask) if is_secret(layer) => values
-                    .keys()
-                    .map(|name| (name.clone(), mask.to_owned()))
-                    .collect(),
-                _ => values.clone(),
-            });
-            let own: Vec<BTreeMap<String, String>> = own.collect();
-            let all = own
-                .into_iter()
-                .chain([chosen.variables.clone(), overrides.clone()]);
-            Variables::from_layers(all).map_err(|e| e.to_string())
-        };
-        let any_secret = layers.each().any(|(layer, _)| is_secret(layer));
-        Self(Some(layered(None).and_then(|variables| {
-            Ok(Layered {
+        let above = [&chosen.variables, overrides];
+        let mut secrets = BTreeSet::new();
+        for (layer, values) in layers.each() {
+            match is_secret(layer) {
+                true => secrets.extend(values.keys().cloned()),
+                false => secrets.retain(|name| !values.contains_key(name)),
+            }
+        }
+        secrets.retain(|name| !above.iter().any(|values| values.contains_key(name)));
+        let own = layers.each().map(|(_, values)| values.clone());
+        let variables = Variables::from_layers(own.chain(above.map(Clone::clone)));
+        Self(Some(variables.map_err(|e| e.to_string()).map(|variables| {
+            Layered {
                 variables,
-                masked: match any_secret {
-                    true => Some([layered(Some("a"))?, layered(Some("b"))?]),
-                    false => None,
-                },
+                secrets,
                 always,
-            })
+            }
         })))
     }
 }
@@ -247,19 +240,30 @@ fn value(entry: &ObjectEntry, bytes: &[u8], values: &Values) -> Result<Value, St
     {
         return Ok(template);
     }
-    let put = |variables| {
-        substitute::substitute(text, variables, true).map_err(|e| format!("post build failed: {e}"))
-    };
-    let substituted = put(&layered.variables)?;
-    if let Some([one, other]) = &layered.masked {
-        if entry.key.is_secret() {
-            return parsed(&substituted).map_err(|_| "the substituted text is not valid YAML".to_owned());
-        }
-        if put(one)? != put(other)? {
+    let failed = |e: SubstituteError| format!("post build failed: {e}");
+    let is_open = !entry.key.is_secret();
+    if !layered.secrets.is_empty() {
+        let names = match is_open {
+            true => substitute::names(text),
+            // Its data alone is sealed.
+            false => {
+                let mut open = template;
+                for field in ["data", "stringData"] {
+                    open.as_object_mut().map(|fields| fields.remove(field));
+                }
+                substitute::names(&open.to_string())
+            }
+        };
+        let names = names.map_err(failed)?;
+        if !names.is_disjoint(&layered.secrets) {
             return Err("a value of a Secret would stand in it, and it is kept in the open".to_owned());
         }
     }
-    parsed(&substituted)
+    let substituted = substitute::substitute(text, &layered.variables, true).map_err(failed)?;
+    parsed(&substituted).map_err(|why| match is_open {
+        true => why,
+        false => "the substituted text is not valid YAML".to_owned(),
+    })
 }
 
 fn parsed(text: &str) -> Result<Value, String> {
@@ -407,7 +411,36 @@ mod tests {
                 .outcome
                 .is_ok()
         );
+        // Nor does any part of it, nor what tells something of it.
+        for part in [
+            "${TOKEN:1}",
+            "${TOKEN/a/b}",
+            "${TOKEN#?}",
+            "${TOKEN%[a-b]}",
+            "${#TOKEN}",
+            "${ZONE:=${TOKEN:1}}",
+            "${REGION#${TOKEN}}",
+        ] {
+            let said = refused(read(&app("a", &format!("./{part}")), &values, &nothing()));
+            assert!(said.contains("a value of a Secret"), "{part}: {said}");
+        }
+        assert!(read(&app("a", "./${REGION}"), &values, &nothing()).outcome.is_ok());
+        assert!(read(&app("a", "./$${TOKEN}"), &values, &nothing()).outcome.is_ok());
+        // One of the same name that comes later is in the open.
+        let shadowed = Values::of(
+            &layers,
+            &settings(Substitution::WithVariables),
+            &chosen(map("TOKEN", "open")),
+        );
+        assert!(
+            read(&app("a", "./${TOKEN:1}"), &shadowed, &nothing())
+                .outcome
+                .is_ok()
+        );
         let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: s, namespace: a}\nstringData: {k: \"${TOKEN}\"}\n";
+        let labelled = secret.replace("namespace: a", "namespace: a, labels: {l: \"${TOKEN:1}\"}");
+        let said = refused(read(&labelled, &values, &nothing()));
+        assert!(said.contains("a value of a Secret"), "{said}");
         let kept = read(secret, &values, &nothing()).outcome.expect("sealed");
         assert_eq!(kept.secret().expect("a Secret").data["k"].expose(), b"s3cret");
     }
