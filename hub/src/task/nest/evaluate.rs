@@ -9,26 +9,37 @@ use std::{
 use flotilla_api::{Mode, Options, Resource, Scope, kind::FLEET, parse_value};
 use flotilla_core::{
     apply::policy::Policy,
+    carried,
     content::{Form, ObjectEntry},
     fleet::placement::Chosen,
     nest::account::{Account, Trust},
     object::ObjectKey,
     substitute::{self, SubstituteError, Variables},
+    text::base64,
     unit::{Settings, Substitution, VariableLayer},
 };
 use flotilla_render::yaml;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 use crate::{store::apply::NewResource, task::gather::Layers};
 
 /// Bytes of one object after substitution, as for an agent.
 const OBJECT_MAX: usize = 8 << 20;
+/// Begin what is encrypted: as SOPS writes it, and as it leaves its file.
+const ENCRYPTED: [&str; 2] = ["ENC[AES256_GCM,", carried::PREFIX];
 /// Faults of one object that are named.
 const NAMED: usize = 5;
 
-/// The variables that are put in; none where nothing is.
-pub(super) struct Values(Option<Result<Layered, String>>);
+/// What is done with the objects of an app before they are kept.
+#[derive(Default)]
+pub(super) struct Values {
+    /// The variables that are put in; none where nothing is.
+    layered: Option<Result<Layered, String>>,
+    /// What is encrypted of them is decrypted in the cluster, with its keys.
+    decrypts: bool,
+}
 
 struct Layered {
     variables: Variables,
@@ -43,8 +54,14 @@ impl Values {
     pub(super) fn of(layers: &Layers, settings: &Settings, chosen: &Chosen) -> Self {
         let none = BTreeMap::new();
         let overrides = chosen.overrides.as_ref().unwrap_or(&none);
+        let decrypts = settings.decryption.is_some();
         let always = match settings.substitution {
-            Substitution::Off if overrides.is_empty() => return Self(None),
+            Substitution::Off if overrides.is_empty() => {
+                return Self {
+                    layered: None,
+                    decrypts,
+                };
+            }
             Substitution::Always => true,
             Substitution::Off | Substitution::WithVariables => false,
         };
@@ -60,13 +77,15 @@ impl Values {
         secrets.retain(|name| !above.iter().any(|values| values.contains_key(name)));
         let own = layers.each().map(|(_, values)| values.clone());
         let variables = Variables::from_layers(own.chain(above.map(Clone::clone)));
-        Self(Some(variables.map_err(|e| e.to_string()).map(|variables| {
-            Layered {
-                variables,
-                secrets,
-                always,
-            }
-        })))
+        let layered = variables.map(|variables| Layered {
+            variables,
+            secrets,
+            always,
+        });
+        Self {
+            layered: Some(layered.map_err(|e| e.to_string())),
+            decrypts,
+        }
     }
 }
 
@@ -202,6 +221,11 @@ pub(super) fn evaluate(
     if let Err(why) = decoration.trust.admit(account, &key, &mut value) {
         return read(Some(key), policy, Err(Fault::Denied(why)));
     }
+    if values.decrypts && is_encrypted(&value) {
+        let why = "something of it is encrypted, and only the cluster can decrypt it; what names it needs it decrypted: \
+                   `flotilla apply` it";
+        return read(Some(key), policy, Err(why.to_owned().into()));
+    }
     let options = Options {
         file: "",
         mode: Mode::Nested,
@@ -225,6 +249,26 @@ pub(super) fn evaluate(
     read(Some(key), policy, outcome)
 }
 
+/// Whether an object holds what SOPS has encrypted, in whichever of its texts: taken as it is, that would stand for the value.
+fn is_encrypted(object: &Value) -> bool {
+    let holds = |text: &str| ENCRYPTED.iter().any(|mark| text.contains(mark));
+    let mut left = vec![object];
+    while let Some(value) = left.pop() {
+        match value {
+            Value::String(text) if holds(text) => return true,
+            Value::Array(items) => left.extend(items),
+            Value::Object(fields) => left.extend(fields.values()),
+            _ => {}
+        }
+    }
+    let data = object["data"].as_object().filter(|_| object["kind"] == "Secret");
+    let mut data = data.into_iter().flat_map(|data| data.values());
+    data.any(|value| {
+        let bytes = value.as_str().and_then(base64::decode);
+        bytes.is_some_and(|bytes| holds(&String::from_utf8_lossy(&Zeroizing::new(bytes))))
+    })
+}
+
 /// The object with variables put in.
 fn value(entry: &ObjectEntry, bytes: &[u8], values: &Values) -> Result<Value, String> {
     let text = match entry.form {
@@ -232,7 +276,7 @@ fn value(entry: &ObjectEntry, bytes: &[u8], values: &Values) -> Result<Value, St
         Form::Yaml => std::str::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())?,
     };
     let template = parsed(text)?;
-    let layered = match &values.0 {
+    let layered = match &values.layered {
         None => return Ok(template),
         Some(layered) => layered.as_ref().map_err(Clone::clone)?,
     };
@@ -296,7 +340,7 @@ fn add(metadata: &mut Value, field: &str, entries: &BTreeMap<String, String>) {
 mod tests {
     use std::time::Duration;
 
-    use flotilla_core::{content::object_digest, digest::Digest, id::ClusterId};
+    use flotilla_core::{content::object_digest, digest::Digest, id::ClusterId, unit::Decryption};
 
     use super::*;
 
@@ -425,7 +469,8 @@ mod tests {
             assert!(said.contains("a value of a Secret"), "{part}: {said}");
         }
         assert!(read(&app("a", "./${REGION}"), &values, &nothing()).outcome.is_ok());
-        assert!(read(&app("a", "./$${TOKEN}"), &values, &nothing()).outcome.is_ok());
+        let escaped = read(&app("a", "./$${TOKEN}"), &values, &nothing()).outcome;
+        assert!(!matches!(escaped, Err(Fault::Invalid(why)) if why.contains("a value of a Secret")));
         // One of the same name that comes later is in the open.
         let shadowed = Values::of(
             &layers,
@@ -446,8 +491,41 @@ mod tests {
     }
 
     #[test]
+    fn what_only_the_cluster_can_decrypt_is_taken_for_no_value() {
+        let mut settings = settings(Substitution::Off);
+        let off = Values::of(&Layers::default(), &settings, &chosen(BTreeMap::new()));
+        settings.decryption = Some(Decryption::default());
+        let on = Values::of(&Layers::default(), &settings, &chosen(BTreeMap::new()));
+        let secret = |field: &str, value: &str| {
+            format!(
+                "apiVersion: v1\nkind: Secret\nmetadata: {{name: s, namespace: a}}\n{field}: {{k: \"{value}\"}}\n"
+            )
+        };
+        for text in [
+            secret("stringData", "ENC[AES256_GCM,data:eA==,type:str]"),
+            secret("stringData", "{\\\"data\\\": \\\"ENC[AES256_GCM,data:eA==]\\\"}"),
+            // As kustomize generates it.
+            secret("data", "RU5DW0ZMT1RJTExBLGUzMD1d"),
+            app("a", "./ENC[FLOTILLA,e30=]"),
+        ] {
+            let encrypted = read(&text, &on, &nothing());
+            assert!(encrypted.key.is_some(), "{text}");
+            let why = refused(encrypted);
+            assert!(why.contains("only the cluster can decrypt it"), "{text}: {why}");
+        }
+        // Where nobody decrypts it, it is what it is; what is not encrypted is kept.
+        let encrypted = secret("stringData", "ENC[AES256_GCM,data:eA==,type:str]");
+        assert!(read(&encrypted, &off, &nothing()).outcome.is_ok());
+        assert!(
+            read(&secret("stringData", "plain"), &on, &nothing())
+                .outcome
+                .is_ok()
+        );
+    }
+
+    #[test]
     fn what_is_wrong_with_an_object_is_said_by_field_and_its_name_is_known_all_the_same() {
-        let none = Values(None);
+        let none = Values::default();
         let wrong = read(&app("a", "./x").replace("10m", "soon"), &none, &nothing());
         assert_eq!(wrong.key.as_ref().expect("known").name, "a");
         assert!(refused(wrong).starts_with("spec.interval: "));
@@ -465,7 +543,7 @@ mod tests {
             }),
             ..nothing()
         };
-        let none = Values(None);
+        let none = Values::default();
         let kept = read(&app("a", "./x"), &none, &decoration).outcome.expect("kept");
         assert_eq!(kept.value().expect("open")["serviceAccountName"], "tenant");
         let elsewhere = app("a", "./x").replace("flux-system", "kube-system");
@@ -500,7 +578,7 @@ mod tests {
             annotations: map("note", "b"),
             ..nothing()
         };
-        let one = || read(&app("a", "./x"), &Values(None), &decoration);
+        let one = || read(&app("a", "./x"), &Values::default(), &decoration);
         let resource = one().outcome.expect("valid");
         assert_eq!(
             (&resource.labels, &resource.annotations),
