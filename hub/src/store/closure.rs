@@ -13,23 +13,31 @@ use super::{
 };
 
 /// What a set that is to be cleared is judged by.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Closure {
     /// The source whose apps have lost it.
     pub source: Uuid,
     /// How much may go.
     pub limits: Limits,
+    /// Apps of it that are held and are to be planned, each with the change that they are marked for: where they have units, or
+    /// are to have some, nothing is cleared, and in other clusters they keep nothing.
+    pub held: BTreeMap<Uuid, i64>,
 }
 
 /// Whether an app of the source is to be planned: what it may claim was known when this was asked, and is not any more. Whoever
-/// decides may have stood still since.
+/// decides may have stood still since. One that was held then, and was not marked again, is where it was.
 pub(super) async fn is_moving(tx: &mut Connection, closure: &Closure) -> Result<bool> {
+    let (held, changes): (Vec<Uuid>, Vec<i64>) =
+        closure.held.iter().map(|(app, change)| (*app, *change)).unzip();
     let moves = sqlx::query_scalar!(
         r#"SELECT true AS "moves!" FROM input_at t
            JOIN LATERAL (SELECT app_uid FROM app_input WHERE input_key = t.input_key OFFSET 0) AS i ON true
-           JOIN LATERAL (SELECT key FROM due WHERE topic = 'app' AND key = i.app_uid OFFSET 0) AS d ON true
-           WHERE t.source_uid = $1 AND t.newest LIMIT 1"#,
-        closure.source
+           JOIN LATERAL (SELECT key, change FROM due WHERE topic = 'app' AND key = i.app_uid OFFSET 0) AS d ON true
+           LEFT JOIN unnest($2::uuid[], $3::bigint[]) AS h(app, change) ON (h.app, h.change) = (d.key, d.change)
+           WHERE t.source_uid = $1 AND t.newest AND h.app IS NULL LIMIT 1"#,
+        closure.source,
+        &held,
+        &changes
     )
     .fetch_optional(tx)
     .await?;

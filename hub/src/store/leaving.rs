@@ -168,12 +168,18 @@ impl Store {
         let keys: BTreeSet<&ObjectKey> = units.iter().flat_map(|unit| &unit.left.keys).collect();
         let keys: Vec<&ObjectKey> = keys.into_iter().collect();
         claim::lock(&mut tx, &[], &keys).await?;
+        let mut is_moving = beside::is_moving(&mut tx, app).await?;
         for closure in [closure, beside].into_iter().flatten() {
-            if closure::is_moving(&mut tx, closure).await? {
-                return Ok(0);
-            }
+            is_moving = is_moving || closure::is_moving(&mut tx, closure).await?;
         }
-        if beside::is_moving(&mut tx, app).await? {
+        if is_moving {
+            let held = units.iter().map(|unit| Held {
+                unit: unit.unit,
+                version: unit.left.version,
+                why: "an app of the same source is being planned".to_owned(),
+            });
+            say(&mut tx, &held.collect::<Vec<_>>()).await?;
+            tx.commit().await?;
             return Ok(0);
         }
         let asked = claim::Asked {

@@ -19,6 +19,8 @@ pub struct SiblingRow {
     pub sibling: Sibling,
     /// What it is rendered to.
     pub content: Option<Digest>,
+    /// The change that it is to be planned for, where it is.
+    pub change: Option<i64>,
 }
 
 impl Store {
@@ -59,11 +61,11 @@ impl Store {
                       coalesce(x.state = 'Done', false) AS "rendered!",
                       coalesce(x.state IN ('Failed', 'NotSupported'), false) AS "failed!",
                       coalesce(r.suspended, r.spec->'suspend' = 'true', false) AS "suspended!",
-                      x.content
+                      x.content, d.change AS "change?"
                FROM of_source o
                JOIN LATERAL (SELECT * FROM resource WHERE uid = o.uid OFFSET 0) AS r ON true
                LEFT JOIN LATERAL (SELECT waiting FROM app_plan WHERE app_uid = o.uid OFFSET 0) AS p ON true
-               LEFT JOIN LATERAL (SELECT key FROM due WHERE topic = 'app' AND key = o.uid OFFSET 0) AS d ON true
+               LEFT JOIN LATERAL (SELECT key, change FROM due WHERE topic = 'app' AND key = o.uid OFFSET 0) AS d ON true
                LEFT JOIN LATERAL (SELECT state, content FROM rendering WHERE digest = o.rendering OFFSET 0) AS x ON true
                -- One that is to be deleted claims nothing more.
                WHERE (r.deleting_at IS NULL OR d.key IS NOT NULL) AND (x.state IS DISTINCT FROM 'Done' OR d.key IS NOT NULL OR p.waiting IS DISTINCT FROM '[]'
@@ -75,6 +77,7 @@ impl Store {
         let rows = rows.into_iter().map(|row| SiblingRow {
             app: row.uid,
             source: row.source,
+            change: row.change,
             content: row
                 .content
                 .as_deref()

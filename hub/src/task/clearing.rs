@@ -37,6 +37,8 @@ struct Unsettled {
     clusters: BTreeMap<Uuid, String>,
     /// What suspended apps take over when they are resumed.
     pending: TakenOver,
+    /// Apps that are held and to be planned, with the change that they are marked for.
+    held: BTreeMap<Uuid, i64>,
     /// It settles by itself.
     soon: bool,
 }
@@ -182,10 +184,11 @@ async fn decide(
         let none = TakenOver::new();
         let pending = states.own.map_or(&none, |(_, state)| &state.pending);
         let closure = |state: Option<(Uuid, &Unsettled)>| {
-            let (source, _) = state?;
+            let (source, state) = state?;
             Some(Closure {
                 source,
                 limits: context.removals,
+                held: state.held.clone(),
             })
         };
         let (own, parent) = (closure(states.own), closure(states.parent));
@@ -216,7 +219,11 @@ async fn ask(context: &Context, sources: BTreeSet<Uuid>) -> anyhow::Result<BTree
                 state.soon = true;
                 state.everywhere.get_or_insert(why);
             }
-            Standing::Held(why) => held.entry(row.source).or_default().push((row, why)),
+            Standing::Held(why) => {
+                let state = found.entry(row.source).or_default();
+                state.held.extend(row.change.map(|change| (row.app, change)));
+                held.entry(row.source).or_default().push((row, why));
+            }
         }
     }
     for (source, rows) in held {

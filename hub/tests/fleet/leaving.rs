@@ -6,10 +6,14 @@ use flotilla_core::{
     digest::Digest,
     fleet::departure::{Departure, Request},
     object::ObjectKey,
-    removal::{Clearing, DeletionPolicy},
+    removal::{Clearing, DeletionPolicy, closure::Limits},
     unit::Entry,
 };
-use flotilla_hub::store::report::{ObjectRow, Report, StatusRow};
+use flotilla_hub::store::{
+    closure::Closure,
+    leaving::TakenOver,
+    report::{ObjectRow, Report, StatusRow},
+};
 use flotilla_testkit::wait_until;
 use sqlx::Connection as _;
 use uuid::Uuid;
@@ -209,6 +213,52 @@ async fn what_leaves_an_app_of_a_cluster_that_is_drained_waits_for_its_source_as
         [false]
     );
     assert_eq!(cleared(world, two.a, two.cluster).await, None);
+}
+
+/// One that waits for another app on one cluster, for months perhaps, keeps nothing on others.
+#[tokio::test]
+async fn an_app_that_was_known_to_be_held_stops_no_clearing_until_it_is_marked_again_and_one_that_moves_says_so()
+ {
+    let world = World::new().await;
+    let cluster = world.cluster("c1").await;
+    let (a, b) = (world.app("a").await, world.app("b").await);
+    let first = world.revision("r1").await;
+    for (app, names) in [(a, &["x", "y"][..]), (b, &["z"])] {
+        let content = render(&world, app, first, names).await;
+        world.roll_out(app, &[cluster], &content).await;
+    }
+    let epoch = open(&world, cluster).await;
+    let content = render(&world, a, first, &["x"]).await;
+    world.roll_out(a, &[cluster], &content).await;
+    let reported = left(&world, a, cluster, epoch, &["y"]).await;
+    ingest(&world, reported).await;
+    let source = world.store.sources_of_apps(&[a, b]).await.expect("read")[&b];
+    world.execute("DELETE FROM due WHERE topic = 'app'").await;
+    let mark = format!(
+        "INSERT INTO due (topic, key) VALUES ('app', '{b}')
+         ON CONFLICT (topic, key) DO UPDATE SET change = excluded.change"
+    );
+    world.execute(&mark).await;
+    let change = async || world.count("SELECT change FROM due WHERE topic = 'app'").await;
+    let clear = async |held: &[(Uuid, i64)]| {
+        let units = world.store.leaving(a, Uuid::nil(), false).await.expect("read");
+        assert_eq!(units.len(), 1);
+        let closure = Closure {
+            source,
+            limits: Limits::DEFAULT,
+            held: held.iter().copied().collect(),
+        };
+        let cleared = world.store.clear(a, &units, &TakenOver::new(), Some(&closure));
+        cleared.await.expect("decided")
+    };
+    assert_eq!(clear(&[]).await, 0);
+    waits(&world, a, "an app of the same source is being planned").await;
+    let known = change().await;
+    world.execute(&mark).await;
+    assert_ne!(change().await, known);
+    assert_eq!(clear(&[(b, known)]).await, 0, "it was marked again since");
+    assert_eq!(clear(&[(b, change().await)]).await, 1);
+    waits(&world, a, "").await;
 }
 
 #[tokio::test]

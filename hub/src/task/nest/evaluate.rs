@@ -554,7 +554,7 @@ mod tests {
 
     #[test]
     fn a_text_that_cannot_be_stored_is_a_fault_of_its_object_and_one_that_is_sealed_is_none() {
-        let row = |text: &str| read(text, &Values(None), &nothing()).into_row(&[1; 32], Uuid::from_u128(1));
+        let row = |text: &str| read(text, &Values::default(), &nothing()).into_row(&[1; 32], Uuid::from_u128(1));
         let config = |value: &str| {
             format!(
                 "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: a, namespace: b}}\ndata: {{k: \"{value}\"}}\n"
