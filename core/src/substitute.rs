@@ -70,6 +70,16 @@ pub enum SubstituteError {
     },
 }
 
+impl SubstituteError {
+    /// What went wrong, without anything of the text: that may be a secret.
+    pub fn told_quietly(&self) -> String {
+        match self {
+            Self::NotSet(_) => "variable not set (strict mode)".to_owned(),
+            other => other.to_string(),
+        }
+    }
+}
+
 /// Replaces every expression in `text`. With `strict`, a variable that is not set and has no default is an
 /// error; without, it is empty. The whole text is parsed before any variable is looked up.
 pub fn substitute(text: &str, variables: &Variables, strict: bool) -> Result<String, SubstituteError> {
@@ -127,5 +137,16 @@ mod tests {
         );
         assert_eq!(of("nothing"), [""; 0]);
         assert_eq!(names("${"), Err(SubstituteError::VariableName));
+    }
+
+    #[test]
+    fn an_error_about_a_secret_quotes_nothing_of_it() {
+        let error = substitute("x${hunter2}y", &Variables::default(), true).expect_err("not set");
+        assert!(error.to_string().contains("hunter2"));
+        assert_eq!(error.told_quietly(), "variable not set (strict mode)");
+        assert_eq!(
+            SubstituteError::Nul.told_quietly(),
+            SubstituteError::Nul.to_string()
+        );
     }
 }

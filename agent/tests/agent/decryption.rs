@@ -303,6 +303,28 @@ async fn what_is_decrypted_is_substituted_then() {
     is_told_nowhere(&world);
 }
 
+/// What looks like a variable may be a part of a password.
+#[tokio::test(start_paused = true)]
+async fn a_variable_that_is_not_set_is_not_named_where_something_was_decrypted() {
+    let mut world = World::new().await;
+    world.cluster.write("kubectl", keys("one"));
+    let mut object = manifest("cases/deployment.enc.yaml");
+    object["metadata"]["annotations"] = json!({"region": "${absent}"});
+    let text = flotilla_render::yaml::write(&object.into()).unwrap();
+    let content = world.contents.add_yaml(&[(key("Deployment", "web"), &text)]);
+    let settings = Settings {
+        substitution: Substitution::WithVariables,
+        ..decrypting()
+    };
+    let values = [("region".to_owned(), "north".to_owned())].into();
+    let mut wanted = entry_with(1, content, settings, vec![VariableLayer::Literal { values }]);
+    wanted.app.namespace = NAMESPACE.into();
+    world.offer(&[wanted]).await;
+    until_failed(&mut world, "variable not set (strict mode)").await;
+    let message = &world.unit(1).unwrap().message;
+    assert!(!message.contains("absent"), "{message}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_encrypted_secret_without_decryption_is_never_applied() {
     let mut world = World::new().await;

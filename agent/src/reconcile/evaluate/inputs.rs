@@ -167,8 +167,13 @@ impl Inputs {
                     }
                     false => text,
                 };
-                let substituted = substitute::substitute(&text, &self.values.variables, true)
-                    .map_err(|e| failed(&e.to_string()))?;
+                let substituted =
+                    substitute::substitute(&text, &self.values.variables, true).map_err(|e| {
+                        failed(&match template.secret {
+                            true => e.told_quietly(),
+                            false => e.to_string(),
+                        })
+                    })?;
                 let secret = template.secret || self.values.secret && substituted != text;
                 let value = read(&substituted).map_err(|why| {
                     // The reader quotes what it stumbles over, and that may be a secret's value by now.
