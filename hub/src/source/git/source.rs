@@ -163,13 +163,14 @@ impl<'a> GitSource<'a> {
         Ok(found)
     }
 
-    /// Whether the present branch may be left for what was probed.
-    async fn is_rewritten(&self, probed: &Resolved, former: Option<&str>) -> Result<(), Look> {
+    /// Whether the present branch may be left for what was probed. Returns the commit of which that was proved, where it had to
+    /// be.
+    async fn is_rewritten(&self, probed: &Resolved, former: Option<&str>) -> Result<Option<CommitId>, Look> {
         let Some(former) = former.filter(|_| self.refuses_rewrites && probed.reference.has_history()) else {
-            return Ok(());
+            return Ok(None);
         };
         let Ok(former) = CommitId::parse(former) else {
-            return Ok(());
+            return Ok(None);
         };
         let fetched = self
             .fetcher
@@ -181,7 +182,7 @@ impl<'a> GitSource<'a> {
             .await
             .map_err(|error| Look::Failed(failure(&error)))?;
         match follows {
-            Some(true) => Ok(()),
+            Some(true) => Ok(Some(probed.commit.clone())),
             told => {
                 let what = match told {
                     Some(_) => "is not an ancestor of",
@@ -243,7 +244,7 @@ impl Source for GitSource<'_> {
         former: Option<&str>,
         artifacts: &ArtifactStore,
     ) -> Result<Fetched, Look> {
-        self.is_rewritten(&probed, former).await?;
+        let proved = self.is_rewritten(&probed, former).await?;
         let submodules = self.submodules(&probed).await;
         let submodules = submodules.map_err(|error| Look::Failed(failure(&error)))?;
         let layout = Layout {
@@ -267,6 +268,9 @@ impl Source for GitSource<'_> {
             .fetch(&self.remote, probed, self.timeout, read)
             .await
             .map_err(|error| Look::Failed(failure(&error)))?;
+        if let Some(why) = unproved(proved.as_ref(), &fetched.commit) {
+            return Err(Look::Failed(why));
+        }
         let (written, verified) = fetched.output;
         let stored = artifacts
             .keep(written)
@@ -299,6 +303,16 @@ impl Source for GitSource<'_> {
             .follows(&self.remote, resolved, self.timeout, &former);
         follows.await.map_err(|error| error.message())
     }
+}
+
+/// Why what was fetched is not taken: its history was proved of another commit. A server that gives only what it lists is asked
+/// by name, and the name may have moved on.
+fn unproved(proved: Option<&CommitId>, fetched: &CommitId) -> Option<Failure> {
+    let proved = proved.filter(|proved| *proved != fetched)?;
+    let message = format!(
+        "the branch has moved from {proved} to {fetched} while it was fetched, and {REFUSE_REWRITES} is set: it is looked at again"
+    );
+    Some(Failure::new("GitOperationFailed", message, Help::Retry))
 }
 
 /// Verifies the very objects that are packaged.
@@ -358,5 +372,24 @@ fn failure(error: &GitError) -> Failure {
     match error {
         GitError::Unverified(_) => failure.of_signature(),
         _ => failure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_whose_history_was_not_proved_is_not_taken_where_it_has_to_be() {
+        let commit = |digit: &str| CommitId::parse(&digit.repeat(40)).expect("an id");
+        assert_eq!(unproved(None, &commit("a")), None);
+        assert_eq!(unproved(Some(&commit("a")), &commit("a")), None);
+        let refused = unproved(Some(&commit("a")), &commit("b")).expect("refused");
+        assert!(
+            refused.message.contains("has moved from aaaa"),
+            "{}",
+            refused.message
+        );
+        assert_eq!(refused.remedy, Help::Retry);
     }
 }
