@@ -138,6 +138,9 @@ pub struct GitInclude {
     pub to_path: Option<InnerPath>,
 }
 
+/// Artifacts that one is made of: all are unpacked together.
+const MAX_INCLUDES: usize = 32;
+
 impl Spec for GitRepositorySpec {
     const KIND: Kind = Kind::GitRepository;
 
@@ -150,6 +153,13 @@ impl Spec for GitRepositorySpec {
         if self.service_account_name.is_some() && !cloud {
             at.at("serviceAccountName")
                 .problem("is only taken for provider \"aws\" or \"azure\"");
+        }
+        if self.include.len() > MAX_INCLUDES {
+            let problem = format!(
+                "names {} repositories; at most {MAX_INCLUDES} are taken",
+                self.include.len()
+            );
+            at.at("include").problem(&problem);
         }
         let tag_signed = matches!(&self.verify, Some(verify) if verify.mode != GitVerificationMode::Head);
         let by_tag = self

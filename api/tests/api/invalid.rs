@@ -816,3 +816,24 @@ fn expressions_that_nobody_can_evaluate_are_named_with_their_field() {
     let said = of_specs("kustomize.toolkit.fluxcd.io/v1", "Kustomization", APP, &[&long]);
     assert!(said.contains("is over 4096"), "{said}");
 }
+
+/// All of them are unpacked together.
+#[test]
+fn a_repository_is_made_of_so_many_artifacts_and_of_no_more() {
+    let with = |count: usize| {
+        let included: Vec<_> = (0..count)
+            .map(|n| format!("{{repository: {{name: r{n}}}}}"))
+            .collect();
+        errors(&format!(
+            "apiVersion: source.toolkit.fluxcd.io/v1\nkind: GitRepository\nmetadata: {{name: a}}\n\
+             spec: {{interval: 1m, url: 'https://x/y', include: [{}]}}\n",
+            included.join(", ")
+        ))
+    };
+    assert_eq!(with(32), "");
+    let refused = with(33);
+    assert!(
+        refused.ends_with("spec.include: names 33 repositories; at most 32 are taken"),
+        "{refused}"
+    );
+}

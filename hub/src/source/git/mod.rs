@@ -34,6 +34,6 @@ pub use program::{GitProgram, ProgramError};
 pub use reference::{CommitId, Fields, RefName, Reference};
 pub use remote::{Credential, Remote, RemoteKey};
 pub use share::ProbeShare;
-pub use source::{GitSource, REFUSE_REWRITES, Uses};
+pub use source::{GitSource, Include, REFUSE_REWRITES, Uses};
 pub use ssh::SshIdentity;
 pub use tree::{CommitTree, TreeError, TreeLimits};

@@ -10,7 +10,7 @@ use flotilla_core::{
     digest::Digest,
     source::{Failure, Found, Look, Remedy as Help},
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 
 use super::{
     CommitId, CommitTree, Fetcher, Fields, GitError, ProbeShare, Reference, Remedy, Remote, Resolved,
@@ -21,7 +21,7 @@ use super::{
     submodule::{self, Module},
 };
 use crate::{
-    artifact::{self, ArtifactStore, ArtifactWriter},
+    artifact::{self, ArtifactDigest, ArtifactStore, ArtifactWriter, ReadLimits},
     source::{Fetched, Source, secret::SourceSecret, transport::Connection},
 };
 
@@ -35,8 +35,7 @@ pub struct GitSource<'a> {
     reference: Reference,
     timeout: Duration,
     layout: Layout,
-    /// What is included, by digest.
-    includes: Vec<Value>,
+    included: Vec<Include>,
     has_submodules: bool,
     refuses_rewrites: bool,
     verification: Option<std::sync::Arc<Verification>>,
@@ -51,12 +50,42 @@ pub struct Uses<'a> {
     pub proxy: Option<&'a SourceSecret>,
     /// Which signatures are needed.
     pub verification: Option<Verification>,
-    /// What is included, each with the digest of its artifact.
-    pub included: Vec<(Included, String)>,
+    /// What is included. It is read once something is made of it.
+    pub included: Vec<Include>,
     /// A token in place of what the Secret says.
     pub credential: Option<super::Credential>,
     /// A branch that was rewritten is not followed.
     pub refuses_rewrites: bool,
+}
+
+/// A part of another repository's artifact, and its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Include {
+    /// The repository's name.
+    pub repository: String,
+    /// What is taken; all, where it is empty.
+    pub from: String,
+    /// Where it is put.
+    pub to: String,
+    /// The artifact.
+    pub artifact: ArtifactDigest,
+}
+
+impl Include {
+    async fn read(&self, artifacts: &ArtifactStore) -> Result<Included, Failure> {
+        let tree = artifacts.tree(self.artifact, ReadLimits::packaged_here()).await;
+        let tree = tree.map_err(|error| {
+            let name = &self.repository;
+            let message = format!("the artifact of include '{name}' cannot be read: {error}");
+            Failure::new("NoArtifact", message, Help::Retry)
+        })?;
+        Ok(Included {
+            repository: self.repository.clone(),
+            from: self.from.clone(),
+            to: self.to.clone(),
+            tree,
+        })
+    }
 }
 
 impl<'a> GitSource<'a> {
@@ -91,10 +120,6 @@ impl<'a> GitSource<'a> {
             commit: given.and_then(|one| one.commit.as_ref()).map(|one| one.as_str()),
         })
         .map_err(|error| invalid(&error))?;
-        let included = uses.included.iter();
-        let includes = included.map(|(one, digest)| {
-            json!({ "name": one.repository, "from": one.from, "to": one.to, "artifact": digest })
-        });
         Ok(Self {
             probes,
             fetcher,
@@ -104,7 +129,7 @@ impl<'a> GitSource<'a> {
                 .timeout
                 .as_ref()
                 .map_or(DEFAULT_TIMEOUT, |timeout| timeout.get()),
-            includes: includes.collect(),
+            included: uses.included,
             layout: Layout {
                 ignore: spec.ignore.clone(),
                 sparse: spec
@@ -113,7 +138,7 @@ impl<'a> GitSource<'a> {
                     .map(|path| path.as_str().to_owned())
                     .collect(),
                 submodules: Vec::new(),
-                included: uses.included.into_iter().map(|(included, _)| included).collect(),
+                included: Vec::new(),
             },
             has_submodules: spec.recurse_submodules,
             refuses_rewrites: uses.refuses_rewrites,
@@ -215,8 +240,12 @@ impl Source for GitSource<'_> {
         if !self.layout.sparse.is_empty() {
             config.insert("sparse".into(), json!(self.layout.sparse));
         }
-        if !self.includes.is_empty() {
-            config.insert("include".into(), json!(self.includes));
+        if !self.included.is_empty() {
+            let included = self.included.iter().map(|one| {
+                let artifact = one.artifact.to_string();
+                json!({ "name": one.repository, "from": one.from, "to": one.to, "artifact": artifact })
+            });
+            config.insert("include".into(), included.collect());
         }
         if self.has_submodules {
             config.insert("submodules".into(), json!(true));
@@ -247,8 +276,13 @@ impl Source for GitSource<'_> {
         let proved = self.is_rewritten(&probed, former).await?;
         let submodules = self.submodules(&probed).await;
         let submodules = submodules.map_err(|error| Look::Failed(failure(&error)))?;
+        let mut included = Vec::with_capacity(self.included.len());
+        for one in &self.included {
+            included.push(one.read(artifacts).await.map_err(Look::Failed)?);
+        }
         let layout = Layout {
             submodules,
+            included,
             ..self.layout.clone()
         };
         let (kept_in, has_submodules) = (artifacts.clone(), self.has_submodules);

@@ -8,10 +8,10 @@ use flotilla_core::source::{Failure, Remedy};
 use reqwest::Url;
 
 use crate::{
-    artifact::{ArtifactDigest, ReadLimits},
+    artifact::ArtifactDigest,
     source::{
         git::{
-            Credential, Included, REFUSE_REWRITES, Uses,
+            Credential, Include, REFUSE_REWRITES, Uses,
             signature::{Keys, Verification},
         },
         secret::SourceSecret,
@@ -30,7 +30,7 @@ pub(super) struct Used {
     secret: Option<SourceSecret>,
     proxy: Option<SourceSecret>,
     verification: Option<Verification>,
-    included: Vec<(Included, String)>,
+    included: Vec<Include>,
     credential: Option<Credential>,
     refuses_rewrites: bool,
 }
@@ -141,12 +141,12 @@ async fn credential(
     })
 }
 
-/// The artifacts that are included, as they are now.
+/// The artifacts that are included, as they are now. None is read: most looks find nothing new.
 async fn include(
     context: &Context,
     object: &ResourceRow,
     spec: &GitRepositorySpec,
-) -> anyhow::Result<Result<Vec<(Included, String)>, Failure>> {
+) -> anyhow::Result<Result<Vec<Include>, Failure>> {
     let mut included = Vec::new();
     if spec.include.is_empty() {
         return Ok(Ok(included));
@@ -180,32 +180,15 @@ async fn include(
                 format!("no artifact available for include '{name}'"),
             );
         };
-        let tree = context
-            .sources
-            .artifacts
-            .tree(digest, ReadLimits::packaged_here())
-            .await;
-        let tree = match tree {
-            Ok(tree) => tree,
-            Err(error) => {
-                return unavailable(
-                    "NoArtifact",
-                    format!("the artifact of include '{name}' cannot be read: {error}"),
-                );
-            }
-        };
         let path = |path: Option<&flotilla_api::text::InnerPath>| path.map(|path| path.as_str().to_owned());
-        included.push((
-            Included {
-                repository: name.to_owned(),
-                from: path(one.from_path.as_ref()).unwrap_or_default(),
-                to: path(one.to_path.as_ref())
-                    .filter(|path| !path.is_empty())
-                    .unwrap_or_else(|| name.to_owned()),
-                tree,
-            },
-            revision.artifact_digest,
-        ));
+        included.push(Include {
+            repository: name.to_owned(),
+            from: path(one.from_path.as_ref()).unwrap_or_default(),
+            to: path(one.to_path.as_ref())
+                .filter(|path| !path.is_empty())
+                .unwrap_or_else(|| name.to_owned()),
+            artifact: digest,
+        });
     }
     Ok(Ok(included))
 }
