@@ -137,6 +137,9 @@ pub struct Condition {
     pub since_ms: i64,
 }
 
+/// Apps above one another that are looked through; more never render one another.
+const ABOVE: i32 = 32;
+
 impl Store {
     /// Reads one object.
     pub async fn resource(&self, uid: Uuid) -> Result<Option<ResourceRow>> {
@@ -184,6 +187,28 @@ impl Store {
             None if scope != FLEET => self.resource_by_name(FLEET, kind, namespace, name).await,
             own => Ok(own),
         }
+    }
+
+    /// Whether what an object in a cluster's scope names may be the fleet's: it is kept for an app of its own namespace, which
+    /// an app of the fleet has rendered, and none of those that render it acts as an account. Whoever has no more than the rights
+    /// of an account, or of one cluster, is given nothing of the fleet's credentials.
+    pub async fn has_the_fleets(&self, object: Uuid) -> Result<bool> {
+        let has = sqlx::query_scalar!(
+            r#"WITH RECURSIVE above AS (
+                 SELECT r.owner, r.scope, r.namespace, true AS free, 0 AS depth FROM resource r WHERE r.uid = $1
+                 UNION ALL
+                 SELECT p.owner, p.scope, p.namespace,
+                        coalesce(p.spec->>'serviceAccountName', '') = '' AND (a.depth > 0 OR p.namespace = a.namespace),
+                        a.depth + 1
+                 FROM above a JOIN resource p ON p.uid = a.owner WHERE a.depth < $2)
+               SELECT coalesce(bool_and(free) AND bool_or(depth > 0 AND owner IS NULL AND scope = fleet()), false) AS "has!"
+               FROM above"#,
+            object,
+            ABOVE
+        )
+        .fetch_one(self.pool())
+        .await?;
+        Ok(has)
     }
 
     /// All objects of a kind in every scope, ordered by identity.

@@ -5,6 +5,7 @@ use flotilla_testkit::wait_until;
 use crate::{
     deploys::{Fleet, PLACEMENT, app, config_map},
     hub::PATIENCE,
+    world::{World, resource},
 };
 
 /// A GitRepository with these further fields of its spec.
@@ -127,4 +128,48 @@ async fn verify_holds_the_last_revision_when_a_commit_is_not_signed_and_says_sou
     says(&fleet, "a", ["Ready", "False", "InvalidCommitSignature"]).await;
     fleet.deployed("ConfigMap/apps/one").await;
     assert_eq!(fleet.hub.world.count("SELECT count(*) FROM revision").await, 1);
+}
+
+/// What tenants write into Git reaches nothing of the fleet's credentials.
+#[tokio::test]
+async fn a_kept_source_has_what_is_the_fleets_only_below_apps_of_the_fleet_that_act_as_nobody() {
+    let world = World::new().await;
+    let cluster = world.cluster("c1").await;
+    for (kind, name) in [
+        ("Kustomization", "root"),
+        ("Kustomization", "child"),
+        ("GitRepository", "source"),
+    ] {
+        world.apply(&[resource(kind, name, serde_json::json!({}))]).await;
+    }
+    let root = world.uid("Kustomization", "root").await;
+    let child = world.uid("Kustomization", "child").await;
+    let source = world.uid("GitRepository", "source").await;
+    let has = async || world.store.has_the_fleets(source).await.expect("read");
+    let keep = async |uid, owner| {
+        let kept = format!("UPDATE resource SET scope = '{cluster}', owner = '{owner}' WHERE uid = '{uid}'");
+        world.execute(&kept).await;
+    };
+    let set = async |uid, what: &str| {
+        world
+            .execute(&format!("UPDATE resource SET {what} WHERE uid = '{uid}'"))
+            .await;
+    };
+    assert!(!has().await, "nobody renders it");
+    keep(source, root).await;
+    assert!(has().await);
+    keep(child, root).await;
+    keep(source, child).await;
+    assert!(has().await);
+    for above in [root, child] {
+        set(above, r#"spec = '{"serviceAccountName": "tenant"}'"#).await;
+        assert!(!has().await, "it has the rights of an account");
+        set(above, "spec = '{}'").await;
+        assert!(has().await);
+    }
+    set(source, "namespace = 'elsewhere'").await;
+    assert!(!has().await, "it is of another namespace");
+    set(source, "namespace = 'apps'").await;
+    set(root, &format!("scope = '{cluster}'")).await;
+    assert!(!has().await, "its root is of one cluster");
 }

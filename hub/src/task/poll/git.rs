@@ -1,5 +1,5 @@
 //! What a GitRepository uses of other objects: Secrets, artifacts of other repositories, tokens of its provider. All of it is
-//! of its own scope and namespace.
+//! of its own namespace, and of its own scope or the fleet's.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,10 @@ use crate::{
         secret::SourceSecret,
         token::{Identity, TokenError},
     },
-    store::{reference::Reference, resource::ResourceRow},
+    store::{
+        reference::Reference,
+        resource::{FLEET, ResourceRow},
+    },
     task::{Context, gather::values},
 };
 
@@ -158,13 +161,17 @@ async fn include(
     let unavailable = |reason: &str, message: String| Ok(Err(Failure::new(reason, message, Remedy::Retry)));
     for one in &spec.include {
         let name = one.repository.name.as_str();
-        let named = Reference {
+        let named = |scope| Reference {
             kind: "GitRepository".into(),
-            scope: object.scope,
+            scope,
             namespace: object.namespace.clone(),
             name: name.to_owned(),
         };
-        let Some((_, revision)) = context.store.named_source(&named).await? else {
+        let mut found = context.store.named_source(&named(object.scope)).await?;
+        if found.is_none() && has_the_fleets(context, object).await? {
+            found = context.store.named_source(&named(FLEET)).await?;
+        }
+        let Some((_, revision)) = found else {
             let message = format!("could not get resource for include '{name}': it is not on the hub");
             return unavailable("NotFound", message);
         };
@@ -226,6 +233,11 @@ async fn includes_itself(
     Ok(None)
 }
 
+/// Whether what an object names may be the fleet's, where there is none of it in its own scope.
+async fn has_the_fleets(context: &Context, object: &ResourceRow) -> anyhow::Result<bool> {
+    Ok(object.scope != FLEET && context.store.has_the_fleets(object.uid).await?)
+}
+
 /// The Secret that a source names.
 async fn secret(
     context: &Context,
@@ -233,10 +245,14 @@ async fn secret(
     name: &str,
     reason: &str,
 ) -> anyhow::Result<Result<SourceSecret, Failure>> {
-    let found = context
-        .store
-        .resource_by_name(object.scope, "Secret", &object.namespace, name)
-        .await?;
+    let named = |scope| {
+        let store = &context.store;
+        store.resource_by_name(scope, "Secret", &object.namespace, name)
+    };
+    let mut found = named(object.scope).await?;
+    if found.is_none() && has_the_fleets(context, object).await? {
+        found = named(FLEET).await?;
+    }
     let full = format!("{}/{name}", object.namespace);
     let Some(found) = found else {
         let message =
