@@ -39,21 +39,31 @@ pub enum Standing {
     Soon(String),
     /// It may, for as long as this is not mended; in words.
     Held(String),
+    /// It may in the clusters of these names, for as long as this is not mended there; in words. In others it does not.
+    HeldIn(BTreeSet<String>, String),
 }
 
 impl Sibling {
     /// Where it stands.
     pub fn standing(&self) -> Standing {
         let app = &self.app;
-        let why = self.waiting.iter().find(|why| !why.is_passing() && holds(why));
-        if let Some(why) = why {
-            return Standing::Held(format!("{app}, of the same source, waits: {why}"));
+        let holding = || self.waiting.iter().filter(|why| !why.is_passing() && holds(why));
+        let waits = |why: &Waiting| format!("{app}, of the same source, waits: {why}");
+        // What it takes over once it is resumed is not asked in some clusters alone.
+        if let Some(why) = holding().find(|why| self.suspended || why.cluster().is_none()) {
+            return Standing::Held(waits(why));
         }
         if self.failed {
             return Standing::Held(format!("{app}, of the same source, cannot be rendered"));
         }
         match self.rendered && !self.due {
-            true => Standing::Settled,
+            true => match holding().next() {
+                None => Standing::Settled,
+                Some(why) => {
+                    let clusters = holding().filter_map(Waiting::cluster);
+                    Standing::HeldIn(clusters.map(str::to_owned).collect(), waits(why))
+                }
+            },
             // Nothing comes by itself, and nothing waits that would say why.
             false if self.suspended && !self.due => Standing::Held(format!(
                 "{app}, of the same source, is suspended, and what it would take over is not known"
@@ -241,6 +251,39 @@ mod tests {
         for one in no_matter {
             assert_eq!(one.standing(), Standing::Settled, "{one:?}");
         }
+    }
+
+    #[test]
+    fn what_holds_an_app_in_one_cluster_holds_nothing_in_others_once_it_is_planned() {
+        let why = Waiting::DependencyNotReady {
+            cluster: "c7".into(),
+            name: "infra/db".into(),
+            why: "is not ready".into(),
+        };
+        let held = Sibling {
+            waiting: vec![why.clone()],
+            ..settled()
+        };
+        let Standing::HeldIn(clusters, said) = held.standing() else {
+            panic!("{:?}", held.standing());
+        };
+        assert_eq!(clusters, BTreeSet::from(["c7".to_owned()]));
+        assert!(said.contains("of cluster c7 is not ready"), "{said}");
+        let due = Sibling {
+            due: true,
+            ..held.clone()
+        };
+        assert!(matches!(due.standing(), Standing::Soon(_)));
+        let suspended = Sibling {
+            suspended: true,
+            ..held.clone()
+        };
+        assert!(matches!(suspended.standing(), Standing::Held(_)));
+        let everywhere = Sibling {
+            waiting: vec![why, Waiting::NoArtifact],
+            ..held
+        };
+        assert!(matches!(everywhere.standing(), Standing::Held(_)));
     }
 
     #[test]

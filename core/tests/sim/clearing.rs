@@ -81,7 +81,8 @@ impl Hub<'_> {
                 Standing::Settled if one.sibling.takes_over() => self.note_pending(one.app, &mut state),
                 Standing::Settled => {}
                 Standing::Soon(why) => drop(state.everywhere.get_or_insert(why)),
-                Standing::Held(why) => {
+                // More is held than has to be.
+                Standing::Held(why) | Standing::HeldIn(_, why) => {
                     for cluster in self.store.clusters_of(one.app) {
                         state.clusters.entry(cluster).or_insert_with(|| why.clone());
                     }

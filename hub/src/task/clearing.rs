@@ -206,7 +206,7 @@ async fn ask(context: &Context, sources: BTreeSet<Uuid>) -> anyhow::Result<BTree
         .into_iter()
         .map(|one| (one, Unsettled::default()))
         .collect();
-    let mut held: BTreeMap<Uuid, Vec<(SiblingRow, String)>> = BTreeMap::new();
+    let mut held: BTreeMap<Uuid, Vec<HeldApp>> = BTreeMap::new();
     let mut suspended: BTreeMap<Uuid, Vec<SiblingRow>> = BTreeMap::new();
     for row in context.store.unsettled_apps(&asked).await? {
         match row.sibling.standing() {
@@ -219,10 +219,11 @@ async fn ask(context: &Context, sources: BTreeSet<Uuid>) -> anyhow::Result<BTree
                 state.soon = true;
                 state.everywhere.get_or_insert(why);
             }
-            Standing::Held(why) => {
+            standing @ (Standing::Held(_) | Standing::HeldIn(..)) => {
                 let state = found.entry(row.source).or_default();
                 state.held.extend(row.change.map(|change| (row.app, change)));
-                held.entry(row.source).or_default().push((row, why));
+                let rows = held.entry(row.source).or_default();
+                rows.extend(HeldApp::of(row, standing));
             }
         }
     }
@@ -230,8 +231,8 @@ async fn ask(context: &Context, sources: BTreeSet<Uuid>) -> anyhow::Result<BTree
         let state = found.entry(source).or_default();
         match rows.first() {
             _ if state.everywhere.is_some() => {}
-            Some((_, first)) if rows.len() > HELD => {
-                state.everywhere = Some(format!("{first}, and {} more", rows.len() - 1));
+            Some(first) if rows.len() > HELD => {
+                state.everywhere = Some(format!("{}, and {} more", first.why, rows.len() - 1));
             }
             _ => place(context, state, rows).await?,
         }
@@ -280,32 +281,59 @@ async fn take_over(context: &Context, state: &mut Unsettled, rows: Vec<SiblingRo
     Ok(())
 }
 
+/// An app that is held.
+struct HeldApp {
+    app: Uuid,
+    /// Names of the clusters where that matters; `None`: wherever it is, or is to be.
+    clusters: Option<BTreeSet<String>>,
+    why: String,
+}
+
+impl HeldApp {
+    fn of(row: SiblingRow, standing: Standing) -> Option<Self> {
+        let (clusters, why) = match standing {
+            Standing::Held(why) => (None, why),
+            Standing::HeldIn(clusters, why) => (Some(clusters), why),
+            Standing::Settled | Standing::Soon(_) => return None,
+        };
+        Some(Self {
+            app: row.app,
+            clusters,
+            why,
+        })
+    }
+
+    fn is_in(&self, cluster: &str) -> bool {
+        self.clusters
+            .as_ref()
+            .is_none_or(|clusters| clusters.contains(cluster))
+    }
+}
+
 /// Finds the clusters in which apps that are held have a unit, or are to have one.
-async fn place(
-    context: &Context,
-    state: &mut Unsettled,
-    rows: Vec<(SiblingRow, String)>,
-) -> anyhow::Result<()> {
-    let apps: Vec<Uuid> = rows.iter().map(|(row, _)| row.app).collect();
-    let whys: BTreeMap<Uuid, &String> = rows.iter().map(|(row, why)| (row.app, why)).collect();
+async fn place(context: &Context, state: &mut Unsettled, rows: Vec<HeldApp>) -> anyhow::Result<()> {
+    let everywhere = rows.iter().filter(|row| row.clusters.is_none());
+    let whys: BTreeMap<Uuid, &String> = everywhere.map(|row| (row.app, &row.why)).collect();
+    let apps: Vec<Uuid> = whys.keys().copied().collect();
     for (app, cluster) in context.store.clusters_of_apps(&apps).await? {
         if let Some(why) = whys.get(&app) {
             state.clusters.entry(cluster).or_insert_with(|| (*why).clone());
         }
     }
-    for (row, why) in &rows {
+    for row in &rows {
         let Some(app) = context.store.resource(row.app).await? else {
             continue;
         };
         match gather::placements_now(context, &Arc::new(app)).await? {
             Ok(placed) => {
-                let chosen = placed.chosen.iter().map(|chosen| chosen.id);
+                let chosen = placed.chosen.iter().filter(|chosen| row.is_in(&chosen.name));
+                let chosen = chosen.map(|chosen| chosen.id);
                 for cluster in chosen.chain(placed.unreadable.keys().copied()) {
-                    state.clusters.entry(cluster.0).or_insert_with(|| why.clone());
+                    state.clusters.entry(cluster.0).or_insert_with(|| row.why.clone());
                 }
             }
             // Where it belongs is not known.
-            Err(_) => state.everywhere = Some(why.clone()),
+            Err(_) => state.everywhere = Some(row.why.clone()),
         }
     }
     Ok(())
