@@ -49,15 +49,16 @@ pub(super) fn check(expr: &IdedExpr, data: &[(&str, &Value)], left: &mut Work) -
     if read <= MAX_WORK {
         walk.at(expr);
     }
-    let is_alone = left.0 >= MAX_WORK;
-    let is_within = walk.work <= left.0.min(MAX_WORK);
+    let before = left.0;
     left.0 -= walk.work;
-    match (is_within, is_alone) {
-        (true, _) => Ok(()),
-        (false, true) => Err(format!(
+    if walk.work > MAX_WORK {
+        return Err(format!(
             "evaluating it over this object may take more than {MAX_WORK} steps of work"
-        )),
-        (false, false) => Err(format!(
+        ));
+    }
+    match walk.work <= before {
+        true => Ok(()),
+        false => Err(format!(
             "evaluating it and those before it may take more than {MAX_WORK} steps of work together"
         )),
     }
