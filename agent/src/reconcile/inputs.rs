@@ -17,8 +17,9 @@ use super::{
 };
 use crate::cluster::{ClusterError, Selector, WatchEvent};
 
-/// Secrets watched at once; each is a stream of the API server. Of more, each evaluation asks again.
-const WATCHES: usize = 256;
+/// Secrets watched at once: each is a connection to the API server, with tens of KiB here, and a watch that is opened again every
+/// few minutes. Of more, each evaluation asks again, and so does the hourly verification.
+const WATCHES: usize = 8;
 /// What was shown that waits for the loop.
 const NEWS: usize = 64;
 
