@@ -72,7 +72,8 @@ impl Store {
                SELECT DISTINCT 'app', n.app_uid FROM nesting n
                  JOIN unit u ON u.app_uid = n.app_uid AND u.cluster_id = n.cluster_id
                  JOIN unit_status s ON s.unit_id = u.id AND (s.applied_version, s.applied) = (u.version, u.target)
-               WHERE n.waits
+               -- One that is not enforced keeps nothing, whatever it has applied.
+               WHERE n.waits AND u.state = 'Active'
                UNION ALL
                SELECT 'gone', cluster_id FROM gone
                UNION ALL
