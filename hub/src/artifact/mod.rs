@@ -8,6 +8,7 @@ mod bounds;
 mod cache;
 pub mod digest;
 mod failure;
+mod lately;
 pub mod path;
 pub mod place;
 pub mod read;

@@ -7,7 +7,7 @@ use std::{
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures::TryStreamExt as _;
@@ -22,6 +22,7 @@ use super::{
     bounds::{Bounds, Progress},
     cache::TreeCache,
     failure::{Operation, Sentence, Unanswered, local},
+    lately::Lately,
     place::{Marker, directory, marker},
     read_tree,
     transfer::{download, upload},
@@ -88,6 +89,8 @@ pub struct ArtifactStore {
     incoming: Arc<Path>,
     id: Uuid,
     trees: Arc<TreeCache>,
+    /// What was found there lately; `None`: it is near, and is asked each time.
+    lately: Option<Arc<Lately>>,
     pub(super) bounds: Bounds,
 }
 
@@ -112,8 +115,10 @@ impl ArtifactStore {
     /// Opens a store that hubs share. `hub` tells hubs with the same database from others.
     pub async fn share(shared: &Shared, incoming: PathBuf, hub: &str) -> Result<Self, StoreError> {
         let place: Arc<str> = shared.to_string().into();
+        let lately = matches!(shared, Shared::Bucket { .. }).then(Arc::default);
         let shared = shared.clone();
-        Self::over(move || shared.open(), place, incoming, hub, |found| found == hub).await
+        let store = Self::over(move || shared.open(), place, incoming, hub, |found| found == hub).await?;
+        Ok(Self { lately, ..store })
     }
 
     async fn over(
@@ -154,6 +159,7 @@ impl ArtifactStore {
             incoming: incoming.into(),
             id: marker.id,
             trees: Arc::new(TreeCache::new(TREES)),
+            lately: None,
             bounds,
         })
     }
@@ -218,7 +224,10 @@ impl ArtifactStore {
                 let again = self.bytes(digest).await?;
                 again.ok_or(StoreError::Missing(digest))?
             }
-            None => return Err(StoreError::Missing(digest)),
+            None => {
+                self.note(digest, false);
+                return Err(StoreError::Missing(digest));
+            }
         };
         let verified = self
             .beside(move || (ArtifactDigest::of(&bytes) == digest).then_some(bytes))
@@ -234,7 +243,23 @@ impl ArtifactStore {
 
     /// Tells whether an artifact is here, without reading it.
     pub async fn has(&self, digest: ArtifactDigest) -> Result<bool, StoreError> {
-        Ok(self.found_in_place(digest).await?.is_some() || self.bring_back(digest).await?)
+        let is_there = self.found_in_place(digest).await?.is_some() || self.bring_back(digest).await?;
+        self.note(digest, is_there);
+        Ok(is_there)
+    }
+
+    /// As [`Self::has`], and where asking costs, of what was found lately and not missed since nobody is asked.
+    pub async fn has_lately(&self, digest: ArtifactDigest) -> Result<bool, StoreError> {
+        match &self.lately {
+            Some(lately) if lately.knows(digest, Instant::now()) => Ok(true),
+            _ => self.has(digest).await,
+        }
+    }
+
+    fn note(&self, digest: ArtifactDigest, is_there: bool) {
+        if let Some(lately) = &self.lately {
+            lately.note(digest, is_there, Instant::now());
+        }
     }
 
     async fn bytes(&self, digest: ArtifactDigest) -> Result<Option<bytes::Bytes>, StoreError> {
@@ -264,6 +289,7 @@ impl ArtifactStore {
 
     /// Removes an artifact; one that is gone already is no error.
     pub async fn delete(&self, digest: ArtifactDigest) -> Result<(), StoreError> {
+        self.note(digest, false);
         self.removed(key(digest)).await.map(drop)
     }
 
@@ -398,6 +424,22 @@ mod tests {
         let place = tempfile::tempdir().expect("a directory");
         let store = open(&place).await;
         (place, store)
+    }
+
+    #[tokio::test]
+    async fn what_was_found_far_away_is_asked_for_again_once_it_is_missed() {
+        let (_place, near) = store().await;
+        let far = ArtifactStore {
+            lately: Some(Arc::default()),
+            ..near.clone()
+        };
+        let digest = put(&near, b"1").await.digest;
+        assert!(far.has_lately(digest).await.expect("asked"));
+        near.delete(digest).await.expect("deleted");
+        assert!(!near.has_lately(digest).await.expect("asked"));
+        assert!(far.has_lately(digest).await.expect("known"));
+        assert!(matches!(far.read(digest).await, Err(StoreError::Missing(_))));
+        assert!(!far.has_lately(digest).await.expect("asked"));
     }
 
     #[tokio::test]

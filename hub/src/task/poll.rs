@@ -61,8 +61,8 @@ pub async fn reconcile(context: &Context, uid: Uuid) -> anyhow::Result<Outcome> 
     let Some(object) = object.filter(ResourceRow::is_source) else {
         return Ok(Outcome::Done);
     };
-    let recorded = Recorded::of(context, row).await?;
     let (asked, spec) = asked(&object);
+    let recorded = Recorded::of(context, row, asked.requested).await?;
     let Looked {
         look,
         fetched,
@@ -164,7 +164,8 @@ struct Recorded {
 }
 
 impl Recorded {
-    async fn of(context: &Context, row: Option<SourceStateRow>) -> anyhow::Result<Self> {
+    /// `requested`: somebody asks for it just now, and hears whether its artifact is there now.
+    async fn of(context: &Context, row: Option<SourceStateRow>, requested: bool) -> anyhow::Result<Self> {
         let Some(row) = row else {
             return Ok(Self {
                 version: 0,
@@ -182,10 +183,12 @@ impl Recorded {
                 config: Digest::try_from_slice(&revision.config_digest)?,
                 artifact: revision.artifact_digest.clone(),
                 verified: revision.verified.clone(),
-                at_hand: is_here(context, revision).await.unwrap_or_else(|error| {
-                    away = Some(error.to_string());
-                    true
-                }),
+                at_hand: is_here(context, revision, requested)
+                    .await
+                    .unwrap_or_else(|error| {
+                        away = Some(error.to_string());
+                        true
+                    }),
             }),
         };
         let condition = |kind: &str| row.conditions.iter().find(|one| one.type_ == kind);
@@ -231,9 +234,15 @@ impl Recorded {
 }
 
 /// Whether the artifact of a revision is in this replica's store.
-async fn is_here(context: &Context, revision: &RevisionRow) -> Result<bool, artifact::StoreError> {
+async fn is_here(
+    context: &Context,
+    revision: &RevisionRow,
+    requested: bool,
+) -> Result<bool, artifact::StoreError> {
+    let artifacts = &context.sources.artifacts;
     match ArtifactDigest::parse(&revision.artifact_digest) {
-        Ok(digest) => context.sources.artifacts.has(digest).await,
+        Ok(digest) if requested => artifacts.has(digest).await,
+        Ok(digest) => artifacts.has_lately(digest).await,
         // It is made by no release: nothing here has lost it.
         Err(_) => Ok(true),
     }
