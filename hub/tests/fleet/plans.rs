@@ -57,20 +57,23 @@ async fn planner(world: &World) -> PgConnection {
     connection
 }
 
+/// A name for a prepared statement.
+fn name() -> String {
+    format!("asked_{}", Uuid::now_v7().simple())
+}
+
 /// Pages that a statement reads, whose parameters are given with their types.
 async fn pages(connection: &mut PgConnection, statement: &str, parameters: &[(&str, String)]) -> u64 {
     let (types, values): (Vec<&str>, Vec<&str>) =
         parameters.iter().map(|(of, is)| (*of, is.as_str())).unzip();
-    let prepared = format!(
-        "DEALLOCATE ALL; PREPARE asked ({}) AS {statement}",
-        types.join(", ")
-    );
+    let name = name();
+    let prepared = format!("PREPARE {name} ({}) AS {statement}", types.join(", "));
     sqlx::raw_sql(sqlx::AssertSqlSafe(prepared.as_str()))
         .execute(&mut *connection)
         .await
         .expect(statement);
     let explained = format!(
-        "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE asked ({})",
+        "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE {name} ({})",
         values.join(", ")
     );
     // Planning reads pages of the catalogue, which are counted beside.
@@ -100,18 +103,17 @@ async fn whole_reads(connection: &mut PgConnection, statements: &[String]) -> Ve
         let last = (1..100)
             .take_while(|number| statement.contains(&format!("${number}")))
             .last();
+        let name = name();
         let nulls = vec!["NULL"; last.unwrap_or_default()].join(", ");
-        let asked = match last {
-            Some(_) => format!("asked ({nulls})"),
-            None => "asked".to_owned(),
+        let explained = match last {
+            Some(_) => format!("EXPLAIN (FORMAT JSON) EXECUTE {name} ({nulls})"),
+            None => format!("EXPLAIN (FORMAT JSON) EXECUTE {name}"),
         };
-        sqlx::raw_sql(sqlx::AssertSqlSafe(
-            format!("DEALLOCATE ALL; PREPARE asked AS {statement}").as_str(),
-        ))
-        .execute(&mut *connection)
-        .await
-        .expect(statement);
-        let explained = format!("EXPLAIN (FORMAT JSON) EXECUTE {asked}");
+        let prepared = format!("PREPARE {name} AS {statement}");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(prepared.as_str()))
+            .execute(&mut *connection)
+            .await
+            .expect(statement);
         let plan: Value = sqlx::query_scalar(sqlx::AssertSqlSafe(explained.as_str()))
             .fetch_one(&mut *connection)
             .await
