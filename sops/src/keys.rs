@@ -4,12 +4,14 @@
 mod age;
 mod hybrid;
 mod pgp;
+mod remembered;
 mod shamir;
 
 use std::{collections::BTreeSet, fmt, future::Future, pin::Pin};
 
 use zeroize::Zeroizing;
 
+use self::remembered::Remembered;
 use crate::{
     cipher::Cipher,
     error::Error,
@@ -97,6 +99,8 @@ pub struct Keys {
     services: Vec<Box<dyn KeyService>>,
     /// How many identities there are.
     count: usize,
+    /// Some of them are of OpenPGP.
+    has_pgp: bool,
     /// Files with credentials of services.
     credentials: BTreeSet<&'static str>,
 }
@@ -134,8 +138,9 @@ impl Keys {
                 return Err(failed(format!("there are more than {} keys", limits::IDENTITIES)));
             }
         }
-        keys.services.push(Box::new(identities));
-        keys.services.push(Box::new(pgp));
+        keys.has_pgp = pgp.len() > 0;
+        keys.services.push(Box::new(Remembered::new(identities)));
+        keys.services.push(Box::new(Remembered::new(pgp)));
         Ok(keys)
     }
 
@@ -147,6 +152,11 @@ impl Keys {
     /// Tells whether there is no key at all.
     pub fn is_empty(&self) -> bool {
         self.count == 0 && self.services.len() <= 2
+    }
+
+    /// Tells whether one of them takes milliseconds to open a data key.
+    pub fn are_slow(&self) -> bool {
+        self.has_pgp
     }
 
     /// The cipher of a document.

@@ -113,7 +113,11 @@ impl Inputs {
     /// takes milliseconds to open one.
     pub(super) fn is_heavy(&self, index: usize) -> bool {
         let (row, blob) = &self.objects[index];
-        if self.keyring.is_some() && blob.as_ref().is_some_and(|blob| blob.size > MAYBE_ENCRYPTED) {
+        let are_slow = self
+            .keyring
+            .as_ref()
+            .is_some_and(|keyring| keyring.keys.are_slow());
+        if are_slow && blob.as_ref().is_some_and(|blob| blob.size > MAYBE_ENCRYPTED) {
             return true;
         }
         self.table.form(*row) == Form::Yaml && blob.as_ref().is_some_and(|blob| blob.size > HEAVY)
