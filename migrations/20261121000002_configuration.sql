@@ -57,6 +57,8 @@ CREATE TABLE resource (
 );
 -- As names are looked up: those of one scope, and of others nothing is read.
 CREATE INDEX resource_called ON resource (kind, namespace, name, scope);
+-- What is suspended may never have been planned with what it names.
+CREATE INDEX resource_suspended ON resource (uid) WHERE coalesce(suspended, spec->'suspend' = 'true', false);
 
 -- Who uses what, by name: what is used may come later. A change wakes exactly its users.
 CREATE TABLE reference (

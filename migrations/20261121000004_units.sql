@@ -11,6 +11,9 @@ CREATE TABLE app_plan (
     observed_generation bigint NOT NULL DEFAULT 0
 );
 
+-- Those that wait for the first revision of their source: few, of all that use it.
+CREATE INDEX app_plan_no_artifact ON app_plan (app_uid) WHERE waiting @> '[{"reason": "NoArtifact"}]';
+
 CREATE TABLE rollout (
     id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     app_uid     uuid NOT NULL REFERENCES resource (uid) ON DELETE CASCADE,

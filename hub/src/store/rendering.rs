@@ -686,8 +686,27 @@ pub(super) async fn move_inputs(
              RETURNING input_key)
            SELECT a.app_uid AS "app!" FROM moved m JOIN app_input a ON a.input_key = m.input_key
            UNION
-           SELECT r.uid FROM users_of($1) AS f(uid)
-             CROSS JOIN LATERAL (SELECT uid, kind FROM resource WHERE uid = f.uid OFFSET 0) AS r
+           SELECT r.uid FROM (SELECT kind, scope, namespace, name FROM resource WHERE uid = $1 OFFSET 0) AS s
+             CROSS JOIN LATERAL (
+               SELECT referrer FROM reference
+               WHERE kind = s.kind AND scope = s.scope AND namespace = s.namespace AND name = s.name AND of_scope = s.scope
+               UNION ALL
+               -- Of clusters' own apps there are as many as clusters, and few that are not at rest: these are looked through.
+               SELECT f.referrer FROM (
+                   SELECT app_uid FROM app_plan WHERE waiting @> '[{"reason": "NoArtifact"}]'
+                   UNION
+                   SELECT uid FROM resource WHERE coalesce(suspended, spec->'suspend' = 'true', false)
+                   UNION
+                   SELECT key FROM due WHERE topic = 'app') AS w(uid)
+                 CROSS JOIN LATERAL (
+                   SELECT referrer, of_scope FROM reference
+                   WHERE referrer = w.uid AND kind = s.kind AND scope = s.scope AND namespace = s.namespace
+                     AND name = s.name AND of_scope <> s.scope OFFSET 0) AS f
+               WHERE s.scope = fleet() AND (
+                 SELECT true FROM resource WHERE kind = s.kind AND scope = f.of_scope AND namespace = s.namespace
+                   AND name = s.name LIMIT 1) IS NULL
+               OFFSET 0) AS f
+             CROSS JOIN LATERAL (SELECT uid, kind FROM resource WHERE uid = f.referrer OFFSET 0) AS r
            WHERE is_app(r.kind) AND (
              SELECT true FROM app_input i CROSS JOIN LATERAL (
                -- An input is of one source.

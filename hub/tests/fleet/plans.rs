@@ -1,6 +1,7 @@
 //! What statements read once tables have been analysed, as the hub's planners ask them: what a change concerns, and nothing of
 //! what else there is.
 
+use flotilla_hub::store::rendering::Changes;
 use serde_json::Value;
 use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
@@ -212,6 +213,51 @@ async fn a_source_of_the_fleet_is_used_by_those_who_have_none_of_its_name_and_th
     let of = [("uuid[]", format!("ARRAY['{source}']::uuid[]"))];
     let read = pages(&mut connection, concerned, &of).await;
     assert!(read <= bound + 20, "{read} pages");
+}
+
+#[tokio::test]
+async fn a_revision_of_a_source_of_the_fleet_wakes_of_clusters_apps_those_that_wait_for_it() {
+    let world = World::new().await;
+    fill(&world).await;
+    let source = named(&world, "GitRepository", "fleet()", "repo").await;
+    let woken = async || {
+        let woken: Vec<Uuid> = sqlx::query_scalar(
+            "WITH woken AS (DELETE FROM due WHERE topic = 'app' RETURNING key)
+             SELECT r.scope FROM woken w JOIN resource r ON r.uid = w.key",
+        )
+        .fetch_all(&world.pool)
+        .await
+        .expect("read");
+        woken
+    };
+    let record = async |revision: &str| {
+        let recorded = world.try_revision_of(source, revision, Changes::Anything).await;
+        recorded.expect("recorded");
+    };
+    record("r1").await;
+    assert!(woken().await.is_empty(), "they wait for something else");
+    // All wait for a revision: those that have a source of their own, for one of that.
+    world
+        .execute("UPDATE app_plan SET waiting = '[{\"reason\": \"NoArtifact\"}]'")
+        .await;
+    record("r2").await;
+    let scopes = woken().await;
+    assert_eq!(i64::try_from(scopes.len()), Ok(APPS));
+    assert!(scopes.iter().all(|scope| *scope == cluster(1)));
+    // What is suspended waits for nothing, and is rendered all the same; what is to be planned may have looked before.
+    let one = named(&world, "Kustomization", &scope(1), "app-2").await;
+    let other = named(&world, "Kustomization", &scope(1), "app-3").await;
+    world
+        .execute(&format!(
+            "UPDATE app_plan SET waiting = '[]'; UPDATE resource SET suspended = true WHERE uid = '{one}';
+             INSERT INTO due (topic, key) VALUES ('app', '{other}')"
+        ))
+        .await;
+    record("r3").await;
+    let changes =
+        "SELECT count(*) FROM due WHERE key IN (SELECT uid FROM resource WHERE name IN ('app-2', 'app-3'))";
+    assert_eq!(world.count(changes).await, 2);
+    assert_eq!(woken().await.len(), 2);
 }
 
 #[tokio::test]

@@ -251,6 +251,16 @@ impl World {
     /// As a look that began when the source's spec was its first.
     pub(crate) async fn try_revision(&self, revision: &str, changes: Changes) -> Result<i64, StoreError> {
         let source = self.uid("OCIRepository", "source").await;
+        self.try_revision_of(source, revision, changes).await
+    }
+
+    /// Of this source.
+    pub(crate) async fn try_revision_of(
+        &self,
+        source: Uuid,
+        revision: &str,
+        changes: Changes,
+    ) -> Result<i64, StoreError> {
         let state = self.store.source_state(source).await.expect("read");
         self.store
             .record_source(&SourceOutcome {
