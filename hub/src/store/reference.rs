@@ -61,6 +61,10 @@ pub fn references(kind: &str, scope: Uuid, namespace: &str, spec: &Value) -> Vec
 /// The kind by which references to kubeconfigs are kept: they name a Secret or a ConfigMap that need not exist.
 pub(super) const KUBE_CONFIG: &str = "KubeConfig";
 
+/// The kind by which references to repositories are kept that others include: of a repository that all apps use, who includes it
+/// is found without them.
+pub(super) const INCLUDED: &str = "Included";
+
 /// The kubeconfig that an app names, in its own scope.
 pub fn kube_config(scope: Uuid, namespace: &str, spec: &Value) -> Option<Reference> {
     let named = &spec["kubeConfig"];
@@ -102,7 +106,7 @@ fn in_scope(kind: &str, scope: Uuid, namespace: &str, spec: &Value) -> Vec<Refer
             let included = items(&spec["include"]);
             let included = included
                 .iter()
-                .map(|one| named(&one["repository"], Some("GitRepository"), namespace));
+                .map(|one| named(&one["repository"], Some(INCLUDED), namespace));
             secrets.into_iter().chain(included).flatten().collect()
         }
         "Receiver" => named(&spec["secretRef"], Some("Secret"), namespace)
@@ -246,6 +250,15 @@ mod tests {
                 "c1/Kustomization/flux-system/a",
                 "c1/Kustomization/x/b"
             ]
+        );
+    }
+
+    #[test]
+    fn a_repository_names_those_that_it_includes_apart_from_what_apps_name() {
+        let spec = json!({ "include": [{ "repository": { "name": "lib" } }] });
+        assert_eq!(
+            of("GitRepository", spec),
+            ["/Included/apps/lib", "c1/Included/apps/lib"]
         );
     }
 

@@ -8,8 +8,14 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    Connection, Result, Store, Topic, Wakes, authority::audit, claim, event::tell, leaving, nest, nudge,
-    nudge_all, plan::hold_marks, reference::apps_of, session, wake, wake_apps,
+    Connection, Result, Store, Topic, Wakes,
+    authority::audit,
+    claim,
+    event::tell,
+    leaving, nest, nudge, nudge_all,
+    plan::hold_marks,
+    reference::{INCLUDED, apps_of},
+    session, wake, wake_apps,
 };
 
 /// Units that go at a time.
@@ -116,11 +122,15 @@ impl Store {
     /// What would follow from the deletion of an object: who uses it, and of an app what it has where.
     pub async fn deletion_preview(&self, uid: Uuid) -> Result<DeletionPreview> {
         let used_by = sqlx::query_scalar!(
-            r#"SELECT DISTINCT object_name(a.kind, a.namespace, a.name) AS "name!" FROM resource r
-               JOIN reference f ON (f.kind, f.scope, f.namespace, f.name) = (r.kind, r.scope, r.namespace, r.name)
-               JOIN resource a ON a.uid = f.referrer
-               WHERE r.uid = $1 ORDER BY 1 LIMIT 1001"#,
-            uid
+            r#"SELECT DISTINCT object_name(a.kind, a.namespace, a.name) AS "name!" FROM (
+                 SELECT used_by AS uid FROM users_of($1) AS used_by
+                 UNION ALL
+                 SELECT f.referrer FROM resource r JOIN reference f
+                   ON (f.kind, f.scope, f.namespace, f.name) = ($2, r.scope, r.namespace, r.name)
+                 WHERE r.uid = $1 AND r.kind = 'GitRepository') AS f
+               JOIN resource a ON a.uid = f.uid ORDER BY 1 LIMIT 1001"#,
+            uid,
+            INCLUDED
         )
         .fetch_all(self.pool())
         .await?;

@@ -229,10 +229,12 @@ impl Store {
             r#"SELECT f.referrer AS "referrer!", array_agg(v.number) AS "numbers!"
                FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[]) WITH ORDINALITY
                  AS v(kind, scope, namespace, name, number)
-               -- Each is looked up, whatever is known of the tables.
+               -- Each is looked up, whatever is known of the tables. A placement names apps of its own scope: who needs one of
+               -- the fleet's in clusters is not read.
                CROSS JOIN LATERAL (
                  SELECT referrer FROM reference f
-                 WHERE (f.kind, f.scope, f.namespace, f.name) = (v.kind, v.scope, v.namespace, v.name) OFFSET 0) AS f
+                 WHERE (f.kind, f.scope, f.namespace, f.name, f.of_scope) = (v.kind, v.scope, v.namespace, v.name, v.scope)
+                 OFFSET 0) AS f
                GROUP BY 1"#,
             &column(|app| &app.kind) as &[&str],
             &scopes,

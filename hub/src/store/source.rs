@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{
     Connection, Result, Store, StoreError, Topic, Wakes, confirmed,
     event::{NewEvent, record_event},
-    reference::Reference,
+    reference::{INCLUDED, Reference},
     rendering::{Changes, move_inputs, restore},
     resource::Condition,
     wake,
@@ -436,8 +436,9 @@ async fn insert_revision(
            including AS (
              -- A look that has begun, and may have read what was there before, is made again.
              UPDATE source_state s SET next_probe = now(), version = s.version + 1
-             FROM resource c JOIN reference f
-               ON (f.kind, f.scope, f.namespace, f.name) = (c.kind, c.scope, c.namespace, c.name)
+             FROM resource c CROSS JOIN LATERAL (
+               SELECT referrer FROM reference
+               WHERE kind = $9 AND scope = c.scope AND namespace = c.namespace AND name = c.name OFFSET 0) AS f
              WHERE c.uid = $1 AND s.uid = f.referrer AND s.uid <> $1
              RETURNING s.uid),
            made AS (
@@ -453,7 +454,8 @@ async fn insert_revision(
         new.config_digest,
         new.artifact_digest,
         i64::try_from(new.artifact_size).unwrap_or(i64::MAX),
-        new.verified
+        new.verified,
+        INCLUDED
     )
     .fetch_one(tx)
     .await?;

@@ -234,8 +234,27 @@ async fn a_revision_of_a_source_of_the_fleet_wakes_of_clusters_apps_those_that_w
         let recorded = world.try_revision_of(source, revision, Changes::Anything).await;
         recorded.expect("recorded");
     };
+    let statements = Statements::listen();
     record("r1").await;
+    let mut asked: Vec<String> = statements.take().into_iter().map(|one| one.text).collect();
+    asked.retain(|text| text.starts_with("WITH artifact AS"));
+    assert_eq!(asked.len(), 1, "{asked:#?}");
     assert!(woken().await.is_empty(), "they wait for something else");
+    // Which sources include it is not looked for among all that use it.
+    let text = |word: &str| ("text", format!("'{word}'"));
+    let revision = [
+        ("uuid", format!("'{source}'")),
+        text("r0"),
+        text("r0"),
+        text(""),
+        ("bytea", "'config'".to_owned()),
+        text("sha256:r0"),
+        ("bigint", "1".to_owned()),
+        text(""),
+        text("Included"),
+    ];
+    let read = pages(&mut planner(&world).await, &asked[0], &revision).await;
+    assert!(read <= 100, "{read} pages");
     // All wait for a revision: those that have a source of their own, for one of that.
     world
         .execute("UPDATE app_plan SET waiting = '[{\"reason\": \"NoArtifact\"}]'")
