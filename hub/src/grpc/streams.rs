@@ -113,9 +113,15 @@ impl Streams {
     /// Closes those of the streams `seen` that do not hold their cluster any more.
     pub fn close_unless(&self, seen: &[(Uuid, u64)], held: &[(Uuid, u64)]) {
         let held: HashSet<&(Uuid, u64)> = held.iter().collect();
+        let lost = seen.iter().filter(|stream| !held.contains(stream)).copied();
+        self.close(lost);
+    }
+
+    /// Closes these streams, unless others have come in their place.
+    pub fn close(&self, lost: impl IntoIterator<Item = (Uuid, u64)>) {
         let open = self.lock();
-        for (cluster, epoch) in seen.iter().filter(|stream| !held.contains(stream)) {
-            if let Some(stream) = open.get(cluster).filter(|stream| stream.epoch == *epoch) {
+        for (cluster, epoch) in lost {
+            if let Some(stream) = open.get(&cluster).filter(|stream| stream.epoch == epoch) {
                 stream.close.cancel();
             }
         }

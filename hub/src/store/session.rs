@@ -67,14 +67,14 @@ impl Store {
 
     /// Writes when clusters were last heard of, all in one statement; heartbeats live in memory until then, and one
     /// that was not heard of since is not written again: that its hub lives says that its stream does. Returns the
-    /// streams that still hold their cluster: the others were replaced on another replica, or lost their right.
+    /// streams that do not hold their cluster any more: they were replaced on another replica, or lost their right.
     pub async fn flush_last_seen(&self, seen: &[(Uuid, u64, OffsetDateTime)]) -> Result<Vec<(Uuid, u64)>> {
         let ids: Vec<Uuid> = seen.iter().map(|(id, _, _)| *id).collect();
         let epochs: Vec<i64> = seen.iter().map(|(_, epoch, _)| signed(*epoch)).collect();
         let times: Vec<OffsetDateTime> = seen.iter().map(|(_, _, at)| *at).collect();
-        let held = sqlx::query!(
+        let lost = sqlx::query!(
             // A session that a report holds is seen by that report: nobody waits for another here.
-            "WITH named AS (
+            r#"WITH named AS (
                  SELECT v.id, v.epoch, v.at
                  FROM unnest($1::uuid[], $2::bigint[], $3::timestamptz[]) AS v(id, epoch, at)
              ), free AS (
@@ -85,19 +85,20 @@ impl Store {
              ), seen AS (
                  UPDATE session SET last_seen = free.at FROM free WHERE session.cluster_id = free.cluster_id
              )
-             SELECT s.cluster_id, s.epoch
-             FROM named JOIN session s ON s.cluster_id = named.id AND s.epoch = named.epoch
-             JOIN cluster c ON c.id = s.cluster_id
-             WHERE c.state = 'Active'",
+             -- None, as a rule: of thousands nothing is sent back.
+             SELECT named.id AS "id!", named.epoch AS "epoch!" FROM named
+             LEFT JOIN (session s JOIN cluster c ON c.id = s.cluster_id AND c.state = 'Active')
+               ON s.cluster_id = named.id AND s.epoch = named.epoch
+             WHERE s.cluster_id IS NULL"#,
             &ids,
             &epochs,
             &times
         )
         .fetch_all(self.pool())
         .await?;
-        Ok(held
+        Ok(lost
             .into_iter()
-            .map(|row| (row.cluster_id, row.epoch.unsigned_abs()))
+            .map(|row| (row.id, row.epoch.unsigned_abs()))
             .collect())
     }
 

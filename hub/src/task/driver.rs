@@ -365,10 +365,7 @@ impl Driver {
                 continue;
             }
             match self.context.store.flush_last_seen(&seen).await {
-                Ok(held) => {
-                    let seen: Vec<(Uuid, u64)> = seen.iter().map(|(id, epoch, _)| (*id, *epoch)).collect();
-                    self.streams.close_unless(&seen, &held);
-                }
+                Ok(lost) => self.streams.close(lost),
                 Err(error) => {
                     warn!(%error, "writing when clusters were last seen failed; it is written in the next round");
                 }
