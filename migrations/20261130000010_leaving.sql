@@ -45,8 +45,8 @@ CREATE INDEX resource_owner ON resource (owner, scope) WHERE owner IS NOT NULL;
 -- An approval is of a unit's target at one version: one that has the same target again later was not allowed.
 ALTER TABLE approval ADD COLUMN version bigint NOT NULL DEFAULT 0;
 
--- What is to be deleted is looked for.
-CREATE INDEX resource_deleting ON resource (deleting_at) WHERE deleting_at IS NOT NULL;
+-- What is to be deleted is looked for: all, and whether some of it is. Of few the server would read all for each.
+CREATE INDEX resource_deleting ON resource (uid, deleting_at) WHERE deleting_at IS NOT NULL;
 
 -- What had left before there were such rows.
 INSERT INTO leaving (unit_id, cluster_id, app_uid, version, objects, state)

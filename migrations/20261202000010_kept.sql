@@ -19,6 +19,8 @@ CREATE TABLE nesting (
     PRIMARY KEY (app_uid, cluster_id)
 );
 CREATE INDEX nesting_waits ON nesting (cluster_id, app_uid) WHERE waits;
+-- Of what could not be kept: once something goes there, it is looked at again.
+CREATE INDEX nesting_unmade ON nesting (cluster_id, app_uid) WHERE made_from IS NULL AND NOT waits;
 
 -- Clusters by the kubeconfigs that apps name them by.
 CREATE INDEX resource_kube_config ON resource USING gin ((spec->'kubeConfigRefs')) WHERE kind = 'Cluster';

@@ -232,13 +232,19 @@ impl Store {
             r#"WITH RECURSIVE below AS (
                  SELECT uid, uid AS root FROM unnest($1::uuid[]) AS uid
                  UNION
-                 SELECT r.uid, b.root FROM below b JOIN resource r ON r.owner = b.uid),
-               had AS (SELECT b.root, u.id, u.target FROM below b JOIN unit u ON u.app_uid = b.uid),
+                 -- Looked up one by one: how many there are is not known to whoever plans it.
+                 SELECT r.uid, b.root FROM below b
+                 CROSS JOIN LATERAL (SELECT uid FROM resource WHERE owner = b.uid OFFSET 0) AS r),
+               had AS (
+                 SELECT b.root, u.id, u.target FROM below b
+                 CROSS JOIN LATERAL (SELECT id, target FROM unit WHERE app_uid = b.uid OFFSET 0) AS u),
                keys AS (
-                 SELECT had.root, o.api_group, o.kind, o.namespace, o.name FROM had JOIN unit_object o ON o.unit_id = had.id
+                 SELECT had.root, o.api_group, o.kind, o.namespace, o.name FROM had
+                 CROSS JOIN LATERAL (SELECT * FROM unit_object WHERE unit_id = had.id OFFSET 0) AS o
                  UNION ALL
                  SELECT had.root, k.api_group, k.kind, k.namespace, k.name FROM had
-                 JOIN target t ON t.digest = had.target JOIN keyset_key k ON k.keyset = t.keyset)
+                 CROSS JOIN LATERAL (SELECT keyset FROM target WHERE digest = had.target OFFSET 0) AS t
+                 CROSS JOIN LATERAL (SELECT * FROM keyset_key WHERE keyset = t.keyset OFFSET 0) AS k)
                SELECT DISTINCT ON (root, api_group, kind) root AS "root!", api_group AS "group!", kind AS "kind!",
                       namespace AS "namespace!", name AS "name!"
                FROM keys

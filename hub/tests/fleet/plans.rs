@@ -88,13 +88,14 @@ async fn pages(connection: &mut PgConnection, statement: &str, parameters: &[(&s
 }
 
 /// Tables that grow with the fleet.
-const LARGE: [&str; 6] = [
+const LARGE: [&str; 7] = [
     "resource",
     "reference",
     "app_plan",
     "revision",
     "unit",
     "unit_status",
+    "unit_object",
 ];
 
 /// Which large tables, or indexes of them, these statements read from one end to the other.
@@ -302,7 +303,17 @@ async fn what_ends_a_deletion_is_looked_up_and_not_among_all_units_and_all_that_
     let deleted = world.planning.delete_object(source, "admin").await;
     assert!(!deleted.expect("asked"), "apps are of it");
     world.planning.end_deletions(&[owner]).await.expect("asked");
-    let ours = ["WITH RECURSIVE below", "WITH rolled AS", "WITH ended AS"];
+    let left = world.planning.never_unasked(&[owner]).await.expect("read");
+    assert!(left.is_empty(), "{left:?}");
+    let deleting = world.planning.deleting_apps(&[owner]).await.expect("read");
+    assert!(deleting.is_empty(), "{deleting:?}");
+    let ours = [
+        "WITH RECURSIVE below",
+        "WITH RECURSIVE below",
+        "WITH rolled AS",
+        "WITH ended AS",
+        "SELECT uid, deleting_at",
+    ];
     let mut asked: Vec<String> = statements.take().into_iter().map(|one| one.text).collect();
     asked.retain(|text| ours.iter().any(|words| text.starts_with(words)));
     assert_eq!(asked.len(), ours.len(), "{asked:#?}");

@@ -68,7 +68,9 @@ impl Store {
 pub(super) async fn elsewhere(tx: &mut Connection, cluster: Uuid) -> Result<Vec<String>> {
     Ok(sqlx::query_scalar!(
         r#"SELECT object_name(r.kind, r.namespace, r.name) || ' on ' || c.name AS "app!"
-           FROM resource r JOIN unit u ON u.app_uid = r.uid JOIN cluster c ON c.id = u.cluster_id
+           FROM resource r
+           CROSS JOIN LATERAL (SELECT cluster_id FROM unit WHERE app_uid = r.uid OFFSET 0) AS u
+           JOIN cluster c ON c.id = u.cluster_id
            WHERE r.scope = $1 AND u.cluster_id <> $1 ORDER BY 1 LIMIT 10"#,
         cluster
     )

@@ -13,7 +13,8 @@ pub(super) async fn forget_told(tx: &mut Connection, clusters: &[Uuid]) -> Resul
     }
     let unpublished = sqlx::query_scalar!(
         r#"WITH accepted AS (DELETE FROM unit_accepted WHERE cluster_id = ANY($1)),
-             status AS (DELETE FROM unit_status s USING unit u WHERE u.id = s.unit_id AND u.cluster_id = ANY($1)),
+             status AS (
+               DELETE FROM unit_status WHERE unit_id = ANY (ARRAY(SELECT id FROM unit WHERE cluster_id = ANY($1)))),
              gone AS (DELETE FROM leaving WHERE cluster_id = ANY($1) RETURNING cluster_id, unit_id, state),
              said AS (
                INSERT INTO event (warning, reason, message, cluster_id)
