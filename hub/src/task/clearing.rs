@@ -94,7 +94,8 @@ async fn clear(context: &Context, apps: &[Uuid]) -> anyhow::Result<Outcome> {
         }
         let others = others.iter().find_map(|one| match one {
             Standing::Settled => None,
-            Standing::Soon(why) | Standing::Held(why) => Some(why),
+            // In which clusters it may claim more is not asked here: what waits longer than it has to loses nothing.
+            Standing::Soon(why) | Standing::Held(why) | Standing::HeldIn(_, why) => Some(why),
         });
         let everywhere = states.each().find_map(|(_, state)| state.everywhere.as_ref());
         if let Some(why) = everywhere.or(others) {

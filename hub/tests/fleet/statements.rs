@@ -458,7 +458,13 @@ async fn what_left_a_hundred_clusters_is_decided_in_as_many_statements_as_of_one
         assert_eq!(
             world
                 .store
-                .clear(app, &units, &flotilla_hub::store::leaving::TakenOver::new(), None, None)
+                .clear(
+                    app,
+                    &units,
+                    &flotilla_hub::store::leaving::TakenOver::new(),
+                    None,
+                    None
+                )
                 .await
                 .expect("decided"),
             reports.len()

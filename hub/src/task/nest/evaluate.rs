@@ -468,7 +468,11 @@ mod tests {
             let said = refused(read(&app("a", &format!("./{part}")), &values, &nothing()));
             assert!(said.contains("a value of a Secret"), "{part}: {said}");
         }
-        assert!(read(&app("a", "./${REGION}"), &values, &nothing()).outcome.is_ok());
+        assert!(
+            read(&app("a", "./${REGION}"), &values, &nothing())
+                .outcome
+                .is_ok()
+        );
         let escaped = read(&app("a", "./$${TOKEN}"), &values, &nothing()).outcome;
         assert!(!matches!(escaped, Err(Fault::Invalid(why)) if why.contains("a value of a Secret")));
         // One of the same name that comes later is in the open.
@@ -554,7 +558,8 @@ mod tests {
 
     #[test]
     fn a_text_that_cannot_be_stored_is_a_fault_of_its_object_and_one_that_is_sealed_is_none() {
-        let row = |text: &str| read(text, &Values::default(), &nothing()).into_row(&[1; 32], Uuid::from_u128(1));
+        let row =
+            |text: &str| read(text, &Values::default(), &nothing()).into_row(&[1; 32], Uuid::from_u128(1));
         let config = |value: &str| {
             format!(
                 "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: a, namespace: b}}\ndata: {{k: \"{value}\"}}\n"
