@@ -236,6 +236,7 @@ pub(crate) async fn reconcilers(
         replica: replica.into(),
         history: None,
         nested: flotilla_core::nest::Limits::default(),
+        trust: Arc::default(),
         removals: flotilla_core::removal::closure::Limits::DEFAULT,
     };
     world.store.beat(replica, "").await.expect("it lives");

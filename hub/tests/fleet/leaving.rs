@@ -248,7 +248,8 @@ async fn an_app_that_was_known_to_be_held_stops_no_clearing_until_it_is_marked_a
             limits: Limits::DEFAULT,
             held: held.iter().copied().collect(),
         };
-        let cleared = world.store.clear(a, &units, &TakenOver::new(), Some(&closure));
+        let none = TakenOver::new();
+        let cleared = world.store.clear(a, &units, &none, Some(&closure), None);
         cleared.await.expect("decided")
     };
     assert_eq!(clear(&[]).await, 0);
