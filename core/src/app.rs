@@ -186,6 +186,7 @@ mod tests {
         waits.dependencies = Dependencies {
             edges: chosen,
             unready: Vec::new(),
+            ..Dependencies::default()
         };
         let moved = decide(&waits, true, &[]).expect("decided");
         assert!(!moved.is_held);

@@ -559,7 +559,7 @@ mod tests {
             },
             Waiting::KeptDenied {
                 cluster: text(),
-                object: key(),
+                object: Box::new(key()),
                 message: text(),
             },
             Waiting::KeptElsewhere {
@@ -733,7 +733,7 @@ mod tests {
     fn what_is_kept_for_one_cluster_and_what_one_cluster_needs_is_of_that_cluster_alone() {
         let kept = |cluster: &str| Waiting::KeptInvalid {
             cluster: cluster.into(),
-            object: ObjectKey::new("", "Secret", "a", "b"),
+            object: Box::new(ObjectKey::new("", "Secret", "a", "b")),
             message: "no".into(),
         };
         let needs = |cluster: &str| Waiting::DependencyNotReady {
