@@ -77,6 +77,7 @@ async fn a_cluster_twice_in_a_batch_has_an_epoch_for_each_and_the_last_has_the_s
 async fn agents_that_take_a_stream_from_each_other_within_one_batch_are_seen_as_two() {
     let world = World::new().await;
     let cluster = world.cluster("c1").await;
+    world.execute("UPDATE cluster SET state = 'Active'").await;
     let came = ["a", "b", "a", "b", "a"].map(|instance| by(cluster, instance));
     world.store.open_sessions(&came).await.expect("opened");
     let said = message(&world, "c1").await;
