@@ -11,9 +11,12 @@ use flotilla_core::{
     unit::Entry,
 };
 
+/// What an app says, and how it was read.
+type Known = (Vec<IgnoreRule>, Arc<Rules>);
+
 /// The rules of units that have some.
 #[derive(Debug, Default)]
-pub(super) struct LeftFields(Mutex<BTreeMap<UnitId, (Vec<IgnoreRule>, Arc<Rules>)>>);
+pub(super) struct LeftFields(Mutex<BTreeMap<UnitId, Known>>);
 
 impl LeftFields {
     /// The rules of an entry. Of those that cannot be read there are none: its evaluation says so, and nothing is written.

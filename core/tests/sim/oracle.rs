@@ -355,7 +355,7 @@ impl Oracle {
             let named = content.map(|content| &contents.get(&content).objects);
             let is_let_go = offered.is_some_and(|offered| {
                 offered.entry.state == UnitState::Detached
-                    && !stored.items.get(key).is_some_and(|record| record.uid.is_some())
+                    && stored.items.get(key).is_none_or(|record| record.uid.is_none())
             });
             assert!(
                 !named.is_some_and(|named| named.contains_key(key)) || is_let_go,

@@ -471,8 +471,8 @@ async fn what_left_a_hundred_clusters_is_decided_in_as_many_statements_as_of_one
         );
         counted.push(statements.take().len());
     }
-    // What is open, sources, units with their keys; the locks of the keys, whether what is beside it moves, others' claims, what is cleared and unpublished,
-    // wake-up, commit, and telling others.
+    // What is open, sources, units with their keys; the locks of the keys, whether what is beside it moves, others' claims,
+    // what is cleared and unpublished, wake-up, commit, and telling others.
     assert_eq!(counted, [10, 10]);
     // What is decided is looked at no more.
     assert!(world.store.leaving_apps(&[app]).await.expect("read").is_empty());

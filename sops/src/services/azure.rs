@@ -291,7 +291,7 @@ mod tests {
             &utf16,
             b"tenant: t-1\nappId: c\npassword: canary\n",
         ] {
-            let access = Access::of(content).ok().expect("credentials");
+            let access = Access::of(content).expect("credentials");
             assert_eq!(access.client, "c");
             assert_eq!(
                 access.token_url,

@@ -117,7 +117,7 @@ async fn a_provider_that_refuses_and_one_that_fails_are_told_apart_without_what_
         let base = provider(move |_| (status, serde_json::json!({ "message": "canary" }))).await;
         let tokens = Tokens::new(Clients::new().expect("TLS"));
         let app = app(&base, &key(), &[("githubAppInstallationID", "7")]).expect("an app");
-        let error = tokens.credential(&app, &url()).await.err().expect("refused");
+        let error = tokens.credential(&app, &url()).await.expect_err("refused");
         assert_eq!(error.is_passing(), is_passing, "{error}");
         let said = error.to_string();
         assert!(
@@ -164,7 +164,7 @@ async fn azure_and_aws_say_which_variable_the_hub_lacks() {
     let of = |url: &str| Url::parse(url).expect("a URL");
     let asked = async |identity: &Identity, at: &str| {
         let credential = tokens.credential(identity, &of(at)).await;
-        credential.err().expect("refused")
+        credential.expect_err("refused")
     };
     let error = asked(&azure, "https://dev.azure.com/team/project/_git/app").await;
     assert!(error.to_string().contains("AZURE_TENANT_ID"), "{error}");
