@@ -77,10 +77,11 @@ impl Access {
         let mut environment = Vec::new();
         if let Some(identity) = remote.ssh() {
             let ssh = identity.command(&private, url, addresses.first().copied(), timeout)?;
-            set("protocol.ssh.allow", "always");
             set("ssh.variant", "ssh");
             set("core.sshCommand", &ssh.command);
             environment = ssh.environment;
+            // It counts before what is configured.
+            environment.push(("GIT_ALLOW_PROTOCOL", "ssh".to_owned()));
         } else if !addresses.is_empty() {
             set("http.curloptResolve", &pinned(url, addresses));
         }
